@@ -1,0 +1,124 @@
+"""The words that submission, spool and delivery share: values only, no input or output.
+
+A *message* is immutable once accepted. What becomes of it is kept in one *delivery* per recipient, whose :class:`State` moves along the
+table in ``docs/spool.md``. Times are Unix seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a delivery stands. ``docs/spool.md`` says what leads from one to the next."""
+
+    DUE = "due"  # waits for its next attempt
+    CLAIMED = "claimed"  # a delivery task has it in hand; nothing final was written to a provider
+    SENDING = "sending"  # the final dot is about to be, or was, written; committed before the dot
+    HELD = "held"  # waits for the operator; does not age
+    DELIVERED = "delivered"  # a provider answered 250 (accepted by it: more we cannot know)
+    REFUSED = "refused"  # a provider refused this message for good
+    EXPIRED = "expired"  # five days of trying
+    UNKNOWN = "unknown"  # no answer after the final dot, too often: may have been delivered
+    DROPPED = "dropped"  # the operator took it out
+
+
+OPEN_STATES = frozenset({State.DUE, State.CLAIMED, State.SENDING, State.HELD})
+FAILED_STATES = frozenset({State.REFUSED, State.EXPIRED, State.UNKNOWN})
+
+
+class Kind(StrEnum):
+    """What a message is to us."""
+
+    MAIL = "mail"  # a client submitted it
+    NOTICE = "notice"  # we report on another message (RFC 3464); never answered by a notice
+    TEST = "test"  # `make send-test`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """An accepted message, as it travels."""
+
+    id: str
+    account: str
+    sender: str  # MAIL FROM towards the provider; never empty
+    recipients: tuple[str, ...]
+    size: int  # bytes kept in the spool, our own fields included
+    received_at: float
+    message_id: str  # value of the Message-ID field with its brackets
+    kind: Kind = Kind.MAIL
+    null_sender: bool = False  # the client said MAIL FROM:<>: travels as postmaster, never causes a notice
+    smtputf8: bool = False
+    notify: str = ""  # who is told when it fails; empty: nobody (then the failure stays in queue and page)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """One recipient of a claimed message."""
+
+    delivery: int  # row id of its delivery
+    address: str
+    attempts: int  # made before this one
+    doubts: int  # how often no answer came after the final dot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What one claim hands to delivery: a message and those of its recipients that are due together."""
+
+    message: Message  # its ``recipients`` is empty here; see ``recipients`` below
+    recipients: tuple[Recipient, ...]
+    body: bytes | None  # the whole message if it is one chunk, else None: read it by ``Spool.read``
+    chunks: int
+    tied_to: str = ""  # provider that a doubtful message stays with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one attempt did to one delivery; the spool writes it as it is."""
+
+    delivery: int
+    state: State
+    provider: str
+    reply: str = ""  # the provider's own sentence or ours, capped at limits.REPLY_KEPT
+    code: int = 0  # SMTP reply code, 0 if there was none
+    next_attempt: float = 0.0  # for State.DUE
+    attempts: int = 0  # new value
+    doubts: int = 0  # new value
+
+
+class EventKind(StrEnum):
+    """Every mail event there is; journal, log, metrics and page use these words."""
+
+    ACCEPTED = "accepted"
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    REFUSED = "refused"
+    DOUBTFUL = "doubtful"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    HELD = "held"
+    RELEASED = "released"
+    RETRIED = "retried"
+    DROPPED = "dropped"
+    NOTICE_QUEUED = "notice_queued"
+    DELAY_NOTICE_QUEUED = "delay_notice_queued"
+    ACKNOWLEDGED = "acknowledged"
+    RECOVERED = "recovered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One mail event. Its row rides in the commit it tells of; log line and metric follow the commit."""
+
+    kind: EventKind
+    at: float
+    message: str = ""  # message id
+    account: str = ""
+    recipient: str = ""
+    provider: str = ""
+    code: int = 0
+    reply: str = ""
+    detail: Mapping[str, str | int | float | bool] = field(default_factory=dict)
