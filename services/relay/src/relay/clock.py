@@ -1,7 +1,8 @@
 """Time as an argument.
 
-Nothing in the relay asks the operating system for the time by itself: it is given a :class:`Clock`, so that tests can let five days pass
-in a microsecond. Wall time (``time``) is what is stored and shown; ``monotonic`` is for intervals, which a stepped clock must not distort.
+Nothing in the relay asks the operating system for the time by itself: it is given a :class:`Clock`, so that tests can
+let five days pass in a microsecond. Wall time (``time``) is what is stored and shown; ``monotonic`` is for intervals,
+which a stepped clock must not distort.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every limit of the relay, by name, with its reason.
 
-Sizes are bytes, times are seconds. Each is tested at n and at n + 1. What an operator may change is a setting (``settings.py``) whose
-default stands here.
+Sizes are bytes, times are seconds. Each is tested at n and at n + 1. What an operator may change is a setting
+(``settings.py``) whose default stands here.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
-# --- a message ------------------------------------------------------------------------------------------------------------------
-MESSAGE_SIZE = 50 * MIB  # default of RELAY_MESSAGE_SIZE_LIMIT; SMTP2GO and Scaleway take the most of all providers: 50 MiB
-SIZE_RESERVE = 64 * KIB  # kept between what we announce and what a provider takes: the fields we add count there too
+# --- a message ------------------------------------------------------------------------------------------------------
+MESSAGE_SIZE = 50 * MIB  # default of RELAY_MESSAGE_SIZE_LIMIT; the most that any provider takes (SMTP2GO, Scaleway)
+SIZE_RESERVE = 64 * KIB  # between what we announce and what a provider takes: the fields we add count there too
 HEADER_SIZE = 256 * KIB  # Postfix: 102,400; long DKIM, ARC and References chains of forwarded mail need more
 HEADER_LINES = 1_000
-BODY_LINE = 1 * MIB  # RFC 5321 says 998 + CRLF; real clients send one-line HTML of 100 KiB and more, and no provider minds
+BODY_LINE = 1 * MIB  # RFC 5321 says 998 + CRLF; real clients send HTML of 100 KiB and more in one line
 RECEIVED_FIELDS = 50  # Postfix's hopcount_limit: more is a loop
 RECIPIENTS = 100  # RFC 5321 4.5.3.1.8 asks for at least 100
 RECIPIENTS_MAX = 1_000  # what RELAY_RECIPIENTS may be raised to; Postfix's smtpd_recipient_limit
 
-# --- an account -----------------------------------------------------------------------------------------------------------------
+# --- an account -----------------------------------------------------------------------------------------------------
 RECIPIENTS_PER_DAY = 500  # a stolen password must not empty the provider's account
 RECIPIENTS_PER_HOUR = 100
 
-# --- a session ------------------------------------------------------------------------------------------------------------------
-COMMAND_LINE = 2_048  # RFC 5321 wants 512, RFC 4954 12,288 for AUTH alone; MAIL and RCPT with parameters stay far below this
+# --- a session ------------------------------------------------------------------------------------------------------
+COMMAND_LINE = 2_048  # RFC 5321 wants 512; MAIL and RCPT with all their parameters stay far below this
 AUTH_LINE = 12_288  # RFC 4954, section 4
 AUTH_FAILURES = 3  # per connection, then 421
 PROTOCOL_ERRORS = 20  # Postfix's smtpd_hard_error_limit
@@ -36,18 +36,18 @@ IDLE_AFTER_AUTH = 300.0  # RFC 5321 4.5.3.2.7
 DATA_RATE = 500  # bytes a second, averaged over a minute; Postfix's smtpd_min_data_rate
 DATA_TIME = 2 * HOUR
 
-# --- passwords ------------------------------------------------------------------------------------------------------------------
-ARGON2_MEMORY_KIB, ARGON2_TIME, ARGON2_LANES = 19 * KIB, 2, 1  # OWASP's Argon2id minimum; a small server checks it in 30 ms
+# --- passwords ------------------------------------------------------------------------------------------------------
+ARGON2_MEMORY_KIB, ARGON2_TIME, ARGON2_LANES = 19 * KIB, 2, 1  # OWASP's Argon2id minimum; 30 ms on a small server
 PASSWORD_CHECKS_AT_ONCE = 2  # brute force must not take both cores
 PASSWORD_BYTES = 1_024
 
-# --- the spool ------------------------------------------------------------------------------------------------------------------
+# --- the spool ------------------------------------------------------------------------------------------------------
 CHUNK = 256 * KIB
 BALLAST = 64 * MIB  # given up when the disk is full, so that outcomes can still be recorded
 REPLY_KEPT = 500  # characters of a provider's reply
 HISTORY = 30 * DAY  # default of RELAY_HISTORY_DAYS: how long ended messages can be traced
 
-# --- delivery -------------------------------------------------------------------------------------------------------------------
+# --- delivery -------------------------------------------------------------------------------------------------------
 LIFETIME = 5 * DAY  # RFC 5321 4.5.4.1: 4-5 days
 DELAY_NOTICE_AFTER = 4 * HOUR
 CLOCK_JUMP = 1 * HOUR  # a jump larger than this suspends expiry

@@ -1,7 +1,7 @@
 """The words that submission, spool and delivery share: values only, no input or output.
 
-A *message* is immutable once accepted. What becomes of it is kept in one *delivery* per recipient, whose :class:`State` moves along the
-table in ``docs/spool.md``. Times are Unix seconds, sizes are bytes.
+A *message* is immutable once accepted. What becomes of it is kept in one *delivery* per recipient, whose
+:class:`State` moves along the table in ``docs/spool.md``. Times are Unix seconds, sizes are bytes.
 """
 
 from __future__ import annotations
