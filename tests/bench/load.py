@@ -15,7 +15,7 @@ import time
 
 import uvloop
 
-LOGIN = base64.b64encode(b"\0bench\0bench-password").decode()
+LOGIN = base64.b64encode(b"\0bench\0correct horse battery staple").decode()
 
 
 class Client:

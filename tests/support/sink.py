@@ -1,0 +1,76 @@
+"""A provider that takes everything and remembers how often it got each message; a thread of the test itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections import Counter
+
+NUMBER = re.compile(rb"^X-Number: (\d+)", re.MULTILINE)
+
+
+class CountingSink:
+    """Counts the messages it answered 250 for, by their X-Number field. Plain text, loopback."""
+
+    def __init__(self) -> None:
+        self.got: Counter[int] = Counter()
+        self.bodies: list[bytes] = []
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self._started.wait(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**26))
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._started.set()
+        self._loop.run_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._talk(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the relay was killed: that is the test
+        finally:
+            writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 sink\r\n")
+        while line := await reader.readline():
+            verb = line[:4].upper()
+            if verb == b"EHLO":
+                writer.write(b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+            elif verb == b"DATA":
+                writer.write(b"354 go on\r\n")
+                self._take(await reader.readuntil(b"\r\n.\r\n"))
+                writer.write(b"250 2.0.0 taken\r\n")
+            elif verb == b"QUIT":
+                writer.write(b"221 bye\r\n")
+                return
+            else:
+                writer.write(b"250 2.0.0 ok\r\n")
+
+    def _take(self, body: bytes) -> None:
+        number = NUMBER.search(body)
+        self.bodies.append(body)
+        if number:
+            self.got[int(number[1])] += 1
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._server.close()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The relay's settings that make this its provider."""
+        where = {"GENERIC_HOST": "127.0.0.1", "GENERIC_PORT": str(self.port), "GENERIC_TLS": "none"}
+        return {"OWNPOST_PROVIDERS": "generic", **where}
