@@ -62,6 +62,7 @@ class Recipient:
     address: str
     attempts: int  # made before this one
     doubts: int  # how often no answer came after the final dot
+    held: float = 0.0  # seconds it spent in State.HELD: they do not count as age
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
