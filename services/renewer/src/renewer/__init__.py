@@ -1,1 +1,1 @@
-"""The renewer: makes or takes a certificate, verifies it, and publishes it under ``certs/`` in one step."""
+"""The renewer: makes, takes or obtains a certificate, verifies it, and publishes it under ``certs/`` in one step."""
