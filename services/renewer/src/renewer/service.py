@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -34,22 +35,24 @@ async def run(settings: Settings) -> int:
         log.event("start_failed", error=str(error))
         return EX_TEMPFAIL
     try:
-        await _serve(settings, publisher, log, stop)
-    except OSError as error:
-        log.event("start_failed", error=f"{settings.socket} cannot be opened: {error.strerror}.")
-        return EX_TEMPFAIL
+        return await _serve(settings, publisher, log, stop)
     finally:
         publisher.close()
-    log.event("stopped")
-    return 0
 
 
-async def _serve(settings: Settings, publisher: Publisher, log: Log, stop: asyncio.Event) -> None:
+async def _serve(settings: Settings, publisher: Publisher, log: Log, stop: asyncio.Event) -> int:
     status = Status(settings.mode, settings.names[0], time.time)
     loop = Loop(source=_source(settings), publisher=publisher, status=status, log=log, now=time.time)
-    async with serving(settings.socket, _pages(status)):
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(serving(settings.socket, _pages(status)))
+        except OSError as error:
+            log.event("start_failed", error=f"{settings.socket} cannot be opened: {error.strerror}.")
+            return EX_TEMPFAIL
         log.event("started", mode=settings.mode, names=",".join(settings.names))
         await loop.run(stop)
+    log.event("stopped")
+    return 0
 
 
 def _source(settings: Settings) -> Source:
