@@ -1,0 +1,76 @@
+# The verbs. Each is one line to a tool; `make` alone lists them. Longer logic is in tools/.
+
+PYTEST = .venv/bin/python -m pytest
+PORT ?= 2587
+TLS_PORT ?= 2465
+MINUTES ?= 5
+export ID TO
+
+.PHONY: help try up down logs account queue trace send-test test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
+
+help: # this list
+	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20
+
+# --- for everybody
+
+try: services-venv # runs everything here: no Docker, no root, no account anywhere; Ctrl-C ends it (PORT=…, TLS_PORT=…)
+	@.venv/bin/python tools/trial.py --port $(PORT) --tls-port $(TLS_PORT)
+
+up: # starts the containers and waits until they are healthy
+	@tools/up
+
+down: # stops the containers; mail that waits stays in the spool
+	@docker compose down
+
+logs: # follows the containers' log
+	@docker compose logs --follow --tail 100
+
+account: # ARGS="add NAME --sender ADDRESS", "list", "password NAME", "disable NAME [--hold-queue]", "enable NAME", "remove NAME"
+	@tools/ask account $(ARGS)
+
+queue: # what waits; ARGS="retry ID", and likewise hold, release, drop, acknowledge
+	@tools/ask queue $(ARGS)
+
+trace: # one message's story: ID=… or TO=…
+	@tools/ask trace $(ARGS)
+
+send-test: # TO=…: sends a test message and prints the provider's answer
+	@tools/ask send-test $(ARGS)
+
+# --- for developers
+
+test: check # everything that can run on this machine; REQUIRE_ALL=1 makes a skip a failure
+	@$(PYTEST) tests
+
+check: tests-venv # format, lint, types
+	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet . && .venv/bin/mypy
+
+integration: tests-venv # the relay against real peers
+	@$(PYTEST) tests/integration tests/dialogues
+
+e2e: tests-venv # the appliance as a user runs it: `make try`, Docker Compose
+	@$(PYTEST) tests/e2e
+
+crash: tests-venv # kill -9 and failing disks: what got a 250 is never lost
+	@$(PYTEST) tests/crash
+
+fuzz: tests-venv # hostile input, for MINUTES=5
+	@FUZZ_MINUTES=$(MINUTES) HYPOTHESIS_PROFILE=long $(PYTEST) tests/fuzz --timeout 0
+
+soak: tests-venv # the long runs: hours
+	@CRASH_KILLS=500 HYPOTHESIS_PROFILE=long $(PYTEST) tests/crash tests/fuzz --timeout 0
+
+bench: tests-venv # rate, latency, CPU and memory on this machine, as a table
+	@.venv/bin/python tests/bench/run.py
+
+bench-serve: services-venv # the relay for a load generator: 127.0.0.1:2515 to 127.0.0.1:2626
+	@exec .venv/bin/python tests/bench/serve.py
+
+lock: # pins all dependencies anew, with hashes
+	@tools/lock
+
+services-venv:
+	@tools/venv
+
+tests-venv:
+	@tools/venv tests && tools/peers

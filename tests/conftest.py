@@ -1,0 +1,52 @@
+"""What holds for every test: no setting of the caller's environment, REQUIRE_ALL, hypothesis' profiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import hypothesis
+import pytest
+
+OURS = (
+    "OWNPOST_",
+    "RELAY_",
+    "RENEWER_",
+    "EXPORTER_",
+    "DOMAIN_",
+    "SENDGRID_",
+    "GENERIC_",
+    "CAPTURE_",
+    "CLOUDFLARE_",
+    "ACME_",
+)
+REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
+
+for name in [name for name in os.environ if name.startswith(OURS)]:
+    del os.environ[name]
+
+hypothesis.settings.register_profile("dev", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if REQUIRE_ALL else "dev"))
+
+
+def _insist(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With REQUIRE_ALL=1 a skip is a failure: where all peers ought to be, a missing one must not go unnoticed."""
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"REQUIRE_ALL=1, but it was skipped: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _insist(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _insist(report)
+    return report
