@@ -152,13 +152,14 @@ class MemorySpool:
             tied_to=next((row.tied_to for row in rows if row.tied_to), ""),
         )
 
-    async def mark(self, deliveries: Sequence[int]) -> None:
+    async def mark(self, deliveries: Sequence[int], provider: str = "") -> None:
         await asyncio.sleep(0)
         if self.fail_with:
             raise self.fail_with
         self.marks.append(list(deliveries))
         for number in deliveries:
             self._move(self.rows[number], State.SENDING, State.CLAIMED)
+            assert provider
 
     async def record(
         self,

@@ -11,7 +11,8 @@ import asyncio
 from typing import Protocol
 
 from relay.delivery.connection import Offer, Opener, Times
-from relay.delivery.outcome import Cut, Finding, Stage
+from relay.delivery.failures import Cut
+from relay.delivery.outcome import Finding, Stage
 from relay.delivery.providers import Provider
 from relay.delivery.replies import Link
 from relay.delivery.transaction import Source, Stale, Transaction

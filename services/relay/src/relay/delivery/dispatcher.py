@@ -25,7 +25,9 @@ from relay.delivery.providers import Provider
 from relay.delivery.schedule import ClockWatch
 from relay.delivery.settlement import Moment
 from relay.model import FAILED_STATES, Event, EventKind, Job, Message, Result
+from relay.spool import SpoolFull
 
+FULL_WAIT = 5.0  # until an outcome is tried again for which the disk had no room
 QUOTABLE = 8  # a header text shorter than this is more likely a word of the provider's own, or a status code
 Notice = tuple[Message, bytes, Sequence[Event]]
 
@@ -35,7 +37,7 @@ class Spool(Protocol):
 
     async def claim(self, limit: int) -> list[Job]: ...
 
-    async def mark(self, deliveries: Sequence[int]) -> None: ...
+    async def mark(self, deliveries: Sequence[int], provider: str = "") -> None: ...
 
     async def record(
         self, job: Job, results: Sequence[Result], events: Sequence[Event], notices: Sequence[Notice] = ()
@@ -217,9 +219,20 @@ class Dispatcher:
         """One commit: what became of the recipients, and the notice of those that failed."""
         failed = [result for result in results if result.state in FAILED_STATES]
         notices = [await self._notice(job, failed, events[0].at)] if failed and notice.wanted(job.message) else []
-        await self._spool.record(job, results, events, notices)
+        await self._keep(job, results, events, notices)
         if self._returned:
             await self._give_back()
+
+    async def _keep(self, job: Job, results: list[Result], events: list[Event], notices: list[Notice]) -> None:
+        """Records, however long the disk is full: what a provider took must not be forgotten while there is hope."""
+        while True:
+            try:
+                await self._spool.record(job, results, events, notices)
+            except SpoolFull:
+                self._journal.system("disk_full", message=job.message.id)
+                await asyncio.sleep(FULL_WAIT)
+            else:
+                return
 
     async def _notice(self, job: Job, failed: list[Result], now: float) -> Notice:
         addresses = {recipient.delivery: recipient.address for recipient in job.recipients}
@@ -247,7 +260,8 @@ class Dispatcher:
             f"It may have been delivered through {job.tied_to}, which is not configured any more. "
             "`make queue ARGS='retry ID'` sends it again through another provider."
         )
-        await self._spool.record(job, *settlement.hold(job, sentence, self._moment()))
+        results, events = settlement.hold(job, sentence, self._moment())
+        await self._keep(job, results, events, [])
 
 
 def _reached(finding: Finding, verdict: Verdict) -> bool | None:

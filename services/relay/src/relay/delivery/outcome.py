@@ -14,8 +14,6 @@ rules, and promises:
 from __future__ import annotations
 
 import re
-import socket
-import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +21,7 @@ from enum import StrEnum
 import aiosmtplib
 
 from relay import limits
+from relay.delivery.failures import Cut, OwnRefusal, explain
 
 
 class Stage(StrEnum):
@@ -110,18 +109,6 @@ class Finding:
 
     stage: Stage
     answer: Reply | BaseException
-
-
-class OwnRefusal(Exception):
-    """This message cannot be sent through this provider at all: the text says why and what would help."""
-
-
-class Cut(ConnectionError):
-    """We ended the conversation ourselves, because the process is to end."""
-
-
-class Garbage(Exception):
-    """The provider sent something that is not an SMTP reply."""
 
 
 # Generic patterns, after real replies (sources: docs/providers.md). Gaps are bounded: a reply is hostile input.
@@ -272,33 +259,3 @@ def _judge_error(stage: Stage, error: BaseException) -> Verdict:
     if stage is Stage.FINAL:
         return Verdict(Doubtful(0, f"no answer after the final dot: {sentence}"), Standing.BUSY)
     return Verdict(Deferred(0, sentence), Standing.BUSY)
-
-
-def explain(error: BaseException) -> str:
-    """A sentence for a person about what went wrong on the way to a provider."""
-    cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else None
-    if isinstance(cause, OSError) and not isinstance(cause, aiosmtplib.SMTPException):
-        return explain(cause)
-    match error:
-        case Cut():
-            return "the relay was stopped"
-        case Garbage() | aiosmtplib.SMTPResponseException():
-            return f"the provider's answer is not SMTP: {error}"
-        case ssl.SSLCertVerificationError():
-            return f"the provider's certificate is not valid: {error.verify_message}"
-        case ssl.SSLError():
-            return f"TLS with the provider failed: {error.reason or error}"
-        case TimeoutError():
-            return "the provider did not answer in time"
-        case socket.gaierror():
-            return f"the provider's host name could not be resolved: {error.strerror}"
-        case ConnectionRefusedError():
-            return "the provider's host refused the connection"
-        case aiosmtplib.SMTPServerDisconnected() | ConnectionError():
-            return "the provider closed the connection"
-        case aiosmtplib.SMTPException():
-            return f"the provider cannot be used: {error.message}"
-        case OSError():
-            return f"the provider cannot be reached: {error.strerror or error}"
-        case _:
-            return f"internal error: {type(error).__name__}"

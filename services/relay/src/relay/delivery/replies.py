@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 
 from relay import limits
-from relay.delivery.outcome import Garbage, Reply
+from relay.delivery.failures import Garbage
+from relay.delivery.outcome import Reply
 
 SHUTTING_DOWN = 421  # RFC 5321, 3.8: the provider closes the connection after it, at any time
 _DIGITS = frozenset(b"0123456789")

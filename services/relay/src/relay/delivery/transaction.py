@@ -17,10 +17,12 @@ from typing import Protocol
 from relay import limits
 from relay.delivery.connection import Offer, Times
 from relay.delivery.content import Stuffer, without_fields
-from relay.delivery.outcome import Finding, OwnRefusal, Reply, Stage
+from relay.delivery.failures import OwnRefusal
+from relay.delivery.outcome import Finding, Reply, Stage
 from relay.delivery.providers import Provider
 from relay.delivery.replies import Link
 from relay.model import Job
+from relay.spool import SpoolFull
 
 AT_ONCE = 16 * limits.KIB  # content up to this size waits for the mark and goes out in one write with its dot
 
@@ -28,7 +30,7 @@ AT_ONCE = 16 * limits.KIB  # content up to this size waits for the mark and goes
 class Source(Protocol):
     """What a transaction needs of the spool."""
 
-    async def mark(self, deliveries: Sequence[int]) -> None: ...
+    async def mark(self, deliveries: Sequence[int], provider: str = "") -> None: ...
 
     def read(self, message_id: str) -> AsyncIterator[bytes]: ...
 
@@ -173,20 +175,31 @@ class Transaction:
     async def _content(self) -> None:
         job = self._job
         if job.body is not None and len(job.body) <= AT_ONCE:
-            await self._source.mark(self._marked())
+            if not await self._mark():
+                return
             stuffer = Stuffer()
             await self._finish(stuffer.stuff(without_fields(job.body, self._provider.strip)) + stuffer.end())
             return
-        mark = asyncio.ensure_future(self._source.mark(self._marked()))
+        mark = asyncio.ensure_future(self._mark())
         try:
             end = await self._stream()
         finally:
-            await mark
-        await self._finish(end)
+            marked = await mark
+        if marked:
+            await self._finish(end)
 
-    def _marked(self) -> list[int]:
+    async def _mark(self) -> bool:
+        """Has the spool commit that the dot comes next. Without room for that there is no dot: the connection is
+        given up.
+        """
         recipients = self._job.recipients
-        return [recipients[index].delivery for index in self._accepted]
+        try:
+            await self._source.mark([recipients[index].delivery for index in self._accepted], self._provider.name)
+        except SpoolFull as error:
+            self._link.fail(error)
+            self._rest(Finding(Stage.BODY, error))
+            return False
+        return True
 
     async def _stream(self) -> bytes:
         """Writes the content piece by piece, as fast as the provider takes it. Returns what ends it."""
