@@ -1,4 +1,4 @@
-"""`make up` as shipped: the containers, seen from outside only. All tests use one appliance, in the order they stand."""
+"""`make up` as shipped: the containers, seen from outside only. One appliance for all tests, in their order."""
 
 from __future__ import annotations
 
