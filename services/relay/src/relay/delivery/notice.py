@@ -125,7 +125,7 @@ def subject(header: bytes) -> str:
     """The Subject of ``header`` for a person; empty if there is none or it cannot be read."""
     value = field(header, b"subject").decode("utf-8", "replace")
     try:
-        return clean(str(make_header(decode_header(value))))[:200]
+        return (clean(str(make_header(decode_header(value)))) or clean(value))[:200]
     except (HeaderParseError, ValueError, LookupError):
         return clean(value)[:200]
 
