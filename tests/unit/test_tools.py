@@ -67,7 +67,7 @@ def test_without_an_engine_up_names_try_in_one_line_and_leaves_no_settings_behin
     assert not (tree / ".env").exists()
 
 
-@pytest.mark.parametrize("verb", ["queue", "trace", "send-test", "account"])
+@pytest.mark.parametrize("verb", ["queue", "trace", "send-test", "account", "logs", "down"])
 def test_a_verb_says_that_no_relay_runs(tree: Path, verb: str) -> None:
     result = run(tree, "tools/ask", verb, "x")
     assert result.returncode == 1
