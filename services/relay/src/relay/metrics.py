@@ -147,6 +147,11 @@ class Metrics:
         self.queue_bytes.set(size)
         self.oldest.set(oldest_age)
 
+    def update_spool(self, room: int, wal_bytes: int) -> None:
+        """The state of the disk, as :meth:`update_queue`."""
+        self.room.set(room)
+        self.wal.set(wal_bytes)
+
     def page(self, accept: str) -> tuple[str, bytes]:
         """Media type and text for a scrape: OpenMetrics if ``accept`` names it, else Prometheus' own."""
         if OPENMETRICS in accept:
