@@ -132,26 +132,20 @@ def _list(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([_described(account) for account in accounts], indent=2))
         return
-    table = Table(title=None)
-    for heading in ("account", "may send as", "an hour", "a day", "From", "failures go to", "state"):
+    table = Table()
+    for heading in ("account", "may send as", "an hour / a day", "failures go to", "state"):
         table.add_column(heading, overflow="fold")
     for account in accounts:
-        limited = [
-            ("unlimited" if n is None else str(n)) for n in (account.recipients_per_hour, account.recipients_per_day)
-        ]
-        mode = "rewritten" if account.rewrite else "checked"
-        table.add_row(
-            account.name, "\n".join(account.senders), *limited, mode, account.notify or "its sender", _state(account)
-        )
+        rates = (account.recipients_per_hour, account.recipients_per_day)
+        limit = " / ".join("unlimited" if rate is None else str(rate) for rate in rates)
+        table.add_row(account.name, "\n".join(account.senders), limit, account.notify or "its sender", _state(account))
     Console().print(table if accounts else "No accounts yet; `add NAME --sender ADDRESS` makes one.")
 
 
 def _state(account: Account) -> str:
-    if account.disabled:
-        return "disabled, queue held" if account.hold_queue else "disabled"
-    if not account.password_hash:
-        return "no login"
-    return "queue held" if account.hold_queue else "on"
+    words = ["disabled" if account.disabled else "on" if account.password_hash else "no login"]
+    words += ["queue held"] * account.hold_queue + ["From is rewritten"] * account.rewrite
+    return ", ".join(words)
 
 
 def _described(account: Account) -> dict[str, object]:

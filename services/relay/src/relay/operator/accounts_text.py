@@ -24,8 +24,10 @@ def added(text: str, name: str, values: Mapping[str, Value]) -> str:
     table = tomlkit.table()
     for key, value in values.items():
         table.add(key, value)
+    accounts = tomlkit.table(is_super_table=True)
+    accounts.add(name, table)
     document = tomlkit.document()
-    document.add(tomlkit.key(["accounts", name]), table)
+    document.add("accounts", accounts)
     gap = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
     return text + gap + tomlkit.dumps(document)
 
