@@ -98,9 +98,7 @@ def load(path: Path) -> Accounts:
         with path.open("rb") as file:
             data = file.read(FILE_SIZE + 1)
     except FileNotFoundError:
-        raise AccountsError(
-            [f"{path}: there is no such file; `make account ARGS="add NAME"` makes it"]
-        ) from None
+        raise AccountsError([f'{path}: there is no such file; `make account ARGS="add NAME"` makes it']) from None
     except OSError as error:
         raise AccountsError([f"{path}: cannot be read: {error.strerror}"]) from None
     try:
