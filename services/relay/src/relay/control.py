@@ -2,8 +2,8 @@
 
 There is no login: whoever may open the socket (mode 0660 in a folder of 0750) is the operator or the exporter. h11
 keeps the protocol. One request and one answer a connection; a request is small and quick or ends the connection; a
-client that is slow, silent or wrong costs itself only, and none leaves a line in the log. What is answered is decided by
-the handlers in ``routes``, plain functions: this module knows nothing of mail.
+client that is slow, silent or wrong costs itself only, and none leaves a line in the log. What is answered is decided
+by the handlers in ``routes``, plain functions: this module knows nothing of mail.
 """
 
 from __future__ import annotations
