@@ -92,6 +92,7 @@ class Log:
         self._clock = clock
         self._second, self._stamp = -1, ""
         self._lines: list[str] = []
+        self._waiting = False  # for a blocked output: a timer runs
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.get_ident()
 
@@ -131,16 +132,21 @@ class Log:
         lines, self._lines = self._lines, []
         self._output.write(lines)
         if self._output.blocked and self._loop is not None:
-            self._loop.call_later(AGAIN, self._flush)
+            if not self._waiting:
+                self._waiting = True
+                self._loop.call_later(AGAIN, self._again)
         elif self._output.lost:
             self._tell_lost()
 
+    def _again(self) -> None:
+        self._waiting = False
+        self._flush()
+
     def _tell_lost(self) -> None:
-        lost, self._output.lost = self._output.lost, 0
+        lost = self._output.lost
         if lost:
-            line = self._format(self._time(self._clock.time()), "log_lines_lost", {"lines": lost})
-            self._output.write([line])
-            self._output.lost += lost if self._output.lost else 0  # it could not be told: the count goes on
+            self._output.write([self._format(self._time(self._clock.time()), "log_lines_lost", {"lines": lost})])
+            self._output.lost = lost if self._output.lost > lost else 0  # if it could not be told, it is told later
 
     def _time(self, at: float) -> str:
         """ISO 8601 in UTC with milliseconds; the part down to the second is kept from one line to the next."""
