@@ -31,9 +31,7 @@ __all__ = [
 ]
 
 SENDERS_SHOWN = 4  # of an account, in a refusal
-ORIGINATOR_BYTES = (
-    16 * limits.KIB
-)  # of From, Sender, Resent-From and Resent-Sender together: a hundred addresses and more
+ORIGINATOR_BYTES = 4 * limits.KIB  # of From, Sender, Resent-From and Resent-Sender together: some eighty addresses
 
 Fields = Mapping[bytes, Sequence[Field]]
 _TITLES = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From", b"resent-sender": "Resent-Sender"}
