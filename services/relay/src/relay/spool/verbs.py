@@ -18,7 +18,10 @@ from relay.spool.changes import Change, Numbers, with_notices
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import Store
 
-_OF_MESSAGE: Final = f"id BETWEEN (SELECT key << {SHIFT} FROM message WHERE id = ?2) AND (SELECT key << {SHIFT} | {MASK} FROM message WHERE id = ?2)"
+_OF_MESSAGE: Final = (
+    f"id BETWEEN (SELECT key << {SHIFT} FROM message WHERE id = ?2) "
+    f"AND (SELECT key << {SHIFT} | {MASK} FROM message WHERE id = ?2)"
+)
 _OF_ACCOUNT: Final = "account = ?2"
 _HELD: Final = (
     "state IN ('claimed', 'sending', 'held') AND state = 'held'"  # the index's own words first, or it is not used
@@ -65,7 +68,7 @@ def _work(
         found: list[Any] = store.connection.execute(statement, (now, message_id or account)).fetchall()
         keys = sorted({row[0] >> SHIFT for row in found})
         _tell(store, kind, numbers, now, found, told)
-        if kind is EventKind.DROPPED:
+        if kind is EventKind.DROPPED and keys:
             store.end(keys, now)
         return len(found)
 
