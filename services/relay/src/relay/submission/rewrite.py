@@ -63,12 +63,11 @@ def _gone(field: Field) -> Edit:
 
 def _replaced(value: bytes, own: bytes) -> bytes:
     """``value`` with ``own`` in place of the address, its display name and comments kept where that can be done."""
-    new = b"<%b>" % own
+    new, kept = b"<%b>" % own, b""
     if names_only(value):
         kept = b"%b %b\r\n" % (value.rstrip(b" \t\r\n"), new)
-    else:
-        start, end = address_span(value) or (0, 0)
-        kept = value[:start] + new + value[end:]
+    elif span := address_span(value):
+        kept = value[: span[0]] + new + value[span[1] :]
     read = mailboxes(kept)
     # Whatever the display name held: what is sent has exactly this one address.
     alone = not isinstance(read, Bad) and [box.address for box in read] == [own.decode()]
