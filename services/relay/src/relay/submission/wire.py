@@ -174,6 +174,8 @@ class Wire:
     async def _wait(self, deadline: float) -> End | None:
         if self._end is not None:
             return self._end
+        if self._loop.time() >= deadline:  # who sends without pause wakes us each time before the timer can
+            return End.TIMEOUT
         self._deadline = deadline
         if self._timer is None or self._timer_at > deadline:
             self._set_timer(deadline)
