@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from relay.operator import account, queue, send_test, show, trace
 from relay.operator.client import Client, NoAnswer, Rejected
@@ -28,7 +28,7 @@ def parser(environ: Mapping[str, str], out: TextIO) -> argparse.ArgumentParser:
     console = show.console(out)
     client = Client(Path(environ.get("RELAY_RUN") or RUN) / SOCKET)
     top = _Parser(prog="ownpost", description="What operators can ask of a running relay.")
-    verbs = top.add_subparsers(dest="command", required=True, metavar="VERB")
+    verbs: argparse._SubParsersAction[Any] = top.add_subparsers(dest="command", required=True, metavar="VERB")
     queue.register(verbs, client, console, time.time)
     trace.register(verbs, client, console)
     send_test.register(verbs, client, console, time.monotonic, time.sleep)
@@ -41,15 +41,16 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     args = parser(environ, out).parse_args(arguments)
     try:
         code: int = args.run(args)
+        out.flush()
     except NoAnswer as problem:
         print(show.safe(problem), file=err)
         return show.EX_UNAVAILABLE
     except Rejected as problem:
         print(show.safe(problem), file=err)
         return show.EX_DATAERR
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` has seen enough; rich ends with the same code
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return show.EX_OK
+        return 1
     return code
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -82,25 +83,20 @@ def _list(client: Client, console: Console, now: float, args: argparse.Namespace
 
 
 def _table(rows: list[dict[str, Any]], now: float) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), expand=False)
-    table.add_column("Message and recipient", width=26, overflow="fold")
-    table.add_column("State", width=8)
-    table.add_column("Age", no_wrap=True)
-    table.add_column("Next try", no_wrap=True)
-    table.add_column("Last answer", overflow="fold", ratio=1)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("Message, recipient, last answer", overflow="fold", ratio=1)
+    for name in ("State", "Tries", "Age", "Next try"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
+        under = [show.safe(row["recipient"]), show.answer(row["provider"], row["code"], row["reply"])]
         table.add_row(
-            Text(f"{show.safe(row['message'])}\n{show.safe(row['recipient'])}"),
-            Text.assemble(show.state(row["state"]), f"\n{_tries(row['attempts'])}"),
+            Group(Text(show.safe(row["message"]), "bold"), Padding(Text("\n".join(filter(None, under))), (0, 0, 0, 2))),
+            show.state(row["state"]),
+            str(row["attempts"]),
             show.span(now - row["received_at"]),
             _next(row, now),
-            Text(show.answer(row["provider"], row["code"], row["reply"])),
         )
     return table
-
-
-def _tries(attempts: int) -> str:
-    return "1 try" if attempts == 1 else f"{attempts} tries"
 
 
 def _next(row: dict[str, Any], now: float) -> str:
