@@ -53,6 +53,7 @@ class Reception:
     networks: tuple[Any, ...] = (LOOPBACK,)
     port: int = 0
     desk: dict[str, Any] = field(default_factory=dict)
+    clients: list[RawClient] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.file = FakeAccountsFile(Accounts(self.accounts))
@@ -95,10 +96,30 @@ class Reception:
         }
         return Desk(**(values | self.desk))
 
-    async def connect(self) -> RawClient:
+    async def connect(self, host: str = "127.0.0.1") -> RawClient:
         """A client that has read nothing yet; under TLS on the port where TLS is implied."""
-        tls = self.client_context if self.name == "submissions" else None
-        return await RawClient.connect(self.listener.port, tls)
+        return await self._connect(self.client_context if self.name == "submissions" else None, host)
+
+    async def connect_plainly(self) -> RawClient:
+        """A client that knows no TLS, on whatever port."""
+        return await self._connect(None, "127.0.0.1")
+
+    async def _connect(self, tls: ssl.SSLContext | None, host: str) -> RawClient:
+        client = await RawClient.connect(self.listener.port, tls, host)
+        self.clients.append(client)
+        return client
+
+    def start(self) -> None:
+        """Let clients in."""
+        self.listener.bind()
+        self.listener.start()
+
+    async def stop(self) -> None:
+        """Let nobody in any more and hang up on all."""
+        for client in self.clients:
+            client.abort()
+        self.listener.close()
+        await self.listener.drain(2.0)
 
     async def logged_in(self) -> RawClient:
         """A client that has shaken hands and logged in, as far as the listener knows such things."""
@@ -119,10 +140,8 @@ class Reception:
 async def reception(folder: Path, name: str = "submission", **more: Any) -> AsyncIterator[Reception]:
     """A :class:`Reception` that is open."""
     host = Reception(folder, name, **more)
-    host.listener.bind()
-    host.listener.start()
+    host.start()
     try:
         yield host
     finally:
-        host.listener.close()
-        await host.listener.drain(2.0)
+        await host.stop()

@@ -51,17 +51,13 @@ class Listener:
     ) -> None:
         self.desk = desk
         self.open = False  # clients can connect
-        self._address, self._port, self._setting = address, port, setting
+        self.port = port  # once bound, the port in use, also when the system was asked to choose one
+        self._address, self._setting = address, setting
         self._networks, self._gateways = networks, gateways
         self._sockets: list[socket.socket] = []
         self._arriving: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._loop: asyncio.AbstractEventLoop
-
-    @property
-    def port(self) -> int:
-        """The port in use, also when the system was asked to choose one."""
-        return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
 
     @property
     def needs_certificate(self) -> bool:
@@ -76,17 +72,17 @@ class Listener:
         A wildcard means every address of this machine, IPv6 too where there is such a thing.
         """
         if self._address not in WILDCARDS:
-            self._bind_one(self._address, self._port)
+            self._bind_one(self._address)
             return
-        self._bind_one("0.0.0.0", self._port)
+        self._bind_one("0.0.0.0")
         if socket.has_ipv6:
             try:
-                self._bind_one("::", self.port)
+                self._bind_one("::")
             except CannotListen as problem:
                 if not isinstance(problem.__cause__, OSError) or problem.__cause__.errno == errno.EADDRINUSE:
                     raise
 
-    def _bind_one(self, address: str, port: int) -> None:
+    def _bind_one(self, address: str) -> None:
         sock = None
         try:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -94,12 +90,13 @@ class Listener:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address, port))
+            sock.bind((address, self.port))
         except OSError as error:
             if sock is not None:
                 sock.close()
-            raise CannotListen(f"{self._setting}: {_why_not(error, address, port)}") from error
+            raise CannotListen(f"{self._setting}: {_why_not(error, address, self.port)}") from error
         self._sockets.append(sock)
+        self.port = int(sock.getsockname()[1])
 
     def start(self) -> None:
         """Let clients in."""

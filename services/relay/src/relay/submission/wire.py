@@ -133,15 +133,16 @@ class Wire:
     async def line(self, limit: int, seconds: float) -> bytes | Flaw | End:
         """The next line; the whole of it must come within ``seconds``."""
         deadline = self._loop.time() + seconds
-        while (line := self.take(limit)) is None:
-            if self.stopping:
-                return End.STOPPED
+        while not self.stopping:
+            line = self.take(limit)
+            if line is not None:
+                return line
             self._idle = True
             end = await self._wait(deadline)
             self._idle = False
             if end is not None:
                 return end
-        return line
+        return End.STOPPED
 
     async def block(self, deadline: float) -> bytes | End:
         """All bytes that are there, at least one; ``deadline`` is a time of the loop's clock."""
