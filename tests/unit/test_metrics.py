@@ -46,10 +46,10 @@ def test_every_combination_is_there_at_zero(metrics: Metrics) -> None:
 def test_strangers_add_no_series(metrics: Metrics) -> None:
     before = set(samples(metrics))
     for number in range(1000):
-        metrics.logins[("submission", f"X-{number}", "failed")].inc()
-        metrics.tls_handshakes[("lan", f"TLSv{number}", "ok")].inc()
-        metrics.attempts[(f"provider{number}", "delivered")].inc()
-        metrics.refused[("submission", f"reason {number}")].inc()
+        metrics.logins.inc("submission", f"X-{number}", "failed")
+        metrics.tls_handshakes.inc("lan", f"TLSv{number}", "ok")
+        metrics.attempts.inc(f"provider{number}", "delivered")
+        metrics.refused.inc("submission", f"reason {number}")
     after = samples(metrics)
     assert set(after) == before
     labels = (("listener", "submission"), ("mechanism", "other"), ("result", "failed"))

@@ -22,7 +22,7 @@ class Journal:
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self._log, self._metrics = log, metrics
         self._event = log.event
-        self._counts = {kind: metrics.events[(kind.value,)] for kind in EventKind}
+        self._count = metrics.events.inc
         self._paused: set[str] = set()
         self._system: Mapping[str, Callable[[Mapping[str, Value]], None]] = {
             "certificate_loaded": self._certificate_loaded,
@@ -37,21 +37,21 @@ class Journal:
         """Events whose commit is done, in its order."""
         for event in events:
             kind = event.kind
-            self._counts[kind].inc()
+            self._count(kind)
             if kind is EventKind.DELIVERED:
                 self._delivered(event)
-            self._event(kind.value, _fields(event), event.at)
+            self._event(kind, _fields(event), event.at)
 
     def _delivered(self, event: Event) -> None:
         provider = event.provider
-        if provider in self._metrics.delay:
-            self._metrics.last_success[provider].set(event.at)
-            self._metrics.delay[provider].observe(float(event.detail.get("delay", 0.0)))
+        if provider in self._metrics.last_success:
+            self._metrics.last_success[provider] = event.at
+        self._metrics.delay.observe(float(event.detail.get("delay", 0.0)), provider)
 
     # --- clients
     def connection(self, listener: str, peer: str) -> None:  # noqa: ARG002 - a line for each would drown the others
         """A connection was accepted: metrics only."""
-        self._metrics.connections[(listener,)].inc()
+        self._metrics.connections.inc(listener)
         self._metrics.open[listener].inc()
 
     def connection_ended(self, listener: str, peer: str) -> None:  # noqa: ARG002
@@ -60,12 +60,12 @@ class Journal:
 
     def connection_refused(self, listener: str, peer: str, reason: str) -> None:
         """A connection was closed before its first command."""
-        self._metrics.connections_refused[(listener, reason)].inc()
+        self._metrics.connections_refused.inc(listener, reason)
         self._event("connection_refused", {"listener": listener, "peer": peer, "reason": str(reason)})
 
     def tls_handshake(self, listener: str, version: str, ok: bool, reason: str = "") -> None:
         """A handshake ended: ``version`` as ``ssl`` names it, ``reason`` why it failed."""
-        self._metrics.tls_handshakes[(listener, version, "ok" if ok else "failed")].inc()
+        self._metrics.tls_handshakes.inc(listener, version, "ok" if ok else "failed")
         if not ok:
             self._event("tls_failed", {"listener": listener, "reason": reason})
 
@@ -73,7 +73,7 @@ class Journal:
         self, listener: str, peer: str, account: str, mechanism: str, ok: bool, reason: str | None = None
     ) -> None:
         """Somebody logged in, or tried to."""
-        self._metrics.logins[(listener, mechanism, "ok" if ok else "failed")].inc()
+        self._metrics.logins.inc(listener, mechanism, "ok" if ok else "failed")
         fields: dict[str, Value] = {"listener": listener, "peer": peer, "account": account, "mechanism": mechanism}
         if reason:
             fields["reason"] = str(reason)
@@ -81,22 +81,21 @@ class Journal:
 
     def refused(self, listener: str, peer: str, account: str, reason: str, reply: str) -> None:
         """A command was refused with ``reply``. ``account`` is empty before a login."""
-        self._metrics.refused[(listener, reason)].inc()
+        self._metrics.refused.inc(listener, reason)
         fields = {"listener": listener, "peer": peer, "account": account, "reason": str(reason), "reply": reply}
         self._event("command_refused", {name: value for name, value in fields.items() if value})
 
     def accepted_timing(self, listener: str, seconds: float, size: int) -> None:
         """A message of ``size`` bytes was answered by 250, ``seconds`` after its final dot. The line is the event's."""
-        self._metrics.accepted[(listener,)].inc()
+        self._metrics.accepted.inc(listener)
         self._metrics.accepting.observe(seconds)
         self._metrics.size.observe(size)
 
     # --- providers
     def attempt(self, provider: str, outcome: str, seconds: float) -> None:
         """One recipient of one transaction with ``provider``, which took ``seconds``. The line is the event's."""
-        self._metrics.attempts[(provider, outcome)].inc()
-        if provider in self._metrics.attempt_seconds:
-            self._metrics.attempt_seconds[provider].observe(seconds)
+        self._metrics.attempts.inc(provider, outcome)
+        self._metrics.attempt_seconds.observe(seconds, provider)
         if self._paused and outcome in ("delivered", "refused"):  # it answers again
             self._paused.discard(provider)
             self._metrics.paused[provider].set(0)

@@ -2,25 +2,17 @@
 
 Prometheus' rules: base units, counters end in ``_total``, every label has a closed set of values (what does not belong
 to it is counted as ``other``), no address, id or reply is ever a label, and every combination is there from the start
-at 0, or ``rate()`` would miss the first event. Children are resolved here once: counting is one call on the way of a
-message.
+at 0, or ``rate()`` would miss the first event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    exposition,
-    openmetrics,
-)
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, exposition, openmetrics
 
+from relay.counting import OTHER, Count, Spread
 from relay.model import EventKind, State
 from relay.refusal import Reason
 
@@ -29,7 +21,6 @@ MECHANISMS = ("PLAIN", "LOGIN")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 OUTCOMES = ("delivered", "deferred", "refused", "doubtful")
 STATES = tuple(state for state in State if state not in (State.DELIVERED, State.DROPPED))
-OTHER = "other"
 OPENMETRICS = "application/openmetrics-text"
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds: a commit, a 250
@@ -39,28 +30,10 @@ _SIZE = tuple(float(1024 * 4**n) for n in range(9))  # bytes: 1 KiB to 64 MiB
 _GROUP = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Counts(dict[tuple[str, ...], Counter]):
-    """A counter's children by their label values; what is not among them is ``other``."""
-
-    def __init__(self, counter: Counter, *labels: Iterable[str]) -> None:
-        super().__init__()
-        keys: list[tuple[str, ...]] = [()]
-        for values in labels:
-            keys = [(*key, value) for key in keys for value in values]
-        for key in keys:
-            self[key] = counter.labels(*key)
-        self._closed = tuple(frozenset(values) for values in labels)
-
-    def __missing__(self, key: tuple[str, ...]) -> Counter:
-        """The child for values outside the sets; it is there from the start like the others."""
-        return self[tuple(value if value in known else OTHER for value, known in zip(key, self._closed, strict=True))]
-
-
 class Metrics:
     """The relay's metrics in ``registry``, which is this process's only one."""
 
     def __init__(self, registry: CollectorRegistry, providers: Iterable[str], version: str) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, and nobody asks for it
         self._registry = registry
         self._providers = tuple(providers)
         ProcessCollector(namespace="ownpost_relay", registry=registry)
@@ -89,12 +62,8 @@ class Metrics:
         )
         self.accepted = self._counts("messages_accepted", "Messages answered by 250.", listener=LISTENERS)
         self.refused = self._counts("refused", "Commands refused.", listener=LISTENERS, reason=(*Reason, OTHER))
-        self.size = Histogram(
-            "ownpost_message_size_bytes", "Size of accepted messages.", registry=self._registry, buckets=_SIZE
-        )
-        self.accepting = Histogram(
-            "ownpost_accept_duration_seconds", "From the final dot to our 250.", registry=self._registry, buckets=_FAST
-        )
+        self.size = self._spread("message_size_bytes", "Size of accepted messages.", _SIZE)
+        self.accepting = self._spread("accept_duration_seconds", "From the final dot to our 250.", _FAST)
 
     def _delivery(self) -> None:
         names = self._providers
@@ -105,13 +74,17 @@ class Metrics:
             provider=(*names, OTHER),
             outcome=(*OUTCOMES, OTHER),
         )
-        self.attempt_seconds = self._histograms("delivery_duration_seconds", "One transaction with a provider.", _SLOW)
-        self.delay = self._histograms("delivery_delay_seconds", "From our 250 to the provider's.", _DELAY)
+        self.attempt_seconds = self._spread("delivery_duration_seconds", "One transaction.", _SLOW, "provider", names)
+        self.delay = self._spread(
+            "delivery_delay_seconds", "From our 250 to the provider's.", _DELAY, "provider", names
+        )
         success = self._gauge(
             "provider_last_success_timestamp_seconds", "When the provider last accepted anything; 0: never.", "provider"
         )
         paused = self._gauge("provider_paused", "1 while a provider is left alone for a while.", "provider")
-        self.last_success = {name: success.labels(name) for name in names}
+        self.last_success = dict.fromkeys(names, 0.0)
+        for name in names:
+            success.labels(name).set_function(partial(self.last_success.__getitem__, name))
         self.paused = {name: paused.labels(name) for name in names}
 
     def _spool(self) -> None:
@@ -122,20 +95,14 @@ class Metrics:
         self.oldest = self._gauge("queue_oldest_message_age_seconds", "Age of the oldest open message; 0: none.")
         self.room = self._gauge("spool_room_bytes", "What may still be accepted before the disk counts as full.")
         self.wal = self._gauge("spool_wal_bytes", "Size of the spool's write-ahead log.")
-        self.commit_seconds = Histogram(
-            "ownpost_spool_commit_duration_seconds", "One commit of the spool.", registry=self._registry, buckets=_FAST
-        )
-        self.commit_size = Histogram(
-            "ownpost_spool_commit_changes", "Changes in one commit.", registry=self._registry, buckets=_GROUP
-        )
+        self.commit_seconds = self._spread("spool_commit_duration_seconds", "One commit of the spool.", _FAST)
+        self.commit_size = self._spread("spool_commit_changes", "Changes in one commit.", _GROUP)
 
     def _files(self) -> None:
         self.certificate = self._gauge(
             "tls_certificate_not_after_timestamp_seconds", "When the certificate that is served expires; 0: none."
         )
-        self.certificate_failures = Counter(
-            "ownpost_tls_reload_failures_total", "Published certificates not taken up.", registry=self._registry
-        )
+        self.certificate_failures = self._counts("tls_reload_failures", "Published certificates not taken up.")
         self.accounts_good = self._gauge("accounts_last_reload_successful", "0 while accounts.toml is broken.")
         self.accounts_good.set(1)
 
@@ -162,10 +129,10 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"ownpost_{name}", text, labels, registry=self._registry)
 
-    def _counts(self, name: str, text: str, **labels: Iterable[str]) -> Counts:
-        counter = Counter(f"ownpost_{name}_total", text, list(labels), registry=self._registry)
-        return Counts(counter, *labels.values())
+    def _counts(self, name: str, text: str, **labels: Sequence[str]) -> Count:
+        return Count(self._registry, f"ownpost_{name}", text, labels)
 
-    def _histograms(self, name: str, text: str, buckets: tuple[float, ...]) -> dict[str, Histogram]:
-        metric = Histogram(f"ownpost_{name}", text, ["provider"], registry=self._registry, buckets=buckets)
-        return {provider: metric.labels(provider) for provider in self._providers}
+    def _spread(
+        self, name: str, text: str, bounds: Sequence[float], label: str = "", values: Sequence[str] = ("",)
+    ) -> Spread:
+        return Spread(self._registry, f"ownpost_{name}", text, bounds, label, values)
