@@ -74,8 +74,8 @@ def _open_locked(folder: Path, lock: int, now: float, connect: Callable[[Path], 
         if isinstance(error, SpoolUnusable):
             raise
         raise SpoolUnusable(
-            f"The spool in {folder} cannot be read ({_words(error)}). It was left as it is: check the disk, make a copy of the folder "
-            "before anything else, or point RELAY_SPOOL to an empty one."
+            f"The spool in {folder} cannot be read ({_words(error)}). It was left as it is: check the disk, copy the "
+            "folder before anything else, or point RELAY_SPOOL to an empty one."
         ) from error
 
 
@@ -84,7 +84,7 @@ def _words(error: Exception) -> str:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, private to this user; raises :class:`SpoolUnusable` if it is someone else's or cannot be made."""
+    """Make the folder, private to this user; raises :class:`SpoolUnusable` if that cannot be."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
@@ -100,7 +100,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def take_lock(path: Path) -> int:
-    """An exclusive lock that lasts as long as the returned descriptor; raises :class:`SpoolUnusable` if another relay has it."""
+    """An exclusive lock, for as long as the descriptor is open; raises :class:`SpoolUnusable` if another has it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:

@@ -84,7 +84,7 @@ _RESULT: Final = Bulk(
 )
 
 
-def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
+def connect(path: Path, vfs: str | None = None, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     """The writing connection, set up; raises :class:`SpoolUnusable` for a file that is not ours."""
     connection = apsw.Connection(str(path), vfs=vfs, statementcachesize=256)
     schema.check(connection)
@@ -96,7 +96,7 @@ def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
         ("journal_mode", "WAL"),
         ("synchronous", "FULL"),
         ("temp_store", "MEMORY"),
-        ("cache_size", -CACHE_KIB),
+        ("cache_size", -cache_kib),
         ("wal_autocheckpoint", 0),  # the writer does it between groups, not inside someone's commit
     ):
         connection.pragma(name, value)
