@@ -124,6 +124,9 @@ class Transaction:
         for recipient in self._job.recipients:
             replies += await link.ask(f"RCPT TO:<{recipient.address}>\r\n".encode(), 1, seconds)
         self._note_recipients(replies)
+        if len(replies) < len(self._findings):
+            self._rest(_lost(link, Stage.RCPT))
+            return False
         if not self._accepted:
             return await self._reset()
         got = await link.ask(b"DATA\r\n", 1, seconds)
