@@ -67,6 +67,7 @@ class Dialogue(SMTP):
         self.closing = False  # no further command is read
         self.errors = 0
         self._out: list[str] = []
+        self._deadline = 0.0  # by which the next line must have come
         self.task: asyncio.Task[None] | None = None
 
     # --- the protocol's side ------------------------------------------------------------------------------------------
@@ -164,27 +165,31 @@ class Dialogue(SMTP):
             if not self.too_early():
                 self.reply(f"220 {self.hostname} ESMTP Ownpost")
             while not self.closing:
-                await self._next()
+                line = None if self.wire.stopping else self.wire.take(limits.AUTH_LINE)
+                if line is None:
+                    self.flush()
+                    await self._wait()
+                    continue
+                self._deadline = 0.0
+                if isinstance(line, Flaw):
+                    self.protest(FLAWS[line])
+                else:
+                    await self._command(line)
             self.flush()
         finally:
             self._end()
 
-    async def _next(self) -> None:
-        line = None if self.wire.stopping else self.wire.take(limits.AUTH_LINE)
-        if line is None:
-            self.flush()
-            if self.wire.blocked and await self.wire.drained(self.patience) is not None:
-                self.closing = True
-                return
-            more = await self.wire.line(limits.AUTH_LINE, self.patience)
-            if isinstance(more, End):
-                self.no_more(more)
-                return
-            line = more
-        if isinstance(line, Flaw):
-            self.protest(FLAWS[line])
-        else:
-            await self._command(line)
+    async def _wait(self) -> None:
+        """Until more has arrived, or there is a reason why nothing will: the client is told that."""
+        wire, patience = self.wire, self.patience
+        if not self._deadline:
+            self._deadline = self.loop.time() + patience  # for the whole of the next line
+        if wire.blocked and await wire.drained(patience) is not None:
+            self.closing = True
+            return
+        end = End.STOPPED if wire.stopping else await wire.more(self._deadline)
+        if end is not None:
+            self.no_more(end)
 
     def no_more(self, end: End) -> None:
         """No further line comes: say why, if anybody hears it, and end the session."""
