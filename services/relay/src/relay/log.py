@@ -200,7 +200,7 @@ def _quoted(name: str, value: str) -> str:
         value = value[: length - 3] + "..."
     if not value.isascii():
         value = value.encode("utf-8", "backslashreplace").decode("utf-8")  # surrogates: bytes that were no UTF-8
-    return _QUOTE(value).replace("\x7f", "\\u007f")
+    return _QUOTE(value)
 
 
 class LogHandler(logging.Handler):
