@@ -1,8 +1,8 @@
 """Runs a small load on a spool in a child process, ends it at the n-th change of a file, and looks at what is left.
 
 `python -m support.spool_crash FOLDER kill|cut FIRST LAST STRIDE`: ``kill`` is kill -9, where the system keeps what was
-written; ``cut`` is a power cut at its worst: of every file only what was synced is left. Prints one line, and exits with
-1 at the first wrong thing found. It forks, so it is a program without threads of its own and not a function of the tests.
+written; ``cut`` is a power cut at its worst: of every file only what was synced is left. Prints one line, and exits
+with 1 at the first wrong thing found. It forks, so it is a program without threads and not a function of the tests.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from relay import limits
 from relay.model import Event, EventKind, Job, State
 from relay.spool import changes, recovery, verbs
+from relay.spool.errors import SpoolUnusable
 from relay.spool.recovery import Opened
 from support import invariants
 from support.faulty_disk import FaultyDisk
@@ -151,7 +152,7 @@ def main(arguments: list[str]) -> int:
                 shutil.copyfile(image, folder / image.name)
         try:
             judge(folder, said)
-        except (AssertionError, KeyError, recovery.SpoolUnusable) as error:
+        except (AssertionError, KeyError, SpoolUnusable) as error:
             print(f"at step {at}: {type(error).__name__}: {error}")
             return 1
         shutil.rmtree(parent / f"{at}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,13 @@ def results(job: Job, state: State, *, provider: str = "sink", at: float = 0.0, 
         )
         for one in job.recipients
     ]
+
+
+async def eventually(probe: Callable[[], object], seconds: float = 20.0) -> None:
+    """Let the loop run until ``probe`` holds."""
+    async with asyncio.timeout(seconds):
+        while not probe():  # noqa: ASYNC110 - what is waited for happens in another thread
+            await asyncio.sleep(0.001)
 
 
 def ids(job: Job) -> list[int]:
