@@ -15,6 +15,7 @@ from relay.clock import SystemClock
 from relay.submission.desk import Desk, Lan
 from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
+from relay.submission.ports import take
 from relay.submission.tls import Certificates
 from support.appliance import publish_certificate
 from support.fakes import FakeAccountsFile, FakeJournal, FakePasswords, FakeSpool
@@ -50,7 +51,8 @@ class Reception:
     lan_per_day: int | None = None
     limits: dict[str, int] = field(default_factory=dict)
     gateways: frozenset[str] = frozenset()
-    networks: tuple[Any, ...] = (LOOPBACK,)
+    networks: tuple[Any, ...] | None = (LOOPBACK,)
+    address: str = "127.0.0.1"
     port: int = 0
     desk: dict[str, Any] = field(default_factory=dict)
     clients: list[RawClient] = field(default_factory=list)
@@ -68,9 +70,7 @@ class Reception:
         self.limiter = Limiter(clock=SystemClock(), gateways=self.gateways, **self.limits)
         self.listener = Listener(
             self._desk(),
-            address="127.0.0.1",
-            port=self.port,
-            setting="RELAY_SUBMISSION_PORT",
+            take(self.address, self.port, "RELAY_SUBMISSION_PORT"),
             networks=self.networks if self.name == "lan" else None,
             gateways=self.gateways,
         )
@@ -111,7 +111,6 @@ class Reception:
 
     def start(self) -> None:
         """Let clients in."""
-        self.listener.bind()
         self.listener.start()
 
     async def stop(self) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from relay import limits
 from relay.accounts import Accounts
-from relay.submission import front, gateway, intake
+from relay.submission import front, gateway, intake, ports
 from relay.submission.front import Front
-from relay.submission.listener import CannotListen
+from relay.submission.ports import CannotListen
 from support.appliance import publish_certificate
 from support.fakes import FakeSpool
 from support.reception import PASSWORD, Reception, person, reception
@@ -374,7 +374,6 @@ async def test_tls_ports_open_with_the_first_certificate_and_the_lan_at_once(tmp
     assert certificates is not None
     served, certificates.current = certificates.current, None
     both = Front([tls.listener, lan.listener], certificates)
-    assert both.bind() == []
     stop = asyncio.Event()
     running = asyncio.create_task(both.run(stop))
     await until(lambda: lan.listener.open, "the LAN's port to open")
@@ -396,7 +395,6 @@ async def test_tls_ports_open_with_the_first_certificate_and_the_lan_at_once(tmp
 async def test_without_tls_the_front_runs_until_it_is_stopped(tmp_path: Path) -> None:
     lan = Reception(tmp_path, "lan", tls=False)
     alone = Front([lan.listener], None)
-    assert alone.bind() == []
     stop = asyncio.Event()
     running = asyncio.create_task(alone.run(stop))
     await until(lambda: lan.listener.open, "the port to open")
@@ -408,26 +406,35 @@ async def test_without_tls_the_front_runs_until_it_is_stopped(tmp_path: Path) ->
 
 async def test_an_occupied_port_is_named_with_its_setting(tmp_path: Path) -> None:
     async with reception(tmp_path) as host:
-        other = Reception(tmp_path, port=host.listener.port)
-        problems = Front([other.listener], None).bind()
-        in_use = (
-            f"RELAY_SUBMISSION_PORT: port {host.listener.port} on 127.0.0.1 is in use by another program; "
-            "end that, or choose another port."
-        )
-        assert problems == [in_use]
+        port = host.listener.port
+        for address in ("127.0.0.1", "0.0.0.0"):
+            with pytest.raises(CannotListen) as problem:
+                ports.take(address, port, "RELAY_SUBMISSION_PORT")
+            assert str(problem.value) == (
+                f"RELAY_SUBMISSION_PORT: port {port} on {address} is in use by another program; "
+                "end that, or choose another port."
+            )
 
 
-async def test_a_foreign_address_cannot_be_listened_on(tmp_path: Path) -> None:
-    host = Reception(tmp_path)
-    host.listener._address = "192.0.2.1"
-    with pytest.raises(CannotListen, match=r"^RELAY_SUBMISSION_PORT: cannot listen on 192\.0\.2\.1 port 0: "):
-        host.listener.bind()
+def test_a_foreign_address_cannot_be_listened_on() -> None:
+    with pytest.raises(CannotListen, match=r"^RELAY_LAN_PORT: cannot listen on 192\.0\.2\.1 port 0: "):
+        ports.take("192.0.2.1", 0, "RELAY_LAN_PORT")
+
+
+def test_a_port_for_which_only_ipv6_is_occupied_is_occupied() -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            other.bind(("::", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        other.listen()
+        with pytest.raises(CannotListen, match="is in use"):
+            ports.take("0.0.0.0", other.getsockname()[1], "RELAY_LAN_PORT")
 
 
 async def test_a_wildcard_means_both_protocols(tmp_path: Path) -> None:
-    host = Reception(tmp_path, "lan", tls=False, networks=())
-    host.listener._address = "::"
-    host.listener._networks = None
+    host = Reception(tmp_path, "lan", tls=False, networks=None, address="::")
     host.start()
     try:
         for address in ["127.0.0.1"] + (["::1"] if len(host.listener._sockets) == 2 else []):
