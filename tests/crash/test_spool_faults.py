@@ -95,13 +95,14 @@ async def test_a_broken_disk_stops_the_spool_at_once_and_loses_nothing(tmp_path:
     stopped = 0
     while True:
         step += 1 if step < 80 else 7
-        folder, load = tmp_path / str(step), Load()
+        folder, load, stop = tmp_path / str(step), Load(), 0
         disk.steps, disk.trouble = 0, broken(step)
         disk.log.clear()
         try:
             async with opened(folder, vfs="faulty") as one:
                 await load.run(one)
                 hit = disk.steps >= step
+                stop = disk.steps if one.fatal else 0
                 if hit and one.fatal:
                     stopped += 1
                     await _refuses_everything(one, disk)
@@ -110,6 +111,7 @@ async def test_a_broken_disk_stops_the_spool_at_once_and_loses_nothing(tmp_path:
         if not hit:
             break
         seen.add(disk.log[step - 1][0])
+        assert not stop or disk.steps == stop, "something was written on the way out"
         disk.trouble = broken(0)
         async with opened(folder):
             pass
@@ -234,6 +236,20 @@ async def test_a_small_disk_that_fills_and_empties_again(small_disk: Path) -> No
         kept.append(await _accept_until_full(one))
         assert len(kept[1]) > 100
     assert set(kept[0] + kept[1]) <= set(invariants.check(folder))
+
+
+async def test_a_disk_that_is_full_at_the_start_costs_the_ballast(tmp_path: Path, disk: FaultyDisk) -> None:
+    folder = tmp_path / "spool"
+    async with opened(folder, vfs="faulty", ballast=limits.MIB) as one:
+        kept = await one.add()
+    disk.trouble = lambda step, what, path: full(0, 10**9)(step, what, path) if (folder / "ballast").exists() else 0
+    async with opened(folder, vfs="faulty") as one:
+        assert not (folder / "ballast").exists()
+        assert [entry.message.id for entry in await one.spool.queue()] == [kept.id]
+    disk.trouble = full(0, 10**9)
+    with pytest.raises(SpoolUnusable, match="is full"):
+        async with opened(folder, vfs="faulty"):
+            pass
 
 
 async def _accept_until_full(one: Opened) -> list[str]:

@@ -195,21 +195,28 @@ class Writer(threading.Thread):
             jobs = self._store.apply(changes, now, claim)
         except Exception as error:
             full = is_full(error, self._store.connection.system_errno)
-            if not full and not is_ours(error):
+            if not full and not (changes and is_ours(error)):
                 raise _Fatal from error
-            if full and not any(change.needs_room for change in changes) and self._make_way():
-                return self._write(changes, now, claim)
-            if len(changes) > 1:
-                for part in _parts(changes):
-                    self._write(part, now, 0)
-            elif changes:
-                changes[0].error = SpoolFull(FULL) if full else error
-            else:
-                self._store.next_due = now + RETRY
+            self._mend(changes, now, claim, SpoolFull(FULL) if full else error)
             return []
         for change in changes:
             change.committed = True
         return jobs
+
+    def _mend(self, changes: list[Change], now: float, claim: int, error: Exception) -> None:
+        """Commit what can be committed of a group that failed with ``error``; the rest gets it."""
+        full = isinstance(error, SpoolFull)
+        if full and not any(change.needs_room for change in changes) and self._make_way():
+            self._write(changes, now, 0)
+        elif claim and changes:
+            self._write(changes, now, 0)  # perhaps the claim was what failed; it waits for the next group
+        elif len(changes) > 1:
+            for part in _parts(changes):
+                self._write(part, now, 0)
+        elif changes:
+            changes[0].error = error
+        else:
+            self._store.next_due = now + RETRY
 
     def _make_way(self) -> bool:
         """Find room for outcomes: by copying the log, whose room is then used again, and by giving up the ballast, into
