@@ -14,7 +14,7 @@ from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.pause import Pause
 from relay.delivery.providers import Provider
 from relay.model import EventKind, Kind, Message, State
-from relay.spool import QueueEntry, SpoolFailed, SpoolFull
+from relay.spool import QueueEntry, SpoolError, SpoolFailed, SpoolFull
 from support.delivering import BODY, SHORT, FakeJournal, delivering, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, ScriptedProvider
@@ -290,6 +290,32 @@ async def test_without_room_for_the_mark_the_message_is_put_off() -> None:
             spool.advance(60)
             await spool.settled(message)
         assert spool.states(message) == [State.DELIVERED]
+
+
+@pytest.mark.parametrize("inline", [0, 10_000_000])
+async def test_a_body_that_cannot_be_read_or_a_bug_of_ours_does_not_take_other_messages_with_it(inline: int) -> None:
+    class Broken(MemorySpool):
+        async def read(self, message_id: str) -> Any:
+            if message_id == bad.id:
+                raise SpoolError("The body is gone.")
+            async for piece in super().read(message_id):
+                yield piece
+
+        async def mark(self, deliveries: Any, provider: str = "") -> None:
+            if inline and self.rows[deliveries[0]].message.id == bad.id:
+                raise RuntimeError("a bug")
+            await super().mark(deliveries, provider)
+
+    async with ScriptedProvider() as peer:
+        spool = Broken(FakeClock(), inline=inline)
+        bad = spool.add(BODY)
+        good = [spool.add(BODY) for _ in range(3)]
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(bad, *good)
+        assert spool.states(bad) == [State.DUE]
+        assert spool.of(bad)[0].reply.startswith("internal error: ")
+        assert {state for one in good for state in spool.states(one)} == {State.DELIVERED}
+        assert len(peer.messages) == 3, "a message without its body, or without its mark, had its dot written"
 
 
 # --- doubts of an earlier run, and ties
