@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 128 * 1024
 
 
 class End(Enum):
