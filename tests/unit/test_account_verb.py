@@ -296,6 +296,20 @@ def test_root_writes_for_the_files_owner(path: Path, run: Run, monkeypatch: pyte
     assert len(given_to) == 2
 
 
+def test_a_header_in_a_string_is_no_header() -> None:
+    one = '[accounts.a]\nnotify = """\n[accounts.b]\n"""\n'
+    two = '[accounts.b]\nnotify = ""\n'
+    for text in (one + two, two + one):
+        assert set(tomllib.loads(accounts_text.removed(text, "b"))["accounts"]) == {"a"}
+        assert tomllib.loads(accounts_text.changed(text, "b", {"disabled": True}))["accounts"]["b"]["disabled"] is True
+
+
+def test_enabling_what_is_enabled_changes_nothing(path: Path, run: Run) -> None:
+    path.write_text(FILE)
+    assert run("enable", "anna").code == 0
+    assert path.read_text() == FILE
+
+
 _STYLES = st.sampled_from(
     [
         '[accounts.{name}]\npassword_hash = ""\nsenders = ["a@b.c"]\n',

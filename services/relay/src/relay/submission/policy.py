@@ -30,6 +30,7 @@ __all__ = [
     "refuse",
 ]
 
+LAN_LIMIT = "RELAY_LAN_RECIPIENTS_PER_DAY"  # the LAN listener's own limit, for ``limit_reached``
 SENDERS_SHOWN = 4  # of an account, in a refusal
 ORIGINATOR_BYTES = 4 * limits.KIB  # of From, Sender, Resent-From and Resent-Sender together: some eighty addresses
 
