@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,21 @@ class Reception:
             reply = await client.ask(b"AUTH PLAIN AGFubmEAY29ycmVjdCBob3JzZQ==")
             assert reply.startswith(b"235 "), reply
         return client
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Let the loop run until ``condition()`` is true; fails with ``what`` after ten seconds."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.001)
+
+
+async def to_data(client: RawClient) -> None:
+    """From MAIL to the 354."""
+    assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"250")
+    assert (await client.ask(b"RCPT TO:<bob@example.net>")).startswith(b"250")
+    assert (await client.ask(b"DATA")).startswith(b"354")
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """The dialogue with one client: lines in, verbs called, replies out. What the verbs do is in ``session``.
 
-A subclass of aiosmtpd's ``SMTP`` that keeps its shape (a protocol whose ``smtp_VERB`` methods answer with ``push``, its
+A subclass of aiosmtpd's ``SMTP`` that keeps its shape (a protocol with a method ``smtp_VERB`` for each command, its
 ``Session`` and ``Envelope``) and replaces its machinery, for three reasons. *Cost*: upstream inspects all members for
 each connection, arms a timer and calls the log several times for each command, and writes each reply by itself: 0.28 ms
 for a message, most of our whole budget. *Safety*: it logs what clients send, passwords among it; tells clients the text
@@ -48,15 +48,17 @@ FLAWS = {
 class Dialogue(SMTP):
     """One connection, from 220 to its end."""
 
-    VERBS: ClassVar[dict[bytes, Verb]] = {}  # upper-case name to method; filled once for each subclass
+    VERBS: ClassVar[dict[bytes, Verb]] = {}  # upper-case name to method, once for each subclass; none of upstream's
 
     transport: asyncio.Transport
     session: Greeting
     envelope: Transaction
 
     def __init_subclass__(cls) -> None:
-        methods = ((name[5:].encode(), getattr(cls, name)) for name in dir(cls) if name.startswith("smtp_"))
-        cls.VERBS = dict(methods)
+        own = (
+            name for name in dir(cls) if name.startswith("smtp_") and getattr(cls, name) is not getattr(SMTP, name, 0)
+        )
+        cls.VERBS = {name[5:].encode(): getattr(cls, name) for name in own}
 
     def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, peer: str) -> None:
         """Sets only what is used here; upstream's own initialisation is most of what a connection would cost."""
@@ -103,10 +105,6 @@ class Dialogue(SMTP):
     def reply(self, line: str) -> None:
         """Answer the command in hand; sent with the next flush."""
         self._out.append(line)
-
-    async def push(self, status: str | bytes) -> None:
-        """Upstream's name for :meth:`reply`, for what is inherited."""
-        self.reply(status if isinstance(status, str) else status.decode("ascii"))
 
     def protest(self, line: str, reason: Reason = Reason.SYNTAX) -> None:
         """Answer what no well-made client does; too many such end the session."""
