@@ -158,6 +158,20 @@ async def test_when_the_provider_is_back_one_message_probes_and_the_rest_follow(
         assert len(peer.kept) == 50
 
 
+async def test_after_a_pause_only_one_message_is_at_risk_until_the_provider_is_well() -> None:
+    async with ScriptedProvider() as peer:
+        peer.always("greeting", RESET)
+        spool = MemorySpool(FakeClock())
+        for _ in range(50):
+            spool.add(BODY)
+        async with delivering(spool, provider_for(peer, connections=4), pause=Pause(0.05, 0.05)):
+            await spool.until(lambda: any(row.attempts for row in spool.rows.values()))
+            await eventually(peer, lambda: peer.open == 0)
+            peer.always("greeting", HANG)
+            await eventually(peer, lambda: peer.open > 0)
+            assert sum(row.state is State.CLAIMED for row in spool.rows.values()) == 1
+
+
 async def test_a_message_refused_for_itself_pauses_nothing() -> None:
     async with ScriptedProvider() as peer:
         peer.once("final", "550 5.7.1 spam")
