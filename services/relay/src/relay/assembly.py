@@ -267,7 +267,8 @@ async def wire(
         "client_address_in_received": settings.client_address_in_received,
     }
     ports = front(settings, taken, certificates, shared, gateways)
-    accounts.on_change = Holding(spool).accounts_changed
+    holding = Holding(spool, accounts.current)
+    accounts.on_change = holding.accounts_changed
     hostname, postmaster = settings.hostname, settings.postmaster
     state = Status(settings, ports, certificates, accounts, spool, clock)
     pages = routes(
@@ -286,6 +287,7 @@ async def wire(
     return Relay(
         journal=journal,
         accounts=accounts,
+        holding=holding,
         passwords=passwords,
         spool=spool,
         front=ports,
