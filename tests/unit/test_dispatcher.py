@@ -464,6 +464,27 @@ async def test_one_letter_a_sender_and_day_names_everything_that_is_late() -> No
     assert spool.letters[2][0] == [4]
 
 
+async def test_a_full_disk_only_delays_the_letters() -> None:
+    class Full(Delayed):
+        full = 2
+
+        async def delay_noticed(self, deliveries: Any, notice: Any = None, events: Any = ()) -> None:
+            self.full -= 1
+            if self.full >= 0:
+                raise SpoolFull
+            await super().delay_noticed(deliveries, notice, events)
+
+    clock, stop = FakeClock(), asyncio.Event()
+    spool = Full([entry(1, clock, 5 * 3600)])
+    running = asyncio.ensure_future(Digests(spool, clock, "mail.example.org", "p@example.org").run(stop, period=0.01))
+    async with asyncio.timeout(5):
+        while not spool.letters:
+            assert not running.done(), "the relay would end, and end again, for as long as the disk is full"
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+
+
 async def test_digests_stop_when_told() -> None:
     clock, stop = FakeClock(), asyncio.Event()
     spool = Delayed([])
