@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP
 
 from relay import limits
+from relay.accounts import Accounts
 from relay.submission import intake
 from relay.submission.session import Session
 from support.fakes import FakeSpool
@@ -111,6 +113,33 @@ async def test_two_sessions_cannot_pass_the_same_gap_and_the_loser_pays_nothing(
             assert (await client.line()).startswith(reply)
         assert host.limiter.check(account, 1) is None
         assert host.limiter.check(account, 2) is not None
+
+
+# --- the account ---
+
+
+@pytest.mark.parametrize("change", [{"disabled": True}, {"password_hash": "another"}])
+async def test_an_account_that_is_taken_away_in_mid_message_sends_nothing_more(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        await client.send(HEAD)
+        host.file.current = Accounts([person(**change)])
+        await client.send(b"text\r\n.\r\n")
+        assert (await client.line()).startswith(b"421 4.7.0 The account anna ")
+        assert await client.line() == b""
+        assert host.spool.kept == []
+
+
+async def test_an_account_that_is_only_read_anew_in_mid_message_goes_on(tmp_path: Path) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        host.file.current = Accounts([person(recipients_per_day=5)])
+        await client.send(HEAD + b"text\r\n.\r\n")
+        assert (await client.line()).startswith(b"250 ")
 
 
 # --- time ---

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from argon2.low_level import Type, verify_secret
 from relay import address, limits
 from relay.accounts_rules import is_wildcard, wrong_values
 from relay.refusal import shown
+from relay.settings_reader import is_loopback
 
 FILE_SIZE = 1 * limits.MIB  # some 5,000 accounts; bounds what a hostile file costs
 DEMO_PASSWORD = b"demo-password"
@@ -204,14 +204,6 @@ def demo_problem(
         return None
     verb = f'make account ARGS="password {open_doors[0]}"'
     return f"the trial's password opens {', '.join(open_doors)} while {cause}; give a new password first: {verb}"
-
-
-def is_loopback(bind: str) -> bool:
-    """Whether a port bound to ``bind`` can be reached from this machine only."""
-    try:
-        return ip_address(bind).is_loopback
-    except ValueError:
-        return bind == "localhost"
 
 
 @lru_cache(maxsize=1024)

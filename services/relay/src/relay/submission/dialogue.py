@@ -42,7 +42,7 @@ CRITICAL = frozenset(
 FLAWS = {
     Flaw.BARE_LF: "500 5.5.2 Lines must end in CRLF, not in LF alone.",
     Flaw.CONTROL: "500 5.5.2 A line must hold neither NUL nor a bare CR.",
-    Flaw.TOO_LONG: "500 5.5.2 That line is too long.",
+    Flaw.TOO_LONG: f"500 5.5.2 That line is too long; a command has at most {limits.COMMAND_LINE} bytes.",
 }
 TALKER = Refusal(
     f"421 4.7.0 {limits.COMMANDS_BEFORE_AUTH} commands came without a login; connect again and log in first.",
@@ -239,7 +239,7 @@ class Dialogue(SMTP):
             self.hang_up(line)
             self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, Reason.UNKNOWN_COMMAND, line)
         else:
-            self.protest("500 5.5.1 That is no command of this server.", Reason.UNKNOWN_COMMAND)
+            self.protest("500 5.5.1 That is no command of this server; HELP lists them.", Reason.UNKNOWN_COMMAND)
 
     def _failed(self, word: bytes, error: Exception) -> None:
         """The client learns that it may try again, and nothing else."""
