@@ -42,7 +42,7 @@ CRITICAL = frozenset(
 FLAWS = {
     Flaw.BARE_LF: "500 5.5.2 Lines must end in CRLF, not in LF alone.",
     Flaw.CONTROL: "500 5.5.2 A line must hold neither NUL nor a bare CR.",
-    Flaw.TOO_LONG: f"500 5.5.2 That line is too long; a command has at most {limits.COMMAND_LINE} bytes.",
+    Flaw.TOO_LONG: "500 5.5.2 That line is too long.",
 }
 TALKER = Refusal(
     f"421 4.7.0 {limits.COMMANDS_BEFORE_AUTH} commands came without a login; connect again and log in first.",
