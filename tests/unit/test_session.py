@@ -142,6 +142,19 @@ async def test_an_account_that_is_only_read_anew_in_mid_message_goes_on(tmp_path
         assert (await client.line()).startswith(b"250 ")
 
 
+async def test_a_new_password_is_nothing_to_the_lan_port(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        host.file.current = Accounts([person(password_hash="another")])
+        await client.send(HEAD + b"text\r\n.\r\n")
+        assert (await client.line()).startswith(b"250 ")
+        await to_data(client)
+        host.file.current = Accounts([person(disabled=True)])
+        await client.send(HEAD + b"text\r\n.\r\n")
+        assert (await client.line()).startswith(b"421 4.7.0 The account anna is disabled")
+
+
 # --- time ---
 
 

@@ -212,7 +212,10 @@ class Intake:
 
     def _account_lost(self) -> Refusal | None:
         """Whether the account was taken away since MAIL: hours may have passed, and whoever did it meant this too."""
-        refusal = policy.check_session(self._account, self._desk.accounts.current)
+        account, accounts = self._account, self._desk.accounts.current
+        if self._desk.lan is not None:  # nobody logged in there, so a new password changes nothing
+            account = accounts.find(account.name) or account
+        refusal = policy.check_session(account, accounts)
         if refusal is not None:
             self._dialogue.closing = True
         return refusal
