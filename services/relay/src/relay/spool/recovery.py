@@ -19,6 +19,7 @@ from relay import limits
 from relay.model import Event, EventKind, Job
 from relay.spool import schema, store
 from relay.spool.changes import Numbers
+from relay.spool.claims import Claims
 from relay.spool.errors import SpoolUnusable, is_full
 from relay.spool.schema import SHIFT
 from relay.spool.space import Ballast
@@ -161,6 +162,7 @@ def _recover(connection: apsw.Connection, lock: int, now: float) -> Opened:
         for key in uploads:
             run("DELETE FROM chunk WHERE id BETWEEN ? AND ?", (schema.first(key), schema.last(key)))
         run("DELETE FROM upload")
+        Claims(connection).bring_back(now)
         events = _doubt_events(connection, numbers, doubtful, now)
         stuck = sorted({row[0] >> SHIFT for row in run(_STUCK)})
         if claimed or doubtful or uploads or stuck:
