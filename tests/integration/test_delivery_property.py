@@ -70,7 +70,7 @@ def check(spool: MemorySpool, peer: ScriptedProvider, script: list[tuple[str, Ac
     note(str([(row.recipient, row.history, row.reply) for row in spool.rows.values()]))
     contents = {body: number for number, body in spool.bodies.items()}
     kept = Counter((contents[got.content], recipient) for got in peer.kept for recipient in got.recipients)
-    answered = any(stage == "final" for stage, _ in script)
+    dotted = any(stage in ("body", "final") for stage, _ in script)  # a small body and its dot are one write
     allowed = {State.DELIVERED, State.UNKNOWN}
     if any(act in acts for stage, acts in REFUSALS.items() for act in acts if (stage, act) in script):
         allowed.add(State.REFUSED)
@@ -79,7 +79,7 @@ def check(spool: MemorySpool, peer: ScriptedProvider, script: list[tuple[str, Ac
         assert row.state in allowed, "lost, or bounced for the provider's fault"
         assert times >= 1 or row.state is not State.DELIVERED, "called delivered and was not"
         assert times <= 1 + row.doubts, "sent twice without a doubt"
-        assert row.doubts == 0 or answered, "in doubt without a dot"
+        assert row.doubts == 0 or dotted, "in doubt without a dot"
     failed = {row.message.id for row in spool.rows.values() if row.state is not State.DELIVERED}
     assert len(spool.notices) >= len(failed), "a failure that nobody was told of"
 
