@@ -34,12 +34,13 @@ FAULTS: dict[str, list[Act]] = {
     ],
     "rcpt": [*LOST, "450 4.2.0 greylisted", "452 4.5.3 too many recipients", "554 5.7.1 Relay access denied"],
     "data": [*LOST, *QUOTA, "554 5.5.1 no", "250 what"],
-    "body": [[CLOSE], [RESET], ["552 5.3.4 stop", CLOSE], [b"garbage\r\n", CLOSE]],
+    "body": [[CLOSE], [RESET], [b"garbage\r\n", CLOSE]],
     "final": [*LOST, *QUOTA, "550 The from address does not match a verified Sender Identity.", "354 what", HANG],
 }
 REFUSALS: dict[str, list[Act]] = {
     "mail": ["552 5.3.4 too big"],
     "rcpt": ["550 5.1.1 unknown"],
+    "body": [["552 5.3.4 stop", CLOSE]],
     "final": ["550 5.7.1 spam"],
 }
 FAULT = st.sampled_from([(stage, act) for stage, acts in FAULTS.items() for act in acts])

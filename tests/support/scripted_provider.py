@@ -269,11 +269,13 @@ class ScriptedProvider:
             return
         if not await self._do(talk, "data"):
             return
+        begun = b""  # another connection may have taken the act meanwhile: then this byte is the message's first
         if self._acts["body"] or "body" in self._always:
-            await talk.reader.readexactly(1)
+            begun = await talk.reader.readexactly(1)
             await self._do(talk, "body")
         lines: list[bytes] = []
-        while (line := await talk.reader.readline()) != b".\r\n":
+        while (line := begun + await talk.reader.readline()) != b".\r\n":
+            begun = b""
             if not line:
                 raise Over
             lines.append(line)
