@@ -3,6 +3,7 @@
 PYTEST = .venv/bin/python -m pytest
 PORT ?= 2587
 TLS_PORT ?= 2465
+PAGE_PORT ?= 9325
 MINUTES ?= 5
 export ID TO
 
@@ -13,8 +14,8 @@ help: # this list
 
 # --- for everybody
 
-try: services-venv # runs everything here: no Docker, no root, no account anywhere; Ctrl-C ends it (PORT=…, TLS_PORT=…)
-	@.venv/bin/python tools/trial.py --port $(PORT) --tls-port $(TLS_PORT)
+try: services-venv # runs everything here: no Docker, no root, no account anywhere; Ctrl-C ends it (PORT=…, TLS_PORT=…, PAGE_PORT=…)
+	@.venv/bin/python tools/trial.py --port $(PORT) --tls-port $(TLS_PORT) --page-port $(PAGE_PORT)
 
 up: # starts the containers and waits until they are healthy
 	@tools/up

@@ -17,6 +17,9 @@ OF_COMPOSE = frozenset(
         "OWNPOST_SUBMISSION_PORT",
         "OWNPOST_SUBMISSIONS_PORT",
         "OWNPOST_LAN_PORT",
+        "OWNPOST_EXPORTER_PORT",
+        "OWNPOST_GRAFANA_PORT",
+        "OWNPOST_PROMETHEUS_PORT",
         "OWNPOST_IPV6",
         "OWNPOST_IPV6_SUBNET",
     }
@@ -42,7 +45,22 @@ OF_RENEWER = frozenset(
         "RENEWER_LOG_FORMAT",
     }
 )
-OF_OTHERS = OF_COMPOSE | OF_RENEWER | {f"{name}_FILE" for name in OF_RENEWER}
+OF_EXPORTER = frozenset(
+    {
+        "EXPORTER_BIND",
+        "EXPORTER_HOSTS",
+        "EXPORTER_INSIDE_PORT",
+        "EXPORTER_LISTEN",
+        "EXPORTER_LOG_FORMAT",
+        "EXPORTER_NOTIFY_URL",
+        "EXPORTER_PASSWORD",
+        "EXPORTER_PORT",
+        "EXPORTER_RUN",
+        "EXPORTER_SHOW_ADDRESSES",
+    }
+)
+OF_SERVICES = OF_RENEWER | OF_EXPORTER
+OF_OTHERS = OF_COMPOSE | OF_SERVICES | {f"{name}_FILE" for name in OF_SERVICES}
 
 
 def report_unknown(reader: Reader, prefixes: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from relay import limits
 from relay.spool.errors import SpoolError
-from relay.spool.queries import Queries, QueueEntry, Stats, Trace
+from relay.spool.queries import Queries, QueueEntry, Stats, Summary, Trace
 
 T = TypeVar("T")
 STATS_AGE = 1.0
@@ -60,6 +60,14 @@ class Reading:
     async def queue(self, limit: int = 1000) -> list[QueueEntry]:
         """Every delivery that is open, or failed and not acknowledged; oldest first."""
         return await self._ask(self._questions.queue, limit)
+
+    async def failed(self, limit: int = 1000) -> list[QueueEntry]:
+        """Every delivery that failed and was not acknowledged; oldest first."""
+        return await self._ask(self._questions.failed, limit)
+
+    async def latest(self, limit: int = 50) -> list[Summary]:
+        """What became so far of the messages that were accepted last, newest first."""
+        return await self._ask(self._questions.latest, limit)
 
     async def trace(self, *, message_id: str = "", recipient: str = "", limit: int = 20) -> list[Trace]:
         """The story of one message, or of the latest messages to one recipient, newest first."""

@@ -1,0 +1,44 @@
+"""Numbers as people read them. Times are UTC, and say so."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+
+def duration(seconds: float) -> str:
+    """``90`` is "90 s", ``7200`` is "2 h": one unit, rounded down."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def size(number: float) -> str:
+    """Bytes, in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def stamp(time: float) -> str:
+    """A Unix time to the minute."""
+    try:
+        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return "at no time"
+
+
+def iso(time: float) -> str:
+    """A Unix time for machines, as ``<time datetime>`` wants it."""
+    try:
+        return datetime.fromtimestamp(math.floor(time), UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
