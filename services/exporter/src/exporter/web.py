@@ -34,6 +34,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Server": "ownpost",
 }
 CONNECTIONS = 100  # at once on one port
 LIFE = 60.0  # seconds of a connection, whatever it does

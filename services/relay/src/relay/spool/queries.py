@@ -155,9 +155,10 @@ class Queries:
     def latest(self, limit: int) -> list[Summary]:
         """The messages that were accepted last, newest first."""
         with self._connection:  # one view of it all
-            found = self._run(_LATEST, (limit,)).fetchall()
-            summaries = [self._summary(row) for row in found]
-        return summaries
+            rows_ = self._run(_LATEST, (limit,)).fetchall()
+            found: list[Summary] = []
+            found.extend(map(self._summary, rows_))
+        return found
 
     def _summary(self, row: tuple[Any, ...]) -> Summary:
         ids = (first(row[0]), last(row[0]))
