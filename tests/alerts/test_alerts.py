@@ -1,4 +1,4 @@
-"""Every alarm rings when it should and is silent when it should not: `promtool test rules`, and the runbook has it all."""
+"""Every alarm rings when it should and is silent when it should not (`promtool test rules`); the runbook has them all."""
 
 from __future__ import annotations
 
@@ -64,5 +64,7 @@ def test_every_part_of_the_runbook_has_its_three_answers() -> None:
 
 def test_prometheus_takes_the_configuration() -> None:
     config = ROOT / "config/prometheus/prometheus.yaml"
-    done = subprocess.run([need("promtool"), "check", "config", str(config)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [need("promtool"), "check", "config", str(config)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

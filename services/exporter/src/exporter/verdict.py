@@ -202,7 +202,11 @@ def _failures(snapshot: Snapshot) -> Found:
     number = snapshot.relay.failed
     if number:
         advice = 'Read them below; make queue ARGS="acknowledge ID" takes one off this page.'
-        return Level.WARNING, f'{plural(number, "delivery", "deliveries")} failed and nobody has said "seen".', advice
+        return (
+            Level.WARNING,
+            f"{plural(number, 'delivery', 'deliveries')} failed, and nobody has acknowledged that.",
+            advice,
+        )
     return Level.GOOD, "None that you have not seen."
 
 
