@@ -30,13 +30,13 @@ class Program:
     async def close(self) -> None:
         await self._session.close()
 
-    async def text(self, path: str, accept: str = "*/*") -> tuple[str, str]:
-        """(media type, body) of ``GET path``. Raises :class:`AnswerError`, OSError or aiohttp.ClientError."""
+    async def text(self, path: str, accept: str) -> str:
+        """The body of ``GET path``. Raises :class:`AnswerError`, OSError or aiohttp.ClientError."""
         async with self._session.get(f"http://localhost{path}", headers={"Accept": accept}) as answer:
             body = await answer.content.read(-1) if (answer.content_length or 0) <= MOST else b""
             if answer.status != 200:
                 raise AnswerError(f"The {self.name} answered {answer.status} to {path}.")
-            return answer.content_type, body.decode("utf-8", "replace")
+            return body.decode("utf-8", "replace")
 
     async def json(self, path: str, *, also: tuple[int, ...] = ()) -> Any:
         """The JSON value that ``GET path`` answers; the codes in ``also`` are good besides 200."""

@@ -1,4 +1,4 @@
-"""Other programs' metrics: read, so that one who writes nonsense spoils only his own, merged, and asked for values."""
+"""Several programs' metrics as one page, and as values to ask for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from prometheus_client import exposition
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_plain
 from prometheus_client.registry import Collector
 
-PREFIX = "ownpost_"
+from .exposition import PREFIX
+
 OPENMETRICS = "application/openmetrics-text"
-MOST_SAMPLES = 20_000  # of one program: a label that was not bounded must not flood Prometheus
-
-
-def read(kind: str, text: str) -> list[Metric]:
-    """The families in ``text``. Raises ValueError when it is not well-formed, or far too much."""
-    parse = parse_openmetrics if kind.startswith(OPENMETRICS) else parse_plain
-    found = [family for family in parse(text) if family.name.startswith(PREFIX)]
-    if sum(len(family.samples) for family in found) > MOST_SAMPLES:
-        raise ValueError(f"more than {MOST_SAMPLES} series")
-    return found
 
 
 class Merged(Collector):

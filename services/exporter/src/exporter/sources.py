@@ -10,10 +10,11 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from . import families
 from .client import AnswerError, Program
 from .collectors import Collector
+from .exposition import parse
 from .facts import Delivery, DomainCheck, Relay, Renewer, Story, Summary
+from .families import OPENMETRICS
 from .log import Log
 
 ROWS = 50  # of the queue, the failures and the latest messages: what a person reads
@@ -93,8 +94,7 @@ class Sources:
 
 
 async def _metrics(program: Program) -> list[Metric]:
-    kind, text = await program.text("/metrics", families.OPENMETRICS)
-    return families.read(kind, text)
+    return parse(await program.text("/metrics", OPENMETRICS))
 
 
 def _report(path: Path) -> str:

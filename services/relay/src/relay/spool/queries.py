@@ -103,16 +103,12 @@ _LATEST: Final = f"SELECT {rows.MESSAGE_COLUMNS}, ended_at FROM message ORDER BY
 _FIRST_RECIPIENTS: Final = "SELECT recipient FROM delivery WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 3"
 _STATES: Final = "SELECT state, count(*) FROM delivery WHERE id BETWEEN ?1 AND ?2 GROUP BY state"
 _SIZES: Final = "SELECT count(*), coalesce(sum(size), 0) FROM message INDEXED BY message_open WHERE ended_at IS NULL"
-_OLDEST: Final = f"""
-SELECT received_at FROM message WHERE key = (SELECT min(id) >> {SHIFT} FROM (
-SELECT min(id) AS id FROM delivery WHERE state = 'due'
-UNION ALL SELECT min(id) FROM delivery WHERE state IN ('claimed', 'sending')))
-"""
 _COUNTS: Final = (
-    "SELECT 'due', count(*) FROM delivery WHERE state = 'due'",
-    "SELECT state, count(*) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
-    f"SELECT state, count(*) FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
+    "SELECT 'due', count(*), min(id) FROM delivery WHERE state = 'due'",
+    "SELECT state, count(*), min(id) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
+    f"SELECT state, count(*), 0 FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
 )
+_AGEING: Final = ("due", "claimed", "sending")  # held mail does not age
 _STEP: Final = 10_000  # messages looked at in one query of `used`
 _LATE: Final = 7_200.0  # keys are given out when an upload begins, and an upload may take two hours
 
@@ -201,6 +197,10 @@ class Queries:
             events=tuple(rows.event_of(row, found[1]) for row in events),
         )
 
+    def _received_at(self, key: int) -> float | None:
+        found: float | None = self._run("SELECT received_at FROM message WHERE key = ?", (key,)).get
+        return found
+
     def used(self, account: str, since: float) -> list[tuple[float, int]]:
         """(accepted at, recipients) of the account's messages since then, oldest first.
 
@@ -222,17 +222,16 @@ class Queries:
     def stats(self, room: int, wal_bytes: int) -> Stats:
         """The spool in numbers, counted from indexes that hold open deliveries only."""
         messages, size = self._run(_SIZES).fetchall()[0]
-        oldest = self._run(_OLDEST).get  # held mail does not age
-        counted: dict[State, int] = {}
-        for statement in _COUNTS:
-            counted.update({State(state): n for state, n in self._run(statement)})
+        found = [row for statement in _COUNTS for row in self._run(statement)]
+        counted = {State(state): number for state, number, _ in found}
+        waiting = [first >> SHIFT for state, _, first in found if state in _AGEING and first is not None]
         return Stats(
             deliveries={
                 state: counted.get(state, 0) for state in State if state not in (State.DELIVERED, State.DROPPED)
             },
             messages=messages,
             bytes=size,
-            oldest=oldest,
+            oldest=self._received_at(min(waiting)) if waiting else None,
             room=room,
             wal_bytes=wal_bytes,
         )

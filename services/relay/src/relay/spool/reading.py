@@ -28,6 +28,7 @@ class Reading:
         self._body_thread = ThreadPoolExecutor(1, "spool-read")
         self._question_thread = ThreadPoolExecutor(1, "spool-query")
         self._stats: tuple[float, Stats] | None = None
+        self._counting = asyncio.Lock()
 
     def room(self) -> int:
         """Bytes that may still be accepted."""
@@ -83,14 +84,15 @@ class Reading:
 
     async def stats(self) -> Stats:
         """The spool in numbers, at most a second old."""
-        now = self._loop.time()
-        if self._stats is None or now - self._stats[0] >= STATS_AGE:
-            try:
-                wal = (self._folder / "spool.db-wal").stat().st_size
-            except FileNotFoundError:
-                wal = 0
-            self._stats = (now, await self._ask(self._questions.stats, self.room(), wal))
-        return self._stats[1]
+        async with self._counting:  # several who ask at once are counted for once
+            now = self._loop.time()
+            if self._stats is None or now - self._stats[0] >= STATS_AGE:
+                try:
+                    wal = (self._folder / "spool.db-wal").stat().st_size
+                except FileNotFoundError:
+                    wal = 0
+                self._stats = (now, await self._ask(self._questions.stats, self.room(), wal))
+            return self._stats[1]
 
     async def close_reading(self) -> None:
         """Wait for running questions and close the connections."""
