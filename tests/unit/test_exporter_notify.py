@@ -35,6 +35,8 @@ class Minutes:
                 self.said.append(note.level)
                 if self.arrives:
                     self.changes.told(note, self.now)
+                else:
+                    self.changes.missed(self.now)
 
 
 def test_nothing_is_said_while_all_is_well() -> None:
@@ -68,10 +70,15 @@ def test_it_reminds_once_a_day_of_what_is_not_good() -> None:
     assert minutes.said == [Level.CRITICAL] * 4
 
 
-def test_what_did_not_arrive_is_said_again() -> None:
+def test_what_did_not_arrive_is_said_again_ever_more_rarely() -> None:
     minutes = Minutes(arrives=False)
-    minutes.look(CRITICAL, 4)
-    assert minutes.said == [Level.CRITICAL] * 3
+    minutes.look(CRITICAL, 20)
+    assert minutes.said == [Level.CRITICAL] * 5  # after 0, 1, 3, 7 and 15 minutes
+    minutes.arrives = True
+    minutes.look(CRITICAL, 60)
+    assert minutes.said == [Level.CRITICAL] * 6
+    minutes.look(GOOD, 10)
+    assert minutes.said[-1] is Level.GOOD
 
 
 def test_the_words_name_the_host_and_every_thing_that_is_wrong() -> None:
@@ -100,7 +107,10 @@ class Said:
             self.pinged.append(url)
             return well
 
-        return Notifier(send=send, pings=pings, ping=ping, result=lambda what, good: self.results.append((what, good)))
+        def result(what: str, good: bool) -> None:
+            self.results.append((what, good))
+
+        return Notifier(services=[send], pings=pings, ping=ping, result=result)
 
 
 async def test_pings_tell_of_life_and_of_failure_at_once() -> None:
@@ -121,6 +131,27 @@ async def test_results_are_counted() -> None:
     await notifier.look(CRITICAL, 0.0, "h")
     await notifier.look(CRITICAL, 60.0, "h")
     assert said.results == [("ping", False), ("notify", False)]
+
+
+async def test_a_place_that_cannot_be_reached_makes_no_other_hear_twice() -> None:
+    heard: list[str] = []
+
+    async def broken(_: Note) -> bool:
+        heard.append("broken")
+        return False
+
+    async def well(_: Note) -> bool:
+        heard.append("well")
+        return True
+
+    async def ping(_: str) -> bool:
+        return True
+
+    notifier = Notifier(services=[broken, well], pings=(), ping=ping, result=lambda *_: None)
+    for minute in range(10):
+        await notifier.look(CRITICAL, minute * 60.0, "h")
+    assert heard.count("well") == 1
+    assert heard.count("broken") > 1
 
 
 class Hook:
@@ -165,7 +196,7 @@ async def test_a_real_hook_gets_the_words(hook: Hook, monkeypatch: pytest.Monkey
     )
     (got,) = hook.got
     assert (got["title"], got["message"], got["type"]) == ("Ownpost: wrong", "The disk is full.", "failure")
-    assert not await messenger.send(["json://127.0.0.1:1/"], "critical", "t", "b"), "nobody listens there"
+    assert not await messenger.send("json://127.0.0.1:1/", "critical", "t", "b"), "nobody listens there"
 
 
 def test_which_urls_are_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,9 @@ def recognised(urls: Sequence[str]) -> list[bool]:
     return [bool(one) for one in json.loads(done.stdout)]
 
 
-async def send(urls: Sequence[str], level: str, title: str, body: str) -> bool:
-    """Whether all of ``urls`` took the words."""
-    request = {"urls": list(urls), "kind": KINDS[level], "title": title, "body": body}
+async def send(url: str, level: str, title: str, body: str) -> bool:
+    """Whether the place ``url`` took the words."""
+    request = {"urls": [url], "kind": KINDS[level], "title": title, "body": body}
     child = await asyncio.create_subprocess_exec(
         *COMMAND, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

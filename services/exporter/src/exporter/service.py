@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 
 import aiohttp
 
@@ -59,13 +60,6 @@ async def _open(settings: Settings, appliance: Appliance, stack: contextlib.Asyn
     site = Site(appliance, Pages(ports), View.of(show_addresses=settings.show_addresses))
     names = Names(settings.hosts)
     guard = Guard(settings.password, time.monotonic)
-    private = Door(site.private())
-    stack.push_async_callback(private.close)
-    settings.socket.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    settings.socket.unlink(missing_ok=True)
-    await private.open_socket(str(settings.socket))
-    os.chmod(settings.socket, 0o660)
-    stack.callback(settings.socket.unlink, missing_ok=True)
     for application, port in (
         (site.published(guard, names), settings.port),
         (site.inside(Names([INSIDE])), settings.inside_port),
@@ -74,16 +68,23 @@ async def _open(settings: Settings, appliance: Appliance, stack: contextlib.Asyn
             door = Door(application)
             stack.push_async_callback(door.close)
             await door.open(settings.listen, port)
+    # Only now, for who has the ports is no second exporter that would take the first one's socket away.
+    private = Door(site.private())
+    stack.push_async_callback(private.close)
+    settings.socket.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    settings.socket.unlink(missing_ok=True)
+    await private.open_socket(str(settings.socket))
+    os.chmod(settings.socket, 0o660)
+    stack.callback(settings.socket.unlink, missing_ok=True)
 
 
 async def _notifier(settings: Settings, own: Own, log: Log, stack: contextlib.AsyncExitStack) -> Notifier:
     pings = tuple(await asyncio.to_thread(messenger.pinged, settings.notify)) if settings.notify else ()
-    services = [url for url in settings.notify if url not in pings]
     timeout = aiohttp.ClientTimeout(total=PING_TIME)
     client = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout, trust_env=True))
 
-    async def send(note: Note) -> bool:
-        return await messenger.send(services, note.level.name.lower(), note.title, note.body)
+    async def send(url: str, note: Note) -> bool:
+        return await messenger.send(url, note.level.name.lower(), note.title, note.body)
 
     async def ping(url: str) -> bool:
         try:
@@ -99,7 +100,8 @@ async def _notifier(settings: Settings, own: Own, log: Log, stack: contextlib.As
         elif what == "notify":
             log.event("notified")
 
-    return Notifier(send=send if services else None, pings=pings, ping=ping, result=result)
+    services = [partial(send, url) for url in settings.notify if url not in pings]
+    return Notifier(services=services, pings=pings, ping=ping, result=result)
 
 
 async def _watch(appliance: Appliance, notifier: Notifier, log: Log, stop: asyncio.Event) -> None:

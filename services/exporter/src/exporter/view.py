@@ -17,6 +17,7 @@ from .snapshot import Provider, Snapshot
 from .verdict import Check, Verdict
 
 FORMAT = 1
+FINDINGS = 200  # of the domain check that are shown
 REPLY = 500  # characters of a provider's sentence; the relay keeps no more either
 Json = dict[str, Any]
 
@@ -71,6 +72,7 @@ class View:
                 "error": self.text(snapshot.latest_error),
             },
             "providers": [_provider(one) for one in snapshot.providers],
+            "domain": self._domain(snapshot),
             "history": {"seconds": SLOT, "slots": [_slot(one) for one in snapshot.slots]},
         }
 
@@ -101,6 +103,14 @@ class View:
 
     def _rows(self, rows: Any, error: str) -> Json:
         return {"deliveries": [self._delivery(one) for one in rows], "error": self.text(error)}
+
+    def _domain(self, snapshot: Snapshot) -> Json | None:
+        report = snapshot.domain
+        if report is None or not report.checked_at:
+            return None
+        names = ("domain", "check", "verdict", "finding", "fix")
+        rows = [{name: self.text(getattr(one, name)) for name in names} for one in report.findings[:FINDINGS]]
+        return {"checked_at": report.checked_at, "findings": rows}
 
     def _check(self, check: Check) -> Json:
         return {

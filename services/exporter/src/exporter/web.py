@@ -52,7 +52,7 @@ class Site:
     def published(self, guard: Guard, names: Names) -> web.Application:
         """Everything, behind the password and for our own names."""
         doors = [_polite, _only_for(names), _behind(guard)]
-        application = web.Application(middlewares=doors, client_max_size=0)
+        application = web.Application(middlewares=doors, client_max_size=1)
         application.add_routes(
             [
                 web.get("/", self.front),
@@ -66,13 +66,13 @@ class Site:
 
     def inside(self, names: Names) -> web.Application:
         """For Prometheus on a network that nothing is published from."""
-        application = web.Application(middlewares=[_polite, _only_for(names)], client_max_size=0)
+        application = web.Application(middlewares=[_polite, _only_for(names)], client_max_size=1)
         application.add_routes([web.get("/metrics", self.metrics), web.get("/livez", self.livez)])
         return application
 
     def private(self) -> web.Application:
         """For whoever may open the Unix socket."""
-        application = web.Application(middlewares=[_polite], client_max_size=0)
+        application = web.Application(middlewares=[_polite], client_max_size=1)
         application.add_routes(self._machines())
         return application
 
