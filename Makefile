@@ -7,7 +7,7 @@ PAGE_PORT ?= 9325
 MINUTES ?= 5
 export ID TO
 
-.PHONY: help try up down logs account queue trace send-test test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
+.PHONY: help try up down logs account queue trace send-test certs test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
 
 help: # this list
 	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20
@@ -37,6 +37,9 @@ trace: # one message's story: ID=… or TO=…
 
 send-test: # TO=…: sends a test message and prints the provider's answer
 	@tools/ask send-test $(ARGS)
+
+certs: # the certificate: its names, issuer and dates, and what each port really shows
+	@tools/ask certs $(ARGS)
 
 # --- for developers
 

@@ -15,7 +15,7 @@ from relay.model import Message, State
 from relay.spool import SpoolError, SpoolFailed, SpoolFull, SpoolUnusable
 from support import invariants
 from support.faulty_disk import FaultyDisk, broken, full
-from support.spooling import BODY, Opened, a_message, accepted, ids, opened, results
+from support.spooling import BODY, Opened, a_message, accepted, eventually, ids, opened, results
 
 LARGE = b"y" * limits.CHUNK
 
@@ -209,7 +209,7 @@ async def test_the_last_commit_of_an_upload_syncs_and_its_chunks_do_not(tmp_path
         disk.log.clear()
         for _ in range(6):
             await upload.write(LARGE)
-        await asyncio.wait(upload._flying)
+        await eventually(lambda: not upload._flying)
         before = [entry for entry in disk.log if entry[0] == "sync"]
         await upload.commit(message, b"end", [])
         after = [entry for entry in disk.log if entry == ("sync", "spool.db-wal")]

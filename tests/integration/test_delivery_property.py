@@ -70,7 +70,7 @@ def check(spool: MemorySpool, peer: ScriptedProvider, script: list[tuple[str, Ac
     note(str([(row.recipient, row.history, row.reply) for row in spool.rows.values()]))
     contents = {body: number for number, body in spool.bodies.items()}
     kept = Counter((contents[got.content], recipient) for got in peer.kept for recipient in got.recipients)
-    answered = {act for stage, act in script if stage == "final"}
+    answered = any(stage == "final" for stage, _ in script)
     allowed = {State.DELIVERED, State.UNKNOWN}
     if any(act in acts for stage, acts in REFUSALS.items() for act in acts if (stage, act) in script):
         allowed.add(State.REFUSED)

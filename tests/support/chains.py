@@ -21,6 +21,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 NOW = 1_800_000_000.0  # 2027-01-15 08:00 UTC
 DAY = 86400.0
+ODD = {  # extensions that are broken, or of a kind that cannot be read
+    "a name cut short": ("2.5.29.17", b"\x30\x03\x82\x05a"),
+    "an X.400 name": ("2.5.29.17", b"\x30\x05\xa3\x03\x0c\x01a"),
+    "usage of nothing": ("2.5.29.37", b"\x01"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,12 @@ def issue(
     end: float = NOW + 60 * DAY,
     usage: ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH,
     key: Key | None = None,
+    odd: tuple[str, bytes] | None = None,
 ) -> Issued:
-    """A certificate for ``name`` with the alternative ``names``, signed by ``by``, or by itself."""
+    """A certificate for ``name`` with the alternative ``names``, signed by ``by``, or by itself.
+
+    ``odd``: one more extension, as its object identifier and its bytes.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     builder = (
@@ -67,6 +76,8 @@ def issue(
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
     if usage is not None and not authority:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
+    if odd:
+        builder = builder.add_extension(x509.UnrecognizedExtension(ObjectIdentifier(odd[0]), odd[1]), False)
     return Issued(builder.sign(by.key if by else key, SHA256()), key)
 
 

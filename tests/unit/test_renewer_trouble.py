@@ -99,6 +99,7 @@ LIMIT = "too many certificates already issued, retry after 2027-01-16 10:00:00 U
         ("too many", "Retry-After: 99999999999\n", NOW + LONGEST_WAIT),
         ("too many, retry after 9999-12-31T00:00:00Z", "", NOW + LONGEST_WAIT),
         ("too many", "", 0.0),
+        ("too many, retry after 2027-02-31 25:00:00 UTC", "", 0.0),
     ],
 )
 def test_a_rate_limit_says_when_to_come_back(detail: str, header: str, retry_at: float) -> None:
@@ -112,6 +113,12 @@ def test_an_order_that_turned_invalid_leaves_its_reason_in_the_log_only() -> Non
     log = '"error": {"type": "urn:ietf:params:acme:error:caa", "detail": "CAA \\"prevents\\" it"}\n'
     trouble = understand("", log=log + "acme.errors.IssuanceError\n", form=RENEW)
     assert trouble.sentence == 'The ACME server refused the order (caa): CAA "prevents" it'
+
+
+def test_words_that_only_look_like_json_are_passed_on() -> None:
+    log = '"error": {"type": "urn:ietf:params:acme:error:caa", "detail": "C:\\users"}\n'
+    trouble = understand("", log=log + "acme.errors.IssuanceError\n", form=RENEW)
+    assert trouble.sentence == r"The ACME server refused the order (caa): C:\users"
 
 
 def test_a_nonce_refused_on_the_way_is_not_the_reason() -> None:

@@ -8,9 +8,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from renewer.pair import Pair
 from renewer.verify import problems
-from support.chains import DAY, NOW, Authority, Issued, issue
+from support.chains import DAY, NOW, ODD, Authority, Issued, issue
 
 HOST = "mail.example.org"
+UNREADABLE = "The certificate file holds no certificates in PEM form, or one that cannot be read."
 AUTHORITY = Authority.new()
 LEAF = AUTHORITY.leaf(HOST)
 
@@ -49,6 +50,12 @@ def test_a_wildcard_covers_one_label() -> None:
 def test_the_common_name_does_not_count_as_a_name() -> None:
     pair = served(issue(HOST, AUTHORITY.intermediate), AUTHORITY.intermediate)
     assert judge(pair) == [f"The certificate does not cover {HOST}; it covers no name at all."]
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_certificate_that_cannot_be_read_whole_is_refused_and_ends_nothing(odd: tuple[str, bytes]) -> None:
+    pair = served(issue(HOST, AUTHORITY.intermediate, usage=None, odd=odd), AUTHORITY.intermediate)
+    assert judge(pair) == [UNREADABLE]
 
 
 def test_every_name_is_asked_for() -> None:
@@ -103,10 +110,10 @@ FAULTS = {
         served(LEAF, AUTHORITY.intermediate, key=b"no"),
         "The key file does not hold a private key in PEM form.",
     ),
-    "an empty certificate file": (Pair(b"", KEY), "The certificate file does not hold certificates in PEM form."),
+    "an empty certificate file": (Pair(b"", KEY), UNREADABLE),
     "half a certificate": (
         Pair(LEAF.pem[:200], KEY),
-        "The certificate file does not hold certificates in PEM form.",
+        UNREADABLE,
     ),
 }
 

@@ -165,8 +165,8 @@ class SpoolMachine(RuleBasedStateMachine):
                 row.state = State.HELD
             elif kind is EventKind.RELEASED and row.state is State.HELD:
                 row.state, row.next_attempt = State.DUE, self.now
-            elif kind is EventKind.RETRIED and row.state is State.DUE:
-                row.next_attempt, row.doubts = self.now, 0
+            elif kind is EventKind.RETRIED and row.state in (State.DUE, State.HELD):
+                row.state, row.next_attempt, row.doubts = State.DUE, self.now, 0
             elif kind is EventKind.DROPPED and row.state in (State.DUE, State.HELD):
                 row.state = State.DROPPED
             else:

@@ -66,6 +66,7 @@ def by_result(state: State) -> Step:
 STEPS: dict[str, Step] = {
     "mark": lambda opened, job: changes.mark(ids(job), "sink"),
     "release": lambda opened, job: changes.release([job]),
+    "retry": by_verb(EventKind.RETRIED),
     "hold": by_verb(EventKind.HELD),
     "unhold": by_verb(EventKind.RELEASED),
     "drop": by_verb(EventKind.DROPPED),
@@ -79,7 +80,7 @@ TABLE: dict[State, dict[str, State]] = {
     State.DUE: {"hold": State.HELD, "drop": State.DROPPED},
     State.CLAIMED: {"mark": State.SENDING, "release": State.DUE, **RECORDED},
     State.SENDING: RECORDED,
-    State.HELD: {"unhold": State.DUE, "drop": State.DROPPED},
+    State.HELD: {"retry": State.DUE, "unhold": State.DUE, "drop": State.DROPPED},
     **{state: {} for state in (State.DELIVERED, State.REFUSED, State.EXPIRED, State.UNKNOWN, State.DROPPED)},
 }
 

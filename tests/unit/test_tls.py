@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from relay.submission import tls
 from relay.submission.tls import CertificateProblem, Certificates, load
-from support.chains import DAY, NOW, Authority, Issued, issue
+from support.chains import DAY, NOW, ODD, Authority, Issued, issue
 from support.fakes import FakeJournal
 
 HOST = "mail.example.org"
@@ -169,6 +169,13 @@ def _no_name(certs: Path, authority: Authority) -> None:
     publish(certs, "1", issue(HOST, authority.intermediate), authority)
 
 
+def _odd(extension: tuple[str, bytes]) -> Spoil:
+    def spoil(certs: Path, authority: Authority) -> None:
+        publish(certs, "1", issue(HOST, authority.intermediate, usage=None, odd=extension), authority)
+
+    return spoil
+
+
 def _outside(certs: Path, authority: Authority) -> None:
     publish(certs.parent / "elsewhere", "1", authority.leaf(HOST), authority)
     certs.mkdir(exist_ok=True)
@@ -194,6 +201,7 @@ def _nothing(certs: Path, authority: Authority) -> None:
         (_not_yet, "valid only from 2027-01-16"),
         (_other_name, "is for www.example.org, *.mail.example.org, *.org, but OWNPOST_HOSTNAME is mail.example.org"),
         (_no_name, "is for no name"),
+        *((_odd(extension), "cannot be read") for extension in ODD.values()),
         (_outside, "outside of"),
         (_loop, "does not lead to a certificate yet"),
         (_nothing, "does not lead to a certificate yet"),

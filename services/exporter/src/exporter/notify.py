@@ -70,7 +70,7 @@ def body(verdict: Verdict) -> str:
 
 
 class Notifier:
-    """Says it: ``services`` send a note to one place each, ``ping`` fetches a URL; each tells whether that went well."""
+    """Says it: ``services`` send a note to one place each, ``ping`` fetches a URL; each tells if that went well."""
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from argon2.low_level import Type, verify_secret
 from relay import address, limits
 from relay.accounts_rules import is_wildcard, wrong_values
 from relay.refusal import shown
+from relay.settings_reader import is_loopback
 
 FILE_SIZE = 1 * limits.MIB  # some 5,000 accounts; bounds what a hostile file costs
 DEMO_PASSWORD = b"demo-password"
@@ -184,14 +184,17 @@ class HasPreset(Protocol):
     def preset(self) -> str: ...
 
 
-def demo_problem(accounts: Iterable[Account], bind: str, providers: Iterable[HasPreset]) -> str | None:
+def demo_problem(
+    accounts: Iterable[Account], published: Mapping[str, str], providers: Iterable[HasPreset]
+) -> str | None:
     """The trial's fence: why these accounts must not be used with these settings, or ``None``.
 
     Everybody knows the trial's password. An account that it opens is refused as soon as a port is published beyond
     loopback or mail can leave the machine, whatever the account is called and whoever gave it that password.
     """
-    if not is_loopback(bind):
-        cause = f"OWNPOST_BIND={bind} lets other machines in"
+    beyond = [f"{setting}={bind}" for setting, bind in published.items() if not is_loopback(bind)]
+    if beyond:
+        cause = f"{beyond[0]} lets other machines in"
     elif any(provider.preset != "capture" for provider in providers):
         cause = "OWNPOST_PROVIDERS names a provider that really sends"
     else:
@@ -201,14 +204,6 @@ def demo_problem(accounts: Iterable[Account], bind: str, providers: Iterable[Has
         return None
     verb = f'make account ARGS="password {open_doors[0]}"'
     return f"the trial's password opens {', '.join(open_doors)} while {cause}; give a new password first: {verb}"
-
-
-def is_loopback(bind: str) -> bool:
-    """Whether a port bound to ``bind`` can be reached from this machine only."""
-    try:
-        return ip_address(bind).is_loopback
-    except ValueError:
-        return bind == "localhost"
 
 
 @lru_cache(maxsize=1024)

@@ -36,6 +36,9 @@ _TOKEN = re.compile(
     rb"|(?P<atom>[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\x80-\xff-]++)"
 )
 _COMMENT_PART = re.compile(rb"[^()\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f]++|\\[^\x00-\x1f\x7f]")
+TOO_BIG = refuse(
+    Reason.HEADER_SIZE, f"552 5.3.4 The header is larger than {limits.HEADER_SIZE} bytes; send a shorter one."
+)
 
 
 class Field(NamedTuple):
@@ -73,9 +76,7 @@ def split(header: bytes, names: Container[bytes] | None = None) -> list[Field] |
     The whole header is read all the same. That it is returned in part is for speed: this runs for every message.
     """
     if len(header) > limits.HEADER_SIZE:
-        return refuse(
-            Reason.HEADER_SIZE, f"552 5.3.4 The header is larger than {limits.HEADER_SIZE} bytes; send a shorter one."
-        )
+        return TOO_BIG
     if header.count(b"\n") - header.endswith(b"\r\n\r\n") > limits.HEADER_LINES:
         return refuse(
             Reason.HEADER_SIZE, f"552 5.3.4 The header has more than {limits.HEADER_LINES} lines; send a shorter one."

@@ -26,7 +26,6 @@ class Reason(StrEnum):
     AUTH_MALFORMED = "auth_malformed"
     AUTH_CANCELLED = "auth_cancelled"
     AUTH_FAILED = "auth_failed"
-    AUTH_TOO_OFTEN = "auth_too_often"
     ACCOUNT_CHANGED = "account_changed"
     SENDER = "sender"
     FROM_MISSING = "from_missing"
@@ -45,16 +44,12 @@ class Reason(StrEnum):
     NEWLINE = "newline"
     NUL = "nul"
     PIPELINING = "pipelining"
-    ERRORS = "errors"
     CONNECTIONS = "connections"
     CONNECTIONS_OF_ADDRESS = "connections_of_address"
     NETWORK = "network"
-    TIMEOUT = "timeout"
     TOO_SLOW = "too_slow"
     SPOOL_FULL = "spool_full"
     SPOOL_FAILED = "spool_failed"
-    STOPPING = "stopping"
-    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)

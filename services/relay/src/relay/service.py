@@ -15,10 +15,12 @@ from relay.accounts_file import AccountsFile
 from relay.control import Control
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
+from relay.holding import Holding
 from relay.journal import Journal
 from relay.spool import Spool, SpoolFailed
 from relay.submission.auth import Authenticator
 from relay.submission.front import Front
+from relay.submission.mirror import Mirror
 
 EX_OK, EX_TEMPFAIL = 0, 75
 LAST_WORDS = 1.0  # seconds for the 451 of a spool that failed to reach its clients
@@ -30,9 +32,11 @@ class Relay:
 
     journal: Journal
     accounts: AccountsFile
+    holding: Holding
     passwords: Authenticator
     spool: Spool
     front: Front
+    mirror: Mirror
     dispatcher: Dispatcher
     digests: Digests
     control: Control
@@ -44,7 +48,9 @@ class Relay:
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("accounts", self.accounts.watch(ending)),
+                ("holding", self.holding.run(ending)),
                 ("submission", self.front.run(ending)),
+                ("mirror", self.mirror.run(ending)),
                 ("delivery", self.dispatcher.run(ending)),
                 ("digests", self.digests.run(ending)),
             )

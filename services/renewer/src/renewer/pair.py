@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 
@@ -37,7 +38,19 @@ class Facts:
 
 def chain_of(fullchain: bytes) -> list[x509.Certificate]:
     """The certificates of a PEM file in their order. Raises ValueError if there is none or one is broken."""
-    return x509.load_pem_x509_certificates(fullchain)
+    chain = x509.load_pem_x509_certificates(fullchain)
+    for certificate in chain:
+        _read_whole(certificate)
+    return chain
+
+
+def _read_whole(certificate: x509.Certificate) -> None:
+    """Raises ValueError if a part cannot be read: cryptography looks at each only when it is asked for."""
+    try:
+        _ = certificate.subject, certificate.issuer, certificate.extensions
+        certificate.public_key()
+    except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from error
 
 
 def as_pem(chain: list[x509.Certificate]) -> bytes:

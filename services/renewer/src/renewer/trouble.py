@@ -130,7 +130,7 @@ def _authority(log: str, now: float) -> Trouble | None:
     if not raised and not (written and "acme.errors." in log):
         return None
     kind, detail = raised[-1] if raised else written[-1]
-    detail = _short(detail if raised else json.loads(f'"{detail}"'))
+    detail = _short(detail if raised else _unescaped(detail))
     if kind == "rateLimited":
         retry_at = _retry_at(detail, now) or _retry_after(log, now)
         return Trouble(Kind.RATE_LIMIT, f"The ACME server's rate limit is reached: {detail}", retry_at)
@@ -142,11 +142,21 @@ def _authority(log: str, now: float) -> Trouble | None:
     return Trouble(Kind.AUTHORITY, f"The ACME server refused the order ({kind}): {detail}")
 
 
+def _unescaped(text: str) -> str:
+    try:
+        return str(json.loads(f'"{text}"'))
+    except ValueError:  # it only looked like JSON
+        return text
+
+
 def _retry_at(detail: str, now: float) -> float:
     match = _RETRY_AT.search(detail)
     if match is None:
         return 0.0
-    moment = datetime.fromisoformat(f"{match[1]}T{match[2]}").replace(tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(f"{match[1]}T{match[2]}").replace(tzinfo=UTC)
+    except ValueError:  # the 31st of February: somebody's joke must not end us
+        return 0.0
     return min(moment.timestamp(), now + LONGEST_WAIT)
 
 

@@ -27,7 +27,7 @@ def problems(pair: Pair, *, names: Sequence[str], now: float) -> list[str]:
     try:
         chain = chain_of(pair.fullchain)
     except ValueError:
-        return ["The certificate file does not hold certificates in PEM form."]
+        return ["The certificate file holds no certificates in PEM form, or one that cannot be read."]
     return [*_key(pair.privkey, chain), *_chain(chain), *_names(chain[0], names), *_dates(chain, now)]
 
 

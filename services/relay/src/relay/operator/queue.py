@@ -21,7 +21,7 @@ from relay.operator.client import Client
 FAILED = ("refused", "expired", "unknown")
 # verb: (path, what was done, what it can be done to)
 VERBS = {
-    "retry": ("/queue/retry", "made due now", "waits for its next try"),
+    "retry": ("/queue/retry", "made due now", "waits or is held"),
     "hold": ("/queue/hold", "held", "waits for its next try"),
     "release": ("/queue/unhold", "released", "is held"),
     "unhold": ("/queue/unhold", "released", "is held"),

@@ -31,6 +31,12 @@ WITH RECURSIVE one(account) AS (
 SELECT account, (SELECT min(d.next_attempt) FROM delivery d WHERE d.state = 'due' AND d.account = one.account)
 FROM one WHERE account IS NOT NULL
 """
+# What was written by a clock that ran ahead waits as long as was meant, counted from now.
+_BRING_BACK: Final = """
+UPDATE delivery SET next_attempt = ?2 + max(0, next_attempt - changed_at), changed_at = ?2
+WHERE state = 'due' AND account = ?1 AND next_attempt > ?3 AND changed_at > ?2 + 60
+"""
+FAR: Final = 3 * limits.HOUR  # later than any attempt of the schedule, so that this looks at nothing in ordinary times
 _OLDEST: Final = """
 SELECT id FROM delivery WHERE state = 'due' AND account = ?1 AND next_attempt <= ?2 ORDER BY next_attempt, id LIMIT ?3
 """
@@ -61,6 +67,16 @@ class Claims:
     def next_due(self) -> float:
         """When the next delivery is due; infinity if none waits."""
         return min((at for _, at in self._run(_ACCOUNTS)), default=math.inf)
+
+    def bring_back(self, now: float) -> int:
+        """Make deliveries wait from ``now`` that were put off when the clock was far ahead: they would wait for years.
+
+        Returns how many.
+        """
+        changed = 0
+        for account, _ in self._run(_ACCOUNTS).fetchall():
+            changed += len(self._run(_BRING_BACK + " RETURNING id", (account, now, now + FAR)).fetchall())
+        return changed
 
     def take(self, limit: int, now: float) -> list[Job]:
         """Claim up to ``limit`` messages with all their deliveries due at ``now``.

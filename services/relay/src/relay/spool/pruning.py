@@ -1,6 +1,7 @@
-"""Forgets ended messages after a while and gives the file's free pages back, little by little.
+"""Forgets ended messages after a while and gives the file's free pages back, little by little; and sees to mail that
+waits for a time that a wrong clock had named.
 
-Runs as ``Change.work`` in groups of its own, when the writer has nothing else to do.
+Runs as ``Change.work`` in groups of its own, when the writer has nothing else to do, or has put it off for a while.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Pruner:
     def turn(self, store: Store, now: float) -> bool:
         """Do a little; True if there is probably more to do."""
         run = store.connection.execute
+        store.claims.bring_back(now)
         before = now - self._history
         keys = [row[0] for row in run(_OLD, (self._after, before))]
         if keys:

@@ -266,7 +266,10 @@ class Spool(Reading):
         await self._submit(delay_noticed(self._numbers, deliveries, notice, events, self._clock.time()))
 
     async def retry(self, message_id: str) -> int:
-        """Make a message's waiting deliveries due now. Returns, as the others below, how many were changed."""
+        """Make a message's waiting or held deliveries due now, through any provider.
+
+        Returns, as the others below, how many were changed.
+        """
         return await self._verb(EventKind.RETRIED, message_id=message_id)
 
     async def hold(self, message_id: str = "", account: str = "") -> int:

@@ -26,15 +26,20 @@ _HELD: Final = (
 )
 _FAILED: Final = f"state IN {FAILED} AND acknowledged = 0"
 
+_HELD_SO_LONG: Final = (
+    "held = held + iif(state = 'held', max(0, ?1 - changed_at), 0), changed_at = iif(state = 'held', ?1, changed_at)"
+)
+
 _SETS: Final = {
-    EventKind.RETRIED: "next_attempt = ?1, doubts = 0",  # it also ends the tie of a doubtful one to its provider
+    # It also ends the tie of a doubtful one to its provider, which is why it works on what was put aside for that.
+    EventKind.RETRIED: f"state = 'due', next_attempt = ?1, doubts = 0, {_HELD_SO_LONG}",
     EventKind.HELD: "state = 'held', changed_at = ?1",
-    EventKind.RELEASED: "state = 'due', held = held + max(0, ?1 - changed_at), next_attempt = ?1, changed_at = ?1",
+    EventKind.RELEASED: f"state = 'due', next_attempt = ?1, {_HELD_SO_LONG}",
     EventKind.DROPPED: "state = 'dropped', changed_at = ?1",
     EventKind.ACKNOWLEDGED: "acknowledged = 1",
 }
 _FROM: Final = {
-    EventKind.RETRIED: "state = 'due'",
+    EventKind.RETRIED: "state IN ('due', 'held')",
     EventKind.HELD: "state = 'due'",
     EventKind.RELEASED: _HELD,
     EventKind.DROPPED: "state IN ('due', 'held')",

@@ -29,6 +29,7 @@ from relay.spool.space import Ballast, Disk, floor, look
 from relay.spool.store import Store
 
 CHUNK_BYTES: Final = 2 * 1024 * 1024  # of uploads' chunks in one group: small messages wait behind no more than these
+PATIENCE: Final = 60.0  # seconds that housekeeping may be put off because there is always something to write
 RETRY: Final = 1.0  # seconds until a claim is tried again that found no room to be written
 FULL: Final = "There is not enough free disk space to keep this."
 
@@ -89,6 +90,7 @@ class Writer(threading.Thread):
         self._stopping = False
         self._failed = ""
         self._counted = -math.inf
+        self._kept_house = -math.inf
         self.standing: deque[Standing] = deque()  # appended to by the loop without waking this thread
 
     # --- called by the loop -----------------------------------------------------------------------------------------
@@ -119,10 +121,11 @@ class Writer(threading.Thread):
                 self._refuse(changes)
             elif changes or self._claim_is_due():
                 self._guard(changes, self._group)
-            elif housekeeping:
+                self._guard([], self._tend)
+                housekeeping = housekeeping and time.monotonic() - self._kept_house > PATIENCE
+            if housekeeping:
                 self._guard([], self._housekeeping)
-        if not self._failed:
-            self._guard([], self._last)
+        self._guard([], self._last)
         self._log.close()
 
     def _gather(self) -> tuple[list[Change], bool]:
@@ -150,7 +153,9 @@ class Writer(threading.Thread):
         return bool(self.standing) and self._store.next_due <= self._clock.time()
 
     def _guard(self, changes: list[Change], step: Callable[[list[Change]], None]) -> None:
-        """Run ``step``; whatever it raises ends the writing, and everyone is told."""
+        """Run ``step``, unless writing has ended; whatever it raises ends the writing, and everyone is told."""
+        if self._failed:
+            return
         try:
             step(changes)
         except BaseException as error:
@@ -176,6 +181,8 @@ class Writer(threading.Thread):
         group.free_inside = self._count(now)
         group.seconds = time.perf_counter() - began
         self._post(group)
+
+    def _tend(self, _changes: list[Change]) -> None:
         self._log.tend()
 
     def _next_claim(self) -> Standing | None:
@@ -242,6 +249,7 @@ class Writer(threading.Thread):
         now = self._clock.time()
         change = Change(at=now, work=lambda store: self._pruner.turn(store, now))
         self._write([change], now, 0)
+        self._kept_house = time.monotonic()
         self._log.copy(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         disk = self._look(self._ballast.path.parent)
         self._ballast.make(disk, floor(self._message_limit, disk.size))

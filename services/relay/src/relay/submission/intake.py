@@ -29,12 +29,14 @@ NOT_KEPT = Refusal(
     "451 4.3.0 The mail could not be written to disk; it was not taken, send it again later.", Reason.SPOOL_FAILED
 )
 FAULTS = {
-    Fault.LONG_LINE: Refusal(f"554 5.6.0 A line is longer than {limits.BODY_LINE} bytes.", Reason.LINE),
+    Fault.LONG_LINE: Refusal(
+        f"554 5.6.0 A line is longer than {limits.BODY_LINE} bytes; break it, or encode that part in base64.",
+        Reason.LINE,
+    ),
     Fault.NUL: Refusal("554 5.6.0 There is a NUL byte in the message; encode binary parts in base64.", Reason.NUL),
     Fault.BARE_CR: Refusal("550 5.5.2 There is a bare CR in the message; lines must end in CRLF.", Reason.NEWLINE),
     Fault.BARE_LF: Refusal("550 5.5.2 There is a bare LF in the message; lines must end in CRLF.", Reason.NEWLINE),
 }
-HEADER_TOO_BIG = Refusal(f"552 5.3.4 The header is larger than {limits.HEADER_SIZE} bytes.", Reason.HEADER_SIZE)
 
 
 class Pace:
@@ -134,7 +136,7 @@ class Intake:
         if end >= 0:
             self._judge(bytes(self._head[:end]), bytes(self._head[end:]))
         elif len(self._head) > limits.HEADER_SIZE:
-            self._refuse(HEADER_TOO_BIG)
+            self._refuse(header.TOO_BIG)
 
     def _judge(self, head: bytes, body: bytes) -> None:
         prepared = prepare(
@@ -186,7 +188,7 @@ class Intake:
 
     async def _finish(self) -> None:
         ended = self._desk.clock.monotonic()
-        refusal = self._refusal_at_the_end()
+        refusal = self._refusal_at_the_end() or self._account_lost()
         if refusal is None:
             refusal = self._take_from_budgets()
         if refusal is None:
@@ -208,6 +210,16 @@ class Intake:
         if self._refusal is None and self._prepared is None:
             self._judge(bytes(self._head), b"")  # the message ended with its header
         return self._refusal
+
+    def _account_lost(self) -> Refusal | None:
+        """Whether the account was taken away since MAIL: hours may have passed, and whoever did it meant this too."""
+        account, accounts = self._account, self._desk.accounts.current
+        if self._desk.lan is not None:  # nobody logged in there, so a new password changes nothing
+            account = accounts.find(account.name) or account
+        refusal = policy.check_session(account, accounts)
+        if refusal is not None:
+            self._dialogue.closing = True
+        return refusal
 
     def _take_from_budgets(self) -> Refusal | None:
         """Count the recipients, for good: two sessions of an account must not pass the same gap at once."""

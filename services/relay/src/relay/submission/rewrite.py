@@ -1,8 +1,8 @@
 """``from = "rewrite"``: for programs that cannot be told whom to send as (``root``, ``www-data@nas``).
 
-The account's first sender takes the place of every address in From, Sender, Resent-From and Resent-Sender that is not
-the account's; display names and comments stay. What was in From goes into Reply-To if it is a full address and there is
-no Reply-To, so that answers still find their way. Addresses that are the account's stay as they are.
+The account's first sender takes the place of what is not the account's in From and Resent-From; display names and
+comments stay. A Sender or Resent-Sender that is not the account's is taken out. What was in From goes into Reply-To if
+it is a full address and there is no Reply-To, so that answers still find their way. What is the account's stays.
 """
 
 from __future__ import annotations

@@ -105,9 +105,14 @@ def _read(path: Path) -> bytes:
 
 def _leaf(folder: Path, chain: bytes) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificates(chain)[0]
+        leaf = x509.load_pem_x509_certificates(chain)[0]
     except (ValueError, IndexError) as error:
         raise CertificateProblem(f"{folder / 'fullchain.pem'} holds no certificate in PEM format.") from error
+    try:  # cryptography looks at each part only when it is asked for
+        _ = leaf.issuer, leaf.extensions, leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise CertificateProblem(f"{folder / 'fullchain.pem'} holds a certificate that cannot be read.") from error
+    return leaf
 
 
 def _check_pair(folder: Path, leaf: x509.Certificate, key: bytes) -> None:
@@ -123,7 +128,7 @@ def _check_pair(folder: Path, leaf: x509.Certificate, key: bytes) -> None:
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return ()
     return tuple(extension.value.get_values_for_type(x509.DNSName))
 
