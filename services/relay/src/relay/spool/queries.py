@@ -157,10 +157,9 @@ class Queries:
     def latest(self, limit: int) -> list[Summary]:
         """The messages that were accepted last, newest first."""
         with self._connection:  # one view of it all
-            rows_ = self._run(_LATEST, (limit,)).fetchall()
-            found: list[Summary] = []
-            found.extend(map(self._summary, rows_))
-        return found
+            messages = self._run(_LATEST, (limit,)).fetchall()
+            found = list(map(self._summary, messages))
+        return sorted(found, key=lambda one: one.message.received_at, reverse=True)
 
     def _summary(self, row: tuple[Any, ...]) -> Summary:
         ids = (first(row[0]), last(row[0]))
@@ -203,17 +202,12 @@ class Queries:
             events=tuple(rows.event_of(row, found[1]) for row in events),
         )
 
-<<<<<<< HEAD
     def _received_at(self, key: int) -> float | None:
         found: float | None = self._run("SELECT received_at FROM message WHERE key = ?", (key,)).get
         return found
 
-    def used(self, account: str, since: float) -> list[tuple[float, int]]:
-        """(accepted at, recipients) of the account's messages since then, oldest first.
-=======
     def used(self, account: str, since: float, listener: str) -> list[tuple[float, int]]:
         """(accepted at, recipients) of the account's messages since then, oldest first; ``listener`` is empty for all.
->>>>>>> main
 
         Walks back from the newest key in steps rather than keeping an index for a question that is asked at the start
         only.
@@ -235,7 +229,7 @@ class Queries:
         messages, size = self._run(_SIZES).fetchall()[0]
         found = [row for statement in _COUNTS for row in self._run(statement)]
         counted = {State(state): number for state, number, _ in found}
-        waiting = [first >> SHIFT for state, _, first in found if state in _AGEING and first is not None]
+        waiting = [least >> SHIFT for state, _, least in found if state in _AGEING and least is not None]
         return Stats(
             deliveries={
                 state: counted.get(state, 0) for state in State if state not in (State.DELIVERED, State.DROPPED)
