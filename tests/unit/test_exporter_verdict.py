@@ -53,6 +53,16 @@ CASES = {
     "one of six days": ("certificate", with_relay(certificate=certificate(1 * DAY, 6 * DAY)), Level.WARNING),
     "ten years": ("certificate", with_relay(certificate=certificate(22 * DAY, 3650 * DAY)), Level.GOOD),
     "not taken up": ("certificate", with_relay(certificate_problem="Wrong name."), Level.WARNING),
+    "another one is shown": (
+        "certificate",
+        with_relay(listeners=(Listener(name="lan", port=2525, open=True, problem="It is the old one."),)),
+        Level.WARNING,
+    ),
+    "an old one is shown": (
+        "certificate",
+        with_relay(listeners=(Listener(name="lan", port=2525, open=True, shown_until=NOW - 1),)),
+        Level.CRITICAL,
+    ),
     "renewer silent": ("renewal", snapshot(renewer=None, renewer_error="Gone."), Level.WARNING),
     "renewal failed": (
         "renewal",

@@ -37,11 +37,24 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A port that clients reach."""
+    """A port that clients reach, and the certificate that they are shown there."""
 
     name: str
     port: int
     open: bool
+    shown_until: float | None = None  # None: not looked at yet
+    problem: str = ""  # with what is shown
+
+    @classmethod
+    def from_json(cls, found: Json) -> Listener:
+        shown = found.get("shown") or {}
+        return cls(
+            name=str(found["name"]),
+            port=int(found["port"]),
+            open=bool(found["open"]),
+            shown_until=float(shown["not_after"]) if shown.get("not_after") else None,
+            problem=str(shown.get("problem") or ""),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +88,7 @@ class Relay:
             hostname=str(found["hostname"]),
             domains=tuple(map(str, found["domains"])),
             providers=tuple(map(_name, found["providers"])),
-            listeners=tuple(
-                Listener(name=str(one["name"]), port=int(one["port"]), open=bool(one["open"]))
-                for one in found["listeners"]
-            ),
+            listeners=tuple(map(Listener.from_json, found["listeners"])),
             certificate=Certificate.from_json(found["certificate"]) if found["certificate"] else None,
             certificate_problem=str(found.get("certificate_problem") or ""),
             deliveries={str(state): int(number) for state, number in queue["deliveries"].items()},
@@ -87,6 +97,13 @@ class Relay:
             oldest=None if queue["oldest"] is None else float(queue["oldest"]),
             room=int(found["spool"]["room"]),
         )
+
+    @property
+    def served_until(self) -> float | None:
+        """When the first of the certificates ends that clients are shown; None without a certificate."""
+        if self.certificate is None:
+            return None
+        return min([self.certificate.not_after, *(one.shown_until for one in self.listeners if one.shown_until)])
 
     @property
     def failed(self) -> int:

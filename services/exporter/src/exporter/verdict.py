@@ -76,8 +76,8 @@ def unready(snapshot: Snapshot) -> list[str]:
     if relay is None:
         return [f"The relay cannot be asked. {snapshot.relay_error}"]
     reasons = list(relay.reasons)
-    if relay.certificate and relay.certificate.not_after <= snapshot.now:
-        reasons.append(f"The certificate expired on {stamp(relay.certificate.not_after)}.")
+    if relay.served_until is not None and relay.served_until <= snapshot.now:
+        reasons.append(f"The certificate expired on {stamp(relay.served_until)}.")
     if relay.room <= 0 and not reasons:
         reasons.append("The disk has no room for more mail.")
     return reasons
@@ -115,14 +115,17 @@ def _certificate(snapshot: Snapshot) -> Found:
     if relay.certificate is None:
         level = Level.WARNING if relay.state == "starting" else Level.CRITICAL
         return level, f"There is none. {relay.certificate_problem}", advice
-    end, left = relay.certificate.not_after, relay.certificate.not_after - snapshot.now
-    whole = end - relay.certificate.not_before
+    end = relay.served_until or 0.0
+    left, whole = end - snapshot.now, end - relay.certificate.not_before
     if left <= 0:
         return Level.CRITICAL, f"The certificate expired on {stamp(end)}: clients refuse to log in.", advice
     if left < min(VERY_SOON[0], VERY_SOON[1] * whole):
         return Level.CRITICAL, f"The certificate ends in {duration(left)}, on {stamp(end)}.", advice
     if left < min(SOON[0], SOON[1] * whole):
         return Level.WARNING, f"The certificate ends in {duration(left)}, on {stamp(end)}, and should be new.", advice
+    wrong = [f"{one.name}: {one.problem}" for one in relay.listeners if one.problem]
+    if wrong:
+        return Level.WARNING, f"A port shows clients something else. {' '.join(wrong)}", advice
     if relay.certificate_problem:
         return Level.WARNING, f"The newest certificate was not taken up. {relay.certificate_problem}", advice
     return Level.GOOD, f"For {', '.join(relay.certificate.names)}, until {stamp(end)} ({duration(left)})."
