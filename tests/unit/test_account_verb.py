@@ -202,6 +202,12 @@ def test_removing_leaves_the_comments_of_the_others(path: Path, run: Run) -> Non
     assert [found.name for found in load(path)] == ["anna"]
 
 
+def test_removing_says_what_becomes_of_the_queue(path: Path, run: Run) -> None:
+    path.write_text(FILE + "hold_queue = true\n")  # the printer's
+    assert run("remove", "anna").out == "Removed anna. What still waits of it goes on.\n"
+    assert "stays held until `queue release --account printer`" in run("remove", "printer").out
+
+
 def test_list_for_people_and_for_scripts(path: Path, run: Run) -> None:
     assert "No accounts yet" in run("list").out
     path.write_text(FILE + 'from = "rewrite"\nhold_queue = true\nrecipients_per_day = "unlimited"\n')

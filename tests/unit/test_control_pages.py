@@ -210,6 +210,16 @@ async def test_what_makes_no_sense_has_a_sentence(house: House, method: str, pat
     assert (await house.get("/queue"))["deliveries"] == []
 
 
+async def test_a_verb_that_finds_no_room_says_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(_: str) -> int:
+        raise SpoolFull
+
+    message_id = await house.add()
+    monkeypatch.setattr(house.spool, "drop", full)
+    with pytest.raises(BadRequest, match="disk is full"):
+        await house.ask("POST", "/queue/drop", id=message_id)
+
+
 async def test_a_test_message_is_kept_like_any_other(house: House) -> None:
     status, found = await house.ask("POST", "/send-test", to="me@example.net")
     assert status == 200

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import limits
-from relay.delivery.notice import Delay, Failure, Post, digest, failure, field, subject, wanted
+from relay.delivery.notice import LISTED, Delay, Failure, Post, digest, failure, field, subject, wanted
 from relay.delivery.outcome import clean
 from relay.model import Kind, Message, State
 
@@ -225,3 +225,13 @@ def test_delays_come_as_one_plain_letter() -> None:
         assert one.message_id in text
     assert "the last answer: 451 4.3.0 later" in text
     assert text.count("the last answer") == 1
+
+
+@pytest.mark.parametrize(("late", "more"), [(LISTED, None), (LISTED + 1, b"and 1 more."), (20_000, b"and 19900 more.")])
+def test_a_letter_on_very_many_delays_stays_a_letter(late: int, more: bytes | None) -> None:
+    delays = [Delay(f"id{n}", f"r{n}@example.net", NOW - 20_000, "451 later", NOW + 60) for n in range(late)]
+    _, content = digest("anna", "anna@example.org", delays, POST, NOW)
+    assert content.count(b"@example.net") == LISTED
+    assert (b"more." in content) == (more is not None)
+    assert more is None or more in content
+    assert len(content) < 64 * limits.KIB

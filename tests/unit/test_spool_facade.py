@@ -13,6 +13,7 @@ from relay import limits
 from relay.model import Event, EventKind, Kind, State
 from relay.spool import SpoolError, SpoolFailed, SpoolFull, Upload
 from relay.spool.changes import Change
+from relay.spool.writer import Group
 from support import invariants
 from support.spooling import BODY, NOW, SetClock, a_message, accepted, eventually, ids, opened, results
 
@@ -93,6 +94,25 @@ async def test_a_claim_that_is_given_up_gives_back_what_it_got(tmp_path: Path) -
         message = await adding
         (job,) = await asyncio.wait_for(one.spool.claim(1), 10)
         assert job.message.id == message.id
+
+
+async def test_a_claim_given_up_in_the_moment_it_is_served_gives_back_what_it_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "spool") as one:
+        given_up = asyncio.create_task(one.spool.claim(1))
+        await asyncio.sleep(0)
+        hand_out = one.spool._hand_out
+
+        def and_cancel(group: Group) -> None:
+            hand_out(group)
+            given_up.cancel()
+
+        monkeypatch.setattr(one.spool, "_hand_out", and_cancel)
+        message = await one.add()
+        (job,) = await asyncio.wait_for(one.spool.claim(1), 10)
+        assert job.message.id == message.id
+        assert given_up.cancelled()
 
 
 @pytest.mark.parametrize("size", [10, limits.CHUNK + 10])

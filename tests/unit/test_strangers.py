@@ -90,6 +90,36 @@ async def test_who_has_logged_in_in_time_may_stay(tmp_path: Path, monkeypatch: p
         assert (await client.ask(b"NOOP")).startswith(b"250 ")
 
 
+class SlowPasswords:
+    """Opens to nobody, and takes its time."""
+
+    def __init__(self) -> None:
+        self.asked, self.done = asyncio.Event(), asyncio.Event()
+
+    async def check(self, login: bytes, password: bytes, peer: str) -> None:
+        self.asked.set()
+        await self.done.wait()
+
+
+async def test_what_is_sent_while_a_password_is_checked_takes_no_memory(tmp_path: Path) -> None:
+    passwords = SlowPasswords()
+    async with reception(tmp_path, "submissions", desk={"passwords": passwords}) as host:
+        client = await host.connect()
+        await client.line()
+        await client.ask(b"EHLO client")
+        await client.send(b"AUTH PLAIN AGFubmEAd3Jvbmc=\r\n")
+        await asyncio.wait_for(passwords.asked.wait(), 10)
+        (session,) = host.listener._sessions
+        pushing = asyncio.create_task(client.send(b"NOOP\r\n" + b"x" * 2**22 + b"\r\n"))
+        await asyncio.wait({pushing}, timeout=0.2)
+        assert not session.wire.pending
+        passwords.done.set()
+        await pushing
+        assert (await client.line()).startswith(b"535 ")
+        assert (await client.line()).startswith(b"250 ")
+        assert (await client.line()).startswith(b"500 5.5.2 That line is too long")
+
+
 def _shaken(host: Reception) -> ssl.SSLSocket:
     """A client on the port with implicit TLS that does nothing by itself, so that it answers no close_notify."""
     plain = socket.create_connection(("127.0.0.1", host.listener.port), 10)

@@ -112,6 +112,8 @@ def _certificate(snapshot: Snapshot) -> Found:
     if relay is None:
         return Level.UNKNOWN, "Not known."
     advice = "See what the renewer says below, and docs/operations.md#certificate."
+    if relay.certificate is None and relay.state == "ready":
+        return Level.UNKNOWN, "None is needed: no port wants TLS."
     if relay.certificate is None:
         level = Level.WARNING if relay.state == "starting" else Level.CRITICAL
         return level, f"There is none. {relay.certificate_problem}", advice

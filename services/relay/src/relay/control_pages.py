@@ -15,7 +15,7 @@ from relay.control import Answer, BadRequest, Handler, Request, Routes, json_ans
 from relay.ids import is_id
 from relay.metrics import Metrics
 from relay.model import Event
-from relay.spool import QueueEntry, Stats, Summary, Trace
+from relay.spool import QueueEntry, SpoolFull, Stats, Summary, Trace
 from relay.testmail import NotQueued
 
 QUEUE_ROWS, MOST_QUEUE_ROWS = 1_000, 10_000
@@ -147,7 +147,10 @@ def _verb(change: Callable[[str, str], Awaitable[int]], *, account: bool = False
         message = "" if name and "id" not in request.query else _id(request)
         if name and message:
             raise BadRequest("Name either a message or an account, not both.")
-        return json_answer({"changed": await change(message, name)})
+        try:
+            return json_answer({"changed": await change(message, name)})
+        except SpoolFull as error:
+            raise BadRequest("The disk is full and nothing was changed; make room and try again.") from error
 
     return handler
 

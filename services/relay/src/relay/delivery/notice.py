@@ -21,6 +21,8 @@ from relay.delivery.outcome import clean, enhanced
 from relay.ids import new_id
 from relay.model import Kind, Message, State
 
+LISTED = 100  # deliveries that a letter on delays lists; who sent thousands of mails needs no book about them
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -83,10 +85,11 @@ def digest(account: str, notify: str, delays: Sequence[Delay], post: Post, now: 
     number = new_id(now)
     lines = ["These messages have not been delivered yet. Nothing is lost and you need not send them again:"]
     lines += ["Ownpost goes on trying until they are five days old, and tells you if it gives up.", ""]
-    for late in delays:
+    for late in delays[:LISTED]:
         lines += [f"  to {late.recipient}", f"    accepted {_date(late.received_at)}, id {late.message_id}"]
         lines += [f"    the last answer: {late.reply}"] if late.reply else []
         lines += [f"    next try: {_date(late.next_attempt)}", ""]
+    lines += [f"and {len(delays) - LISTED} more."] if len(delays) > LISTED else []
     head = _head(number, notify, "Your mail is delayed", post, now)
     return _sealed(
         number, account, notify, head.encode() + _part('text/plain; charset="utf-8"', _crlf(lines).encode()), post, now

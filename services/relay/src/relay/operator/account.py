@@ -52,7 +52,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     listing = action("list", _list, "all accounts")
     for parser in (add, new, listing):
         parser.add_argument("--json", action="store_true", help="for scripts")
-    action("remove", _remove, "takes an account away; what waits of it is still sent")
+    action("remove", _remove, "takes an account away; what waits of it is still sent, what is held stays so")
     disable = action("disable", _disable, "no more logins; open sessions end at their next mail")
     disable.add_argument("--hold-queue", action="store_true", help="holds what waits of it, too")
     action("enable", _enable, "undoes disable")
@@ -98,7 +98,9 @@ def _remove(args: argparse.Namespace) -> None:
     with accounts_for_editing() as file:
         account = file.account(args.name)
         file.write(accounts_text.removed(file.text, account.name))
-    print(f"Removed {account.name}. What it has sent already and still waits goes on.")
+    waiting = "What is held of it stays held until" if account.hold_queue else "What still waits of it goes on."
+    release = f" `queue release --account {account.name}` or `queue drop ID`." if account.hold_queue else ""
+    print(f"Removed {account.name}. {waiting}{release}")
 
 
 def _disable(args: argparse.Namespace) -> None:

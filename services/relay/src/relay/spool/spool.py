@@ -241,7 +241,12 @@ class Spool(Reading):
         future: asyncio.Future[list[Job]] = self._loop.create_future()
         self._writer.standing.append(Standing(limit, future))
         self._arrange()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None:  # it was served in this very turn of the loop
+                self._submit(changes.release(future.result())).add_done_callback(_forgive)
+            raise
 
     async def mark(self, deliveries: Sequence[int], provider: str = "") -> None:
         """Note, durably, that the final dot for these deliveries is about to be written to ``provider``."""

@@ -204,7 +204,9 @@ class Hello(Dialogue):
 
     async def _log_in(self, credentials: auth.Credentials, mechanism: str) -> None:
         self.flush()
+        self.wire.hold()
         account = await self.desk.passwords.check(credentials.login, credentials.password, self.peer)
+        self.wire.go_on()
         journal, listener = self.desk.journal, self.desk.listener
         if account is not None:
             self.account, self._accounts, self._trace = account, None, None

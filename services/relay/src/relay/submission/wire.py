@@ -17,6 +17,7 @@ import asyncio
 from enum import Enum
 
 HIGH_WATER = 128 * 1024
+TLS_HIGH_WATER = 16 * 1024  # a record: what the TLS layer may hold besides, undecrypted; by default 512 KiB
 
 
 class End(Enum):
@@ -50,7 +51,7 @@ class Wire:
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
         self.stopping = False  # a wait for a line ends with End.STOPPED
         self._loop = loop
-        self._transport = transport
+        self._transport = _bounded(transport)
         self._buffer, self._at = b"", 0
         self._skipping = False  # inside a line that was too long
         self._paused = self._blocked = self._idle = False
@@ -87,7 +88,7 @@ class Wire:
 
     def attach(self, transport: asyncio.Transport) -> None:
         """Go on with another transport (STARTTLS). What came over the old one is forgotten (CVE-2011-0411)."""
-        self._transport = transport
+        self._transport = _bounded(transport)
         self._buffer, self._at, self._skipping, self._paused = b"", 0, False, False
 
     def stop(self) -> None:
@@ -107,6 +108,16 @@ class Wire:
     def blocked(self) -> bool:
         """Whether the client does not take our replies: then await :meth:`drained` before writing more."""
         return self._blocked
+
+    def hold(self) -> None:
+        """Take in nothing more until :meth:`go_on`: strangers have a lot to say while their password is checked."""
+        if not self._paused and self._end is None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Take in again what comes, unless there is enough to do already."""
+        self._consume(self._at)
 
     def push_back(self, data: bytes) -> None:
         """Put bytes in front of all others."""
@@ -208,3 +219,11 @@ class Wire:
             self._wake(End.TIMEOUT)
         else:
             self._set_timer(self._deadline)
+
+
+def _bounded(transport: asyncio.Transport) -> asyncio.Transport:
+    """``transport``; if it is a TLS one, bound in what it reads ahead while we have paused it."""
+    set_limits = getattr(transport, "set_read_buffer_limits", None)
+    if set_limits is not None:
+        set_limits(high=TLS_HIGH_WATER)
+    return transport
