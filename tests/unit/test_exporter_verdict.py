@@ -106,7 +106,8 @@ def test_how_bad_it_is(name: str) -> None:
     verdict = judge(given)
     assert verdict.level is max(Level.GOOD, level)
     (found,) = [one for one in verdict.checks if one.name == check]
-    assert (found.finding in verdict.line) == (level > Level.GOOD)
+    worst = [one for one in verdict.checks if one.level is verdict.level]
+    assert (found.finding in verdict.line) == (level > Level.GOOD and worst[0] is found)
 
 
 def test_the_worst_is_in_the_line() -> None:

@@ -57,7 +57,7 @@ Found = tuple[Level, str, str] | tuple[Level, str]
 
 def judge(snapshot: Snapshot) -> Verdict:
     """What is to be said of it all."""
-    checks = tuple(Check(name, title, *look(snapshot)) for name, title, look in CHECKS)
+    checks = tuple(_check(name, title, *look(snapshot)) for name, title, look in CHECKS)
     worst = max((check.level for check in checks), default=Level.GOOD)
     bad = [check for check in checks if check.level is worst]
     if worst is Level.CRITICAL:
@@ -68,6 +68,11 @@ def judge(snapshot: Snapshot) -> Verdict:
     else:
         worst, line = Level.GOOD, "All is well."
     return Verdict(worst, line, checks)
+
+
+def _check(name: str, title: str, level: Level, finding: str, advice: str = "") -> Check:
+    """What others said may be empty: then there is no space at the end."""
+    return Check(name, title, level, finding.strip(), advice)
 
 
 def unready(snapshot: Snapshot) -> list[str]:
