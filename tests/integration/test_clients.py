@@ -14,6 +14,7 @@ import pytest
 
 from support.appliance import PASSWORD, Appliance, eventually
 from support.peers import need
+from support.postfix import Postfix
 
 HEADER = (
     b"From: =?utf-8?q?Anna_=C3=84?= <anna@example.org>\r\n"
@@ -129,6 +130,36 @@ def test_msmtp(relay: Appliance, tmp_path: Path) -> None:
     done = run("msmtp", "-C", str(secret), "bob@example.net", stdin=MAIL.replace(b"\r\n", b"\n"))
     assert done.returncode == 0, done.stderr
     assert arrived(relay) == MAIL
+
+
+NULL_CLIENT = """
+default_transport = smtp
+virtual_mailbox_domains =
+relayhost = [localhost]:{port}
+smtp_host_lookup = native
+mynetworks = 127.0.0.0/8
+smtpd_tls_security_level = may
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_recipient_restrictions =
+smtp_tls_security_level = verify
+smtp_tls_CAfile = {ca}
+smtp_tls_verify_cert_match = hostname
+smtp_sasl_auth_enable = yes
+smtp_sasl_security_options = noanonymous
+smtp_sasl_password_maps = inline:{{{{ [localhost]:{port} = anna:{password} }}}}
+"""
+
+
+def test_postfix_as_a_null_client(relay: Appliance) -> None:
+    """It sends `MAIL FROM:<…> SIZE=… BODY=8BITMIME AUTH=<>`-like parameters that other servers stumble over."""
+    main = NULL_CLIENT.format(port=relay.submission, ca=relay.ca, password=PASSWORD)
+    with Postfix(main) as postfix, smtplib.SMTP("127.0.0.1", postfix.port, timeout=20) as smtp:
+        smtp.sendmail("anna@example.org", ["bob@example.net"], MAIL, ["BODY=8BITMIME"])
+        mail = arrived(relay)
+    assert mail.startswith(b"Received: "), "Postfix's own"
+    # Postfix breaks lines of more than 998 bytes on its way out (smtp_line_length_limit), as it documents.
+    assert BODY.partition(b"z" * 990)[0] in mail
+    assert mail.endswith(b"the end\r\n")
 
 
 def test_smtplib_with_recipients_refused_among_them(relay: Appliance) -> None:

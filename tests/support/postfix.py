@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -57,7 +58,6 @@ smtpd_relay_restrictions = permit_sasl_authenticated, reject
 smtpd_recipient_restrictions =
     check_recipient_access inline:{{ {{ unknown@example.net = 550 5.1.1 no such user }}, {{ later@example.net = 450
     4.2.0 later }} }}, permit_sasl_authenticated, reject
-{more}
 """
 MASTER = """
 127.0.0.1:{port} inet n - n - - smtpd
@@ -74,6 +74,7 @@ proxymap unix - - n - - proxymap
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
+smtp unix - - n - - smtp
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
@@ -120,8 +121,8 @@ class Postfix:
         certificate = self.authority.issue_cert("127.0.0.1")
         certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
         (folder / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
-        values = {"folder": folder, "uid": owner.pw_uid, "gid": owner.pw_gid, "more": self.more, "port": self.port}
-        (folder / "config" / "main.cf").write_text(MAIN.format(**values))
+        values = {"folder": folder, "uid": owner.pw_uid, "gid": owner.pw_gid, "port": self.port}
+        (folder / "config" / "main.cf").write_text(_merged(MAIN.format(**values), self.more))
         (folder / "config" / "master.cf").write_text(MASTER.format(**values))
         # Debian's Postfix looks for it here, whatever cyrus_sasl_config_path says.
         (folder / "config/sasl/smtpd.conf").write_text(
@@ -176,3 +177,12 @@ class Postfix:
             if len(found) >= number or time.monotonic() > end:
                 return [path.read_bytes() for path in found]
             time.sleep(0.02)
+
+
+def _merged(settings: str, more: str) -> str:
+    """``settings`` with those of ``more`` in their place.
+
+    Each name once: Postfix warns of a repeated one in every process, and its log daemon waits for itself to take that.
+    """
+    entries = re.split(r"\n(?=\S)", f"{settings.strip()}\n{more.strip()}")
+    return "\n".join({entry.partition("=")[0].strip(): entry for entry in entries if entry}.values()) + "\n"

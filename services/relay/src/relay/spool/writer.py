@@ -90,7 +90,7 @@ class Writer(threading.Thread):
         self._stopping = False
         self._failed = ""
         self._counted = -math.inf
-        self._kept_house = -math.inf
+        self._kept_house = time.monotonic()
         self.standing: deque[Standing] = deque()  # appended to by the loop without waking this thread
 
     # --- called by the loop -----------------------------------------------------------------------------------------
