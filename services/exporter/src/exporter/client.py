@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,31 @@ class Program:
 
     async def text(self, path: str, accept: str) -> str:
         """The body of ``GET path``. Raises :class:`AnswerError`, OSError or aiohttp.ClientError."""
-        async with self._session.get(f"http://localhost{path}", headers={"Accept": accept}) as answer:
-            body = await answer.content.read(-1) if (answer.content_length or 0) <= MOST else b""
+        return (await self._get(path, {"Accept": accept})).decode("utf-8", "replace")
+
+    async def json(self, path: str) -> Any:
+        """The JSON value that ``GET path`` answers; raises as :meth:`text`. All its numbers are finite."""
+        try:
+            return json.loads(await self._get(path, {}), parse_float=_finite, parse_constant=_finite)
+        except ValueError as error:
+            raise AnswerError(f"The {self.name}'s answer to {path} is no JSON.") from error
+
+    async def _get(self, path: str, headers: dict[str, str]) -> bytes:
+        """No more than :data:`MOST` is ever held, whatever length was announced: an answer may have no end."""
+        async with self._session.get(f"http://localhost{path}", headers=headers) as answer:
             if answer.status != 200:
                 raise AnswerError(f"The {self.name} answered {answer.status} to {path}.")
-            return body.decode("utf-8", "replace")
+            body = bytearray()
+            async for part in answer.content.iter_any():
+                body += part
+                if len(body) > MOST:
+                    raise AnswerError(f"The {self.name}'s answer to {path} is too long.")
+            return bytes(body)
 
-    async def json(self, path: str, *, also: tuple[int, ...] = ()) -> Any:
-        """The JSON value that ``GET path`` answers; the codes in ``also`` are good besides 200."""
-        async with self._session.get(f"http://localhost{path}") as answer:
-            if answer.status != 200 and answer.status not in also:
-                raise AnswerError(f"The {self.name} answered {answer.status} to {path}.")
-            if (answer.content_length or 0) > MOST:
-                raise AnswerError(f"The {self.name}'s answer to {path} is too long.")
-            try:
-                return json.loads(await answer.read())
-            except ValueError as error:
-                raise AnswerError(f"The {self.name}'s answer to {path} is no JSON.") from error
+
+def _finite(text: str) -> float:
+    """JSON knows neither NaN nor infinity, and nothing here could reckon with them."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
