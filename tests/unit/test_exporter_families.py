@@ -70,6 +70,7 @@ START = "# TYPE ownpost_x gauge\n"
         START + START,
         START + 'ownpost_x{a="b" c="d"} 1\n',
         "# TYPE ownpost_x nonsense\n",
+        START + 'ownpost_x 1 # {message="m"} 1\n',
     ],
 )
 def test_nonsense_is_an_error(text: str) -> None:

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar, Sample
 
 PREFIX = "ownpost_"
+EXEMPLARS = ("_bucket", "_total")  # samples that may carry one
 MOST_SAMPLES = 20_000  # of one program: a label that was not bounded must not flood Prometheus
 _NAME = r"[a-zA-Z_][a-zA-Z0-9_]*"
 _LABEL = rf'({_NAME})="((?:[^"\\]|\\.)*)"'
@@ -70,6 +71,8 @@ class _Reading:
             raise ValueError(f"{line[:80]!a} comes twice" if len(self._seen) < MOST_SAMPLES else "too many series")
         self._seen.add((name, labels))
         pairs = {label: _unescaped(text) for label, text in _LABELS.findall(labels)}
+        if message and not name.endswith(EXEMPLARS):
+            raise ValueError(f"no place for an exemplar: {line[:80]!a}")
         exemplar = Exemplar({message: _unescaped(id_)}, float(amount)) if message else None
         family.samples.append(Sample(name, pairs, float(value), None, exemplar))
 
