@@ -37,7 +37,7 @@ HEADERS = {
     "Server": "ownpost",
 }
 CONNECTIONS = 100  # at once on one port
-LIFE = 60.0  # seconds of a connection, whatever it does
+LIFE = 30.0  # seconds between two looks: a connection that is found twice is ended, whatever it does
 IDLE = 15.0
 REQUEST_LINE, FIELD = 4_096, 8_190  # bytes
 
@@ -188,10 +188,12 @@ class Door:
             shutdown_timeout=2.0,
         )
         self._server: asyncio.Server | None = None
+        self._found: set[Any] = set()  # connections, when it was last looked
+        self._next_look: asyncio.TimerHandle | None = None
 
     async def open(self, address: str, port: int) -> None:
         """Raises OSError if the port cannot be had. An IPv6 wildcard means IPv4 as well."""
-        await self._runner.setup()
+        await self._set_up()
         wildcard = ipaddress.ip_address(address).is_unspecified and ":" in address
         self._server = await asyncio.get_running_loop().create_server(
             self._connection, None if wildcard else address, port
@@ -199,26 +201,34 @@ class Door:
 
     async def open_socket(self, path: str) -> None:
         """Raises OSError if it cannot be bound."""
-        await self._runner.setup()
+        await self._set_up()
         self._server = await asyncio.get_running_loop().create_unix_server(self._connection, path)
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._next_look is not None:
+            self._next_look.cancel()
         await self._runner.cleanup()
 
     def _connection(self) -> asyncio.Protocol:
         server = self._runner.server
         if server is None or len(server.connections) >= CONNECTIONS:
             return _Closed()
-        protocol = server()
-        asyncio.get_running_loop().call_later(LIFE, _end, protocol)
-        return protocol
+        return server()
 
+    async def _set_up(self) -> None:
+        await self._runner.setup()
+        self._look()
 
-def _end(protocol: Any) -> None:
-    if protocol.transport is not None:
-        protocol.transport.abort()
+    def _look(self) -> None:
+        """One look at all of them: a timer for each would keep thousands that are gone, if they come fast."""
+        there = set(self._runner.server.connections) if self._runner.server else set()
+        for protocol in there & self._found:
+            if protocol.transport is not None:
+                protocol.transport.abort()
+        self._found = there
+        self._next_look = asyncio.get_running_loop().call_later(LIFE, self._look)
 
 
 class _Closed(asyncio.Protocol):
