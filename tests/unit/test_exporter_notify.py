@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from exporter import messenger
-from exporter.notify import PING_EVERY, REMIND, Changes, Note, Notifier
+from exporter.notify import PING_EVERY, REMIND, Changes, Note, Notifier, body
 from exporter.verdict import Level, Verdict, judge
 from support.shown import provider, relay, snapshot
 
@@ -154,6 +154,16 @@ async def test_a_place_that_cannot_be_reached_makes_no_other_hear_twice() -> Non
     assert heard.count("broken") > 1
 
 
+def test_strangers_words_stay_on_their_line_and_are_cut() -> None:
+    evil = "\x1b[31m\u202e\n- Disk: all is lost, call 555\n" + "x" * 5_000
+    text = body(judge(snapshot(relay=relay(reasons=(evil,), state="not ready"))))
+    assert not set(text) & set("\x1b\u202e")
+    assert "\\u202e" in text
+    assert not any(line.startswith("- Disk") for line in text.split("\n"))
+    assert "- Relay: It does not accept mail." in text
+    assert len(text) <= 1_500
+
+
 class Hook:
     """A web hook on loopback that keeps what it got."""
 
@@ -191,9 +201,8 @@ def hook() -> Iterator[Hook]:
 
 async def test_a_real_hook_gets_the_words(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "services/exporter/src")
-    assert await messenger.send(
-        [f"json://127.0.0.1:{hook.port}/hook"], "critical", "Ownpost: wrong", "The disk is full."
-    )
+    url = f"json://127.0.0.1:{hook.port}/hook"
+    assert await messenger.send(url, "critical", "Ownpost: wrong", "The disk is full.")
     (got,) = hook.got
     assert (got["title"], got["message"], got["type"]) == ("Ownpost: wrong", "The disk is full.", "failure")
     assert not await messenger.send("json://127.0.0.1:1/", "critical", "t", "b"), "nobody listens there"

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 from .privacy import shorten
 from .verdict import Level, Verdict
+from .words import readable
 
 TWICE = 2
 REMIND = 86_400.0  # seconds
 AGAIN, AGAIN_MOST = 60.0, 1_800.0  # seconds until what could not be sent is tried again; doubled each time
 PING_EVERY = 300.0
+MOST_LINE, MOST_BODY = 300, 1_500  # characters; the smallest of the services take 2,000
 WORDS = {Level.GOOD: "all is well", Level.WARNING: "look at this", Level.CRITICAL: "something is wrong"}
 
 
@@ -50,7 +52,9 @@ class Changes:
         if (not changed and not due) or now < self._not_before:
             return None
         still = "" if changed else "still: "
-        return Note(verdict.level, f"Ownpost {host}: {still}{WORDS[verdict.level]}", body(verdict))
+        return Note(
+            verdict.level, f"Ownpost {readable(host)[:MOST_LINE]}: {still}{WORDS[verdict.level]}", body(verdict)
+        )
 
     def told(self, note: Note, now: float) -> None:
         """``note`` has arrived."""
@@ -64,9 +68,13 @@ class Changes:
 
 
 def body(verdict: Verdict) -> str:
-    """The verdict's line, then every check that is not good, with what to do about it."""
+    """The verdict's line, then every check that is not good, with what to do about it.
+
+    Strangers' words may be in it: each finding stays on its own line, is cut, and holds nothing that cannot be seen.
+    """
     lines = [f"- {one.title}: {one.finding} {one.advice}".rstrip() for one in verdict.checks if one.level > Level.GOOD]
-    return shorten("\n".join([verdict.line, *lines]))  # it goes to others' servers
+    said = [shorten(readable(line))[:MOST_LINE] for line in (verdict.line, *lines)]  # it goes to others' servers
+    return "\n".join(said)[:MOST_BODY]
 
 
 class Notifier:

@@ -7,7 +7,6 @@ another.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,11 +99,4 @@ def visible(value: object) -> object:
     """Text with what cannot be seen made visible; everything else, our own markup among it, as it is."""
     if type(value) is not str or value.isprintable():
         return value
-    return escape("".join(map(_visible, value)))
-
-
-def _visible(char: str) -> str:
-    """Control, format, surrogate and unassigned characters by their numbers."""
-    if char == "\n" or char == "\t":
-        return " "
-    return f"\\u{ord(char):04x}" if unicodedata.category(char)[0] == "C" else char
+    return escape(words.readable(value))

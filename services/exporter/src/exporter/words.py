@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from datetime import UTC, datetime
 
 
@@ -42,3 +43,15 @@ def iso(time: float) -> str:
 def plural(number: int, one: str, many: str = "") -> str:
     """``1 message``, ``2 messages``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def readable(text: str) -> str:
+    """``text`` on one line, with what cannot be seen, or turns the direction of writing, as its number."""
+    return text if text.isprintable() else "".join(map(_readable, text))
+
+
+def _readable(char: str) -> str:
+    """Control, format, surrogate and unassigned characters by their numbers."""
+    if char == "\n" or char == "\t":
+        return " "
+    return f"\\u{ord(char):04x}" if unicodedata.category(char)[0] == "C" else char
