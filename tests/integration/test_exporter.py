@@ -7,6 +7,7 @@ import http.server
 import json
 import re
 import smtplib
+import socket
 import socketserver
 import ssl
 import subprocess
@@ -331,3 +332,13 @@ def test_with_a_password_only_those_who_know_it_see_anything(tmp_path: Path) -> 
         assert "correct horse" not in exporter.log.read_text()
     finally:
         assert exporter.stop() == 0
+
+
+def test_it_ends_at_once_while_one_who_is_told_does_not_listen(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.settimeout(20)
+        exporter = Exporter(tmp_path, tmp_path, EXPORTER_NOTIFY_URL=f"http://127.0.0.1:{deaf.getsockname()[1]}/ping")
+        with deaf.accept()[0]:
+            started = time.monotonic()
+            assert exporter.stop() == 0
+            assert time.monotonic() - started < 8

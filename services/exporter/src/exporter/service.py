@@ -49,7 +49,10 @@ async def run(settings: Settings) -> int:
             return EX_TEMPFAIL
         notifier = await _notifier(settings, own, log, stack)
         log.event("started", version=__version__, address=settings.listen, port=settings.port)
-        await _watch(appliance, notifier, log, stop)
+        watch = asyncio.create_task(_watch(appliance, notifier, log))
+        await stop.wait()
+        watch.cancel()  # someone may be being told just now, and take a minute to listen
+        await asyncio.wait([watch])
     log.event("stopped")
     return 0
 
@@ -104,14 +107,13 @@ async def _notifier(settings: Settings, own: Own, log: Log, stack: contextlib.As
     return Notifier(services=services, pings=pings, ping=ping, result=result)
 
 
-async def _watch(appliance: Appliance, notifier: Notifier, log: Log, stop: asyncio.Event) -> None:
-    """Look once a minute until ``stop``. A look that fails is a line in the log; the next one follows."""
-    while not stop.is_set():
+async def _watch(appliance: Appliance, notifier: Notifier, log: Log) -> None:
+    """Look once a minute, until cancelled. A look that fails is a line in the log; the next one follows."""
+    while True:
         try:
             snapshot, verdict = await appliance.minute()
             host = snapshot.relay.hostname if snapshot.relay else ""
             await notifier.look(verdict, appliance.now(), host)
         except Exception as error:
             log.event("look_failed", error=f"{type(error).__name__}: {error}")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), MINUTE)
+        await asyncio.sleep(MINUTE)
