@@ -54,6 +54,7 @@ async def test_what_was_learned(house: House) -> None:
         (ConnectionRefusedError(), "It does not run"),
         (RuntimeError("what <b>"), "what <b>"),
         (RuntimeError(), "RuntimeError"),
+        (ValueError("x" * 9_999), "x" * 300 + ")"),
     ],
 )
 async def test_one_that_throws_says_why_and_is_told_once(house: House, error: Exception, words: str) -> None:

@@ -15,6 +15,7 @@ from .log import Log
 
 T = TypeVar("T")
 FRESH = 1.0  # seconds
+MOST_SENTENCE = 300  # characters: an answer that cannot be understood may be quoted
 PATIENCE = 3.0  # seconds for one collector: two of them, one after the other, fit into Prometheus' ten
 
 
@@ -85,6 +86,7 @@ def sentence(problem: Exception) -> str:
         getattr(problem, "os_error", None), FileNotFoundError | ConnectionRefusedError
     ):
         return "It does not run, or it has not opened its socket yet."
+    said = str(problem)[:MOST_SENTENCE]
     if isinstance(problem, KeyError | TypeError | ValueError | IndexError):
-        return f"Its answer cannot be understood ({type(problem).__name__}: {problem})."
-    return str(problem) or type(problem).__name__
+        return f"Its answer cannot be understood ({type(problem).__name__}: {said})."
+    return said or type(problem).__name__

@@ -38,7 +38,8 @@ def recognised(urls: Sequence[str]) -> list[bool]:
         COMMAND, input=json.dumps({"urls": list(urls)}), capture_output=True, text=True, check=False, timeout=TIME
     )
     if done.returncode != 0:
-        raise RuntimeError(f"apprise does not work here: {done.stderr.strip()[-300:]}")
+        kind = done.stderr.strip().rpartition("\n")[2].partition(":")[0]  # no more of it: it may quote a URL
+        raise RuntimeError(f"apprise does not work here: {kind}")
     return [bool(one) for one in json.loads(done.stdout)]
 
 
