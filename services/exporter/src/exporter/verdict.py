@@ -76,7 +76,7 @@ def _check(name: str, title: str, level: Level, finding: str, advice: str = "") 
 
 
 def unready(snapshot: Snapshot) -> list[str]:
-    """Why mail cannot be accepted now; empty when it can. A provider's outage is no reason, nor is a late answer."""
+    """Why mail cannot be accepted now; empty when it can. A provider's outage is no reason."""
     relay = snapshot.relay
     if relay is None:
         return [f"The relay cannot be asked. {snapshot.relay_error}"]
