@@ -71,6 +71,13 @@ def test_status_is_what_the_page_shows_and_is_documented(shown: Shown) -> None:
     assert status["verdict"] == {"level": "good", "line": "All is well."}
 
 
+def test_what_nobody_watched_is_not_shown_as_nothing(shown: Shown) -> None:
+    shown.stage.snapshot = snapshot(slots=())
+    text = fetch(shown.url + "/")[1]
+    assert "0 messages accepted" not in text
+    assert "Nothing is known of them yet" in text
+
+
 def test_addresses_are_cut_wherever_they_stand() -> None:
     bad = '550 5.1.1 <bob@example.net>: no "odd one"@example.net; see srs=x=anna@example.org.'
     row = delivery(reply=bad, code=550, account="anna@example.org", recipient='"odd one"@example.net')
