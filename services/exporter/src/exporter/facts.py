@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-OPEN = ("due", "claimed", "sending", "held")
 FAILED = ("refused", "expired", "unknown")
 Json = Mapping[str, Any]
 

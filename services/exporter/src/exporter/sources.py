@@ -19,16 +19,6 @@ from .log import Log
 
 ROWS = 50  # of the queue, the failures and the latest messages: what a person reads
 REPORT_SIZE = 1024 * 1024  # bytes of the domain check's report
-NAMES = (
-    "domain_check",
-    "relay_failed",
-    "relay_latest",
-    "relay_metrics",
-    "relay_queue",
-    "relay_status",
-    "renewer_metrics",
-    "renewer_status",
-)
 
 
 class Sources:

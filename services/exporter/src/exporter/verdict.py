@@ -6,7 +6,7 @@ known is said to be unknown and raises no alarm by itself, but for the relay, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -259,8 +259,3 @@ CHECKS: Sequence[tuple[str, str, Callable[[Snapshot], Found]]] = (
     ("accounts", "Accounts", _accounts),
     ("domain", "Domain", _domain),
 )
-
-
-def names() -> Iterator[str]:
-    """Of every check there is: they are a label in the metrics."""
-    return (name for name, _, _ in CHECKS)
