@@ -1,0 +1,197 @@
+"""Carries a plan out and looks again, until nothing differs.
+
+Each round looks at everything anew, so it does not matter where an earlier run was interrupted or what came between. DNS
+of a zone changes in one batch, all or nothing. A step that somebody was faster with is no failure: the next round sees it
+done. What a later round wants to change or remove and the owner has not yet seen is shown and asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import backup
+from .api import ApiError, NotAllowed, Unreachable
+from .cloudflare import BATCH, EXISTS, GONE, Zone
+from .observe import Reach, Sight
+from .steps import (
+    Action,
+    AddDestination,
+    Create,
+    Delete,
+    DeleteRule,
+    Enable,
+    Kind,
+    Patch,
+    Plan,
+    Post,
+    PutRule,
+    Step,
+    Subaddress,
+    Unlock,
+)
+
+ROUNDS = 6  # create, publish, switch on, unlock, merge: more than that is somebody working against us
+DONE = EXISTS | GONE  # a batch that was refused with these met what somebody had already done: look again
+FASTER: Mapping[type, tuple[int, ...]] = {AddDestination: (409,), DeleteRule: (404,), PutRule: (404, 409)}
+
+
+class Declined(Exception):
+    """The person said no."""
+
+
+class Unsettled(Exception):
+    """After every round something still differs; ``plan`` holds it."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(
+            "Something keeps changing what was just set; another program seems to look after the same records."
+        )
+        self.plan = plan
+
+
+@dataclass(slots=True)
+class Applier:
+    """One run. ``look`` sees and plans, ``show`` prints a plan, ``agree`` asks, ``say`` tells what happens."""
+
+    reach: Reach
+    folder: Path
+    look: Callable[[], tuple[Sight, Plan]]
+    show: Callable[[Plan], None]
+    agree: Callable[[], bool]
+    say: Callable[[str], None]
+    clock: Callable[[], float]
+    _agreed: set[tuple[str, str, str]] | None = None  # what was shown of changes and removals when the person agreed
+    _saved: set[str] = field(default_factory=set)
+    _waiting: set[tuple[str, str]] = field(default_factory=set)
+
+    def run(self) -> Plan:
+        """The plan as it is at the end: nothing in it to do but what the owner must decide.
+
+        Raises Declined, Unsettled, ApiError, CannotBackUp, Busy.
+        """
+        with backup.locked(self.folder):
+            for _ in range(ROUNDS):
+                sight, plan = self.look()
+                work = [step for step in plan.work if (step.zone, step.what) not in self._waiting]
+                if not work:
+                    return self._validated(plan)
+                self._ask(plan, work)
+                self._carry_out(sight, work)
+            raise Unsettled(self.look()[1])
+
+    def _ask(self, plan: Plan, work: Sequence[Step]) -> None:
+        """Shows the plan and asks, the first time and whenever a later round would touch what was not shown."""
+        touched = {(step.zone, step.what, step.before) for step in work if step.kind is not Kind.ADD}
+        if self._agreed is not None and touched <= self._agreed:
+            return
+        self.show(plan)
+        if not self.agree():
+            raise Declined
+        self._agreed = touched | (self._agreed or set())
+
+    def _carry_out(self, sight: Sight, work: Sequence[Step]) -> None:
+        for step in work:
+            if isinstance(step.action, Create):
+                self.say(f"{step.zone}: {step.kind} {step.what}")
+                self.reach.services[step.action.provider].create(step.action.domain)
+        for zone in sight.zones.values():
+            steps = [step for step in work if step.zone == zone.name and not isinstance(step.action, Create)]
+            if steps:
+                self._save(zone)
+                self._zone(zone, steps)
+
+    def _save(self, zone: Zone) -> None:
+        if zone.name not in self._saved:
+            path = backup.save(self.folder, zone.name, self.reach.cloudflare.export(zone), self.clock())
+            self._saved.add(zone.name)
+            self.say(f"{zone.name} as it was: {path}")
+
+    def _zone(self, zone: Zone, steps: Sequence[Step]) -> None:
+        """Locks first, then DNS, then the rest in the plan's order."""
+        unlock = [step for step in steps if isinstance(step.action, Unlock)]
+        dns = [step for step in steps if isinstance(step.action, (Post, Patch, Delete))]
+        for step in unlock:
+            self._one(zone, step)
+        for deletes, patches, posts in batches(dns):
+            self.say(f"{zone.name}: {len(deletes) + len(patches) + len(posts)} DNS changes")
+            try:
+                self.reach.cloudflare.batch(zone, deletes, patches, posts)
+            except ApiError as error:
+                if not DONE.intersection(error.codes):
+                    raise
+        for step in steps:
+            if step not in unlock and step not in dns:
+                self._one(zone, step)
+
+    def _one(self, zone: Zone, step: Step) -> None:
+        self.say(f"{zone.name}: {step.kind} {step.what}")
+        assert step.action is not None
+        try:
+            self._act(zone, step.action)
+        except (NotAllowed, Unreachable):
+            raise
+        except ApiError as error:
+            if error.status in FASTER.get(type(step.action), ()):
+                return
+            if not (isinstance(step.action, PutRule) and not step.action.verified):
+                raise
+            self._waiting.add((step.zone, step.what))
+            self.say(f"{zone.name}: {step.what} waits until its destination is verified ({error})")
+
+    def _act(self, zone: Zone, action: Action) -> None:
+        cloudflare = self.reach.cloudflare
+        match action:
+            case AddDestination(email):
+                cloudflare.add_destination(zone.account, email)
+                self.say(f"{email} gets a mail from Cloudflare: its owner must click the link in it")
+            case Unlock(domain):
+                cloudflare.unlock_routing(zone, domain)
+            case Enable(domain):
+                cloudflare.enable_routing(zone, domain)
+            case PutRule(rule, _):
+                cloudflare.put_rule(zone, rule)
+            case DeleteRule(rule):
+                cloudflare.delete_rule(zone, rule)
+            case Subaddress(wanted):
+                cloudflare.set_subaddressing(zone, wanted)
+
+    def _validated(self, plan: Plan) -> Plan:
+        """Asks the providers to look; what they do not see yet is for them to wait for. A new plan if one did."""
+        changed = False
+        for action in plan.validations:
+            service = self.reach.services[action.provider]
+            found = service.find(action.domain)
+            reason = service.validate(found) if found is not None else "it has forgotten the domain."
+            changed = changed or not reason
+            state = "is content" if not reason else f"does not validate it yet: {reason}"
+            self.say(f"{action.domain}: {action.provider} {state}")
+        return self.look()[1] if changed else plan
+
+
+def batches(steps: Sequence[Step]) -> Iterator[tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Deletes, patches and posts, all in one call unless there are more than a free zone takes in one."""
+    order = (Delete, Patch, Post)
+    ordered = [step.action for kind in order for step in steps if isinstance(step.action, kind)]
+    for start in range(0, len(ordered), BATCH):
+        actions = ordered[start : start + BATCH]
+        yield (
+            [action.record.id for action in actions if isinstance(action, Delete)],
+            [patch(action) for action in actions if isinstance(action, Patch)],
+            [action.record.body() for action in actions if isinstance(action, Post)],
+        )
+
+
+def patch(action: Patch) -> dict[str, Any]:
+    """Only what differs, so that everything else of a record stays its owner's."""
+    old, new = action.old, action.new
+    body: dict[str, Any] = {"id": old.id}
+    if new.value != old.value:
+        body["content"] = new.wire
+    if new.priority is not None and new.priority != old.priority:
+        body["priority"] = new.priority
+    if old.proxied and not new.proxied:
+        body["proxied"] = False
+    return body

@@ -1,0 +1,203 @@
+"""The plan: what was seen, against what should be, as steps. Pure but for the look-ups that SPF's limits take.
+
+The order of the steps is the order of carrying out: providers name their records first, locks open, DNS changes in one
+batch, then Email Routing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import names, routing, wants
+from .aliases import Aliases
+from .authentication.model import Authentication
+from .cloudflare import Destination, Routing
+from .diff import Scene, compare
+from .facts import DASHBOARD, NOT_ON_THE_NET, Needs, facts
+from .pasted import Pasted, ProvidersFile
+from .records import Record
+from .settings import KEYS, Address, Settings
+from .spf import Fetch
+from .steps import Create, Delete, Kind, Patch, Plan, Step, Unlock, Validate
+from .wants import Wishes
+
+UNLOCKED = "unlocked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenZone:
+    """A zone as it is. ``routing`` is None where Email Routing is not looked after."""
+
+    name: str
+    records: tuple[Record, ...]
+    routing: Routing | None = None
+    destinations: tuple[Destination, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """All that was seen. ``authentications``: by (preset, domain), None where the provider does not know the domain."""
+
+    zones: tuple[SeenZone, ...]
+    authentications: Mapping[tuple[str, str], Authentication | None]
+    addresses: tuple[Address, ...] | None
+
+    def zone_of(self, name: str) -> SeenZone | None:
+        """The zone that ``name`` lies in: the closest one."""
+        around = [zone for zone in self.zones if names.within(name, zone.name)]
+        return max(around, key=lambda zone: len(zone.name), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The operator's files in ``config/``."""
+
+    aliases: Aliases
+    providers: ProvidersFile
+
+
+def make(settings: Settings, files: Files, seen: Seen, fetch: Fetch) -> Plan:
+    """All steps. ``fetch`` answers DNS questions; it may say that it does not know."""
+    zones = {zone.name: Wishes() for zone in seen.zones}
+    steps: list[Step] = []
+    for name in dict.fromkeys((*settings.domains, settings.hostname)):
+        if (zone := seen.zone_of(name)) is None:
+            steps.append(_elsewhere(name))
+        else:
+            _wish_for(name, settings, files, seen, zone, zones)
+    for zone in seen.zones:
+        steps += _zone_steps(settings, zone, zones[zone.name], fetch)
+    return Plan(tuple(_once(steps)))
+
+
+def _elsewhere(name: str) -> Step:
+    reason = (
+        "the token sees no zone for it: add the zone to the token's resources, or, if its DNS is not at Cloudflare,"
+        " paste what `make plan ARGS=--text` prints"
+    )
+    return Step(kind=Kind.BLOCKED, zone=name, what=f"zone {name}", reason=reason)
+
+
+def _wish_for(
+    name: str, settings: Settings, files: Files, seen: Seen, zone: SeenZone, zones: Mapping[str, Wishes]
+) -> None:
+    """Gathers what a domain, or the mail host, should have."""
+    wishes = zones[zone.name]
+    if name == settings.hostname:
+        wants.host(wishes, zone.name, zone.records, name, seen.addresses)
+    if name not in settings.domains:
+        return
+    wishes.spf.setdefault(name, [])
+    for provider in settings.providers:
+        if provider not in NOT_ON_THE_NET:
+            _wish_for_provider(wishes, zone, name, provider, files.providers, seen)
+    if zone.routing is not None:
+        scene = routing.Scene(zone.name, name, zone.routing, zone.destinations, zone.records)
+        routing.route(wishes, scene, files.aliases.get(name, {}), settings.postmaster)
+    reports = settings.dmarc_reports or f"postmaster@{name}"
+    if wants.dmarc_record(wishes, zone.name, zone.records, name, reports):
+        wants.consent(zones, zone.name, name, reports)
+    wants.inbound(wishes, name, mta_sts=settings.mta_sts, tls_reports=settings.tls_reports)
+
+
+def _wish_for_provider(
+    wishes: Wishes, zone: SeenZone, domain: str, provider: str, file: ProvidersFile, seen: Seen
+) -> None:
+    preset = file.presets.get(provider, provider)
+    known, pasted = facts(preset), file.pasted.get((provider, domain), Pasted())
+    authenticated = bool(pasted.records)
+    for mechanism in pasted.spf:
+        wishes.need(domain, mechanism, known.title)
+    wants.provider_records(wishes, pasted.records, known.title, domain)
+    if (preset, domain) in seen.authentications:
+        authenticated = True
+        _authentication(wishes, zone, domain, preset, known.title, seen.authentications[preset, domain])
+    elif not authenticated:
+        wishes.certain = False
+        wishes.say(Kind.WAIT, zone.name, f"{known.title} for {domain}", _unknown(preset, provider, known.title))
+    if known.needs is Needs.ALWAYS or (known.needs is Needs.UNAUTHENTICATED and not authenticated):
+        wishes.need(domain, known.spf, known.title)
+
+
+def _unknown(preset: str, provider: str, title: str) -> str:
+    key = f"set {' and '.join(KEYS[preset])}, or " if preset in KEYS else ""
+    return (
+        f"the DNS records it wants are not known: {key}paste the records that {title} shows {DASHBOARD} into"
+        f" config/providers.toml, [{provider}.dns]"
+    )
+
+
+def _authentication(
+    wishes: Wishes, zone: SeenZone, domain: str, provider: str, title: str, found: Authentication | None
+) -> None:
+    what = f"{title} for {domain}"
+    if found is None:
+        reason = f"{title} does not know the domain; it then names the records to publish, and they follow at once"
+        action = Create(provider, domain)
+        wishes.steps.append(
+            Step(kind=Kind.ADD, zone=zone.name, what=what, reason=reason, after="domain authentication", action=action)
+        )
+        wishes.certain = False
+        return
+    wants.provider_records(wishes, found.records, title, domain)
+    for mechanism in found.spf:
+        wishes.need(domain, mechanism, title)
+    there = {one.key for one in zone.records}
+    if found.valid:
+        wishes.say(Kind.KEEP, zone.name, what, f"{title} has validated the domain")
+    elif all(record.key in there for record in found.records):
+        reason = f"all records are there; {title} has not validated them yet, and apply asks it to"
+        step = Step(kind=Kind.WAIT, zone=zone.name, what=what, reason=reason, action=Validate(provider, domain))
+        wishes.steps.append(step)
+
+
+def _zone_steps(settings: Settings, zone: SeenZone, wishes: Wishes, fetch: Fetch) -> list[Step]:
+    """The steps of one zone, in the order of carrying out."""
+    wants.merged_spf(wishes, zone.name, zone.records, fetch)
+    if zone.routing is not None:
+        routing.subaddressing(wishes, zone.name, zone.routing, settings.subaddressing)
+    protected = frozenset(name for name in settings.domains if names.within(name, zone.name))
+    scene = Scene(zone.name, settings.mark, protected)
+    dns = compare(scene, zone.records, wishes.wants, remove_orphans=wishes.certain)
+    create = [step for step in wishes.steps if isinstance(step.action, Create)]
+    others = [step for step in wishes.steps if not isinstance(step.action, Create)]
+    locked = _unlock(zone, [*dns, *others])
+    return [*create, *locked, *sorted(dns, key=_place), *others]
+
+
+def _place(step: Step) -> tuple[bool, str]:
+    """By name, so that what belongs together stands together; the host's records first."""
+    kind, _, name = step.what.partition(" ")
+    return kind not in ("A", "AAAA"), name
+
+
+def _unlock(zone: SeenZone, steps: list[Step]) -> list[Step]:
+    """A step for each domain whose records Email Routing has locked and a change touches."""
+    if zone.routing is None or not zone.routing.enabled or zone.routing.status == UNLOCKED:
+        return []
+    touched = [
+        step.action.old if isinstance(step.action, Patch) else step.action.record
+        for step in steps
+        if isinstance(step.action, (Patch, Delete))
+    ]
+    managed = {(one.type, one.name) for one in zone.routing.needed}
+    if not any(one.locked or (one.type, one.name) in managed for one in touched):
+        return []
+    reason = "Email Routing has locked its records, and one of them must change; it goes on working"
+    what = f"Email Routing {zone.name}"
+    action = Unlock(zone.name)
+    return [
+        Step(
+            kind=Kind.CHANGE, zone=zone.name, what=what, reason=reason, before="locked", after="unlocked", action=action
+        )
+    ]
+
+
+def _once(steps: list[Step]) -> list[Step]:
+    """Every step once. Destinations belong to the account: two domains that forward to one address need it once."""
+    found: dict[tuple[str, ...], Step] = {}
+    for step in steps:
+        zone = "" if step.what.startswith("destination ") else step.zone
+        found.setdefault((zone, step.kind, step.what, step.before, step.after, step.reason), step)
+    return list(found.values())
