@@ -1,8 +1,9 @@
 """Carries a plan out and looks again, until nothing differs.
 
-Each round looks at everything anew, so it does not matter where an earlier run was interrupted or what came between. DNS
-of a zone changes in one batch, all or nothing. A step that somebody was faster with is no failure: the next round sees it
-done. What a later round wants to change or remove and the owner has not yet seen is shown and asked for again.
+Each round looks at everything anew, so it does not matter where an earlier run was interrupted or what came between.
+DNS of a zone changes in one batch, all or nothing. A step that somebody was faster with is no failure: the next round
+sees it done. What a later round wants to change or remove and the owner has not yet seen is shown and asked for
+again.
 """
 
 from __future__ import annotations

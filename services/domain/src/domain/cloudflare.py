@@ -1,7 +1,8 @@
 """Cloudflare's API, as much of it as a mail domain needs: zones, records, Email Routing, destinations.
 
-The permissions are named as the dashboard names them. Account-owned tokens (``cfat_``) are refused before use: Email Routing
-does not take them. Code 10000 is an authentication error in ``errors`` and praise in ``messages``: only ``errors`` are read.
+The permissions are named as the dashboard names them. Account-owned tokens (``cfat_``) are refused before use: Email
+Routing does not take them. Code 10000 is an authentication error in ``errors`` and praise in ``messages``: only
+``errors`` are read.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class Cloudflare:
         """Whether the token works at all. Raises NotAllowed with a sentence that says what to make instead."""
         if self._token.startswith("cfat_"):
             raise NotAllowed(
-                "DOMAIN_CLOUDFLARE_API_TOKEN is an account-owned token; Email Routing does not take those. Make a user token"
-                f" (My Profile, API Tokens) with: {'; '.join(PERMISSIONS)}."
+                "DOMAIN_CLOUDFLARE_API_TOKEN is an account-owned token; Email Routing does not take those. Make a user"
+                f" token (My Profile, API Tokens) with: {'; '.join(PERMISSIONS)}."
             )
         try:
             status = self._get("/user/tokens/verify")["status"]
@@ -97,7 +98,8 @@ class Cloudflare:
             raise
         except ApiError as error:
             raise NotAllowed(
-                f"DOMAIN_CLOUDFLARE_API_TOKEN is not accepted. Make a user token with: {'; '.join(PERMISSIONS)}. ({error})"
+                "DOMAIN_CLOUDFLARE_API_TOKEN is not accepted. Make a user token with:"
+                f" {'; '.join(PERMISSIONS)}. ({error})"
             ) from None
         if status != "active":
             raise NotAllowed(f"DOMAIN_CLOUDFLARE_API_TOKEN is {status}; make a new token.")

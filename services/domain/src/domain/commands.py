@@ -1,7 +1,8 @@
 """The verbs: ``plan``, ``apply``, ``check`` and ``daily``. Each returns the process's exit code.
 
-0: as it should be; 2: something differs or is wrong; 65: what is left is the owner's to decide, or files are wrong (78 for
-settings); 69: a service refused; 75: no usable answer, try again; 77: a permission is missing; 1: the person said no.
+0: as it should be; 2: something differs or is wrong; 65: what is left is the owner's to decide, or files are wrong
+(78 for settings); 69: a service refused; 75: no usable answer, try again; 77: a permission is missing; 1: the person
+said no.
 """
 
 from __future__ import annotations
@@ -149,8 +150,8 @@ class Commands:
         key = self.settings.cloudflare
         if key is None:
             raise api.NotAllowed(
-                "DOMAIN_CLOUDFLARE_API_TOKEN is missing: make a user token (docs/domain.md says how), or, for a domain whose"
-                " DNS is not at Cloudflare, print what to paste: make plan ARGS=--text"
+                "DOMAIN_CLOUDFLARE_API_TOKEN is missing: make a user token (docs/domain.md says how), or, for a domain"
+                " whose DNS is not at Cloudflare, print what to paste: make plan ARGS=--text"
             )
         cloudflare = Cloudflare(key, self.client, self.sleep)
         return Reach(cloudflare, services(self.settings.keys, self.client, self.sleep), self.client)

@@ -1,7 +1,8 @@
 """Wanted records against those that are there: what to add, change, remove and keep. Pure.
 
-A record that is not ours is touched only when it is *in the way* of a wanted one, and what that means is the want's claim.
-Ours are known by their comment; those that nothing wants any more are removed. Identical records are kept, whoever made them.
+A record that is not ours is touched only when it is *in the way* of a wanted one, and what that means is the want's
+claim. Ours are known by their comment; those that nothing wants any more are removed. Identical records are kept,
+whoever made them.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def same(want: Want, record: Record) -> bool:
 
 
 def in_the_way(scene: Scene, wanted: Record, claim: Claim, other: Record) -> bool:
-    """Whether ``other`` cannot stay beside ``wanted``. At the zone's own name Cloudflare flattens CNAMEs, so one may."""
+    """Whether ``other`` cannot stay beside ``wanted``. A CNAME at the zone's own name may: Cloudflare flattens it."""
     if other.name != wanted.name or (other.type == "NS" and other.name == scene.zone):
         return False
     if wanted.type == "CNAME" or other.type == "NS":

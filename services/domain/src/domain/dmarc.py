@@ -28,7 +28,7 @@ def tags(text: str) -> dict[str, str]:
 
 
 def strictness(text: str) -> int:
-    """0 to 2 for p=none, quarantine, reject; less if t=y (section 4.7) lowers what is done by one step; -1 without p."""
+    """0 to 2 for p=none, quarantine, reject, one less where t=y (section 4.7) lowers what is done; -1 without p."""
     found = tags(text)
     policy = _STRICTNESS.get(found.get("p", "").lower(), -1)
     return policy - 1 if found.get("t", "").lower() == "y" and policy > 0 else policy

@@ -1,7 +1,7 @@
 """What is known of providers, as data: hosts and ports to test, the SPF they need at our name, fixed DKIM selectors.
 
-Sources: each provider's own documentation as of November 2026. What is not known is left out: a provider that is not here
-is served by records pasted into ``config/providers.toml`` and by its ``NAME_HOST`` and ``NAME_PORT`` settings.
+Sources: each provider's own documentation as of November 2026. What is not known is left out: a provider that is not
+here is served by records pasted into ``config/providers.toml`` and by its ``NAME_HOST`` and ``NAME_PORT`` settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Needs(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """``ports`` in order of trial; ``selectors``: one of each inner tuple must be published when the records are not known."""
+    """``ports`` in order of trial; of each group of ``selectors`` one must be published, where records are not known."""
 
     title: str
     host: str = ""

@@ -48,7 +48,7 @@ def address(text: str) -> str:
 
 
 def local_part(text: str) -> str:
-    """A local part that Email Routing can match: ASCII, lower case (it compares without regard to case). Raises BadName."""
+    """A local part that Email Routing can match: ASCII, in lower case for it ignores case. Raises BadName."""
     form = text.strip().lower()
     if len(form) > _LOCAL_LENGTH or not _LOCAL.fullmatch(form):
         raise BadName(f"{printable(text)!r} cannot stand before an @ here; letters, digits and . _ - + can.")

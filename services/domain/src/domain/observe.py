@@ -67,7 +67,8 @@ def _zones(settings: Settings, cloudflare: Cloudflare) -> dict[str, Zone]:
     if not found:
         raise NotAllowed(
             f"Cloudflare shows the token no zone for {', '.join(settings.domains)}. The permission needed is:"
-            " Zone · Zone · Read, with the zone among the token's resources. For a domain whose DNS is elsewhere: plan --text."
+            " Zone · Zone · Read, with the zone among the token's resources. For a domain whose DNS is elsewhere:"
+            " make plan ARGS=--text."
         )
     return found
 

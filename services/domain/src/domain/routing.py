@@ -1,7 +1,7 @@
 """Email Routing as it should be against as it is: on or off, destinations, rules, catch-all, subaddressing. Pure.
 
-Our rules are known by their name. Mail that is received somewhere else is never cut off: without an alias for the domain
-it is left alone, and with one the switch waits until every destination has been verified.
+Our rules are known by their name. Mail that is received somewhere else is never cut off: without an alias for the
+domain it is left alone, and with one the switch waits until every destination has been verified.
 """
 
 from __future__ import annotations
