@@ -20,10 +20,10 @@ up: # starts the containers and waits until they are healthy
 	@tools/up
 
 down: # stops the containers; mail that waits stays in the spool
-	@docker compose down
+	@tools/ask down
 
 logs: # follows the containers' log
-	@docker compose logs --follow --tail 100
+	@tools/ask logs --follow --tail 100
 
 account: # ARGS="add NAME --sender ADDRESS", "list", "password NAME", "disable NAME [--hold-queue]", "enable NAME", "remove NAME"
 	@tools/ask account $(ARGS)

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL = ROOT / "var" / "try"
+sys.dont_write_bytecode = True  # the tree stays as it was cloned
 sys.path.insert(0, str(ROOT / "services" / "supervision"))
 
 from probe import ask  # noqa: E402 - from where start.py has it
@@ -48,6 +49,7 @@ def environment(port: int, tls_port: int) -> dict[str, str]:
     return kept | {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONPYCACHEPREFIX": str(TRIAL / "cache"),
         "SERVICES": SERVICES,
         "STATE": str(TRIAL),
         "OWNPOST_DOMAINS": "example.org",

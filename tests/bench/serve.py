@@ -1,7 +1,8 @@
 """`make bench-serve`: the relay in the foreground for a load generator that speaks neither TLS nor AUTH.
 
 The LAN listener takes mail on 127.0.0.1:2515 and relays it in plain text to 127.0.0.1:2626. Durability is the default:
-every message is synced before its 250. Only the limits that a single load generator would run into are raised. The spool in ``var/bench`` is emptied first.
+every message is synced before its 250. Only the limits that a single load generator would run into are raised.
+The spool in ``var/bench`` is emptied first.
 """
 
 from __future__ import annotations

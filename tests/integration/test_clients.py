@@ -33,7 +33,7 @@ BODY = (
     + b"\r\nGr\xc3\xbc\xc3\x9fe\r\n\r\n.\x20\r\nthe end\r\n"
 )
 MAIL = HEADER + b"\r\n" + BODY
-RECEIVED = re.compile(rb"\AReceived: from [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n")
+RECEIVED = re.compile(rb"\AReceived: [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from renewer.log import Log
 from renewer.loop import Loop
-from renewer.outcome import Failed, Kept, Offered, Outcome
+from renewer.outcome import Failed, Kept, Kind, Offered, Outcome
 from renewer.pair import Pair, facts_of
 from renewer.publish import Publisher
 from renewer.selfsigned import make
@@ -80,16 +80,23 @@ async def test_an_offer_is_published_and_shown(certs: Path) -> None:
 
 
 async def test_a_failure_is_told_once_and_its_end_too(certs: Path) -> None:
-    rig = Rig(certs, Failed("It rains.", NOW), Failed("It rains.", NOW), Failed("It snows.", NOW), Kept(NOW), Kept(NOW))
+    rig = Rig(
+        certs,
+        Failed(Kind.FILE, "It rains.", NOW),
+        Failed(Kind.FILE, "It rains.", NOW),
+        Failed(Kind.FILE, "It snows.", NOW),
+        Kept(NOW),
+        Kept(NOW),
+    )
     assert await rig.run() == [
-        'certificate_failed error="It rains." next_attempt=1800000000',
-        'certificate_failed error="It snows." next_attempt=1800000000',
+        'certificate_failed kind=file error="It rains." next_attempt=2027-01-15T08:00:00Z',
+        'certificate_failed kind=file error="It snows." next_attempt=2027-01-15T08:00:00Z',
         "certificate_recovered",
     ]
 
 
 async def test_a_failure_leaves_what_was_published(certs: Path) -> None:
-    rig = Rig(certs, Offered(PAIR, NOW), Failed("It rains.", NOW))
+    rig = Rig(certs, Offered(PAIR, NOW), Failed(Kind.FILE, "It rains.", NOW))
     await rig.run()
     assert rig.publisher.current() == PAIR
     assert rig.status.as_json()["certificate"] is not None
@@ -104,7 +111,9 @@ async def test_a_disk_that_refuses_is_a_failure_with_a_next_time(certs: Path, mo
 
     monkeypatch.setattr(rig.publisher, "publish", full)
     outcome = await rig.loop.attempt()
-    assert outcome == Failed("The certificate could not be published: [Errno 28] No space left on device.", NOW + 60)
+    assert outcome == Failed(
+        Kind.DISK, "The certificate could not be published: [Errno 28] No space left on device.", NOW + 60
+    )
     assert rig.status.last_error == outcome.sentence
 
 

@@ -58,7 +58,7 @@ def test_a_value_comes_from_a_file(base: dict[str, str], tmp_path: Path) -> None
 
 
 MISTAKES = {
-    "tls": ({"OWNPOST_TLS": "yes"}, "OWNPOST_TLS: 'yes' is not known; allowed are self-signed, files"),
+    "tls": ({"OWNPOST_TLS": "yes"}, "OWNPOST_TLS: 'yes' is not known; allowed are self-signed, files, acme."),
     "log format": ({"RENEWER_LOG_FORMAT": "xml"}, "RENEWER_LOG_FORMAT: 'xml' is not known; allowed are text, json."),
     "no domain": ({"OWNPOST_DOMAINS": ""}, "OWNPOST_DOMAINS: missing; name the domain that mail is sent from"),
     "host": (

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.exposition import generate_latest
 
 from renewer.log import Log
-from renewer.outcome import Failed, Kept, Offered
+from renewer.outcome import Failed, Kept, Kind, Offered
 from renewer.pair import facts_of
 from renewer.selfsigned import make
 from renewer.status import Status, registry_of
@@ -48,11 +48,12 @@ def test_attempts_move_both_views() -> None:
     time[0] += 60
     status.record(Kept(NOW + 120))
     time[0] += 60
-    status.record(Failed("It rains.", NOW + 180))
+    status.record(Failed(Kind.FILE, "It rains.", NOW + 180))
     shown, measured = status.as_json(), samples(status)
     assert (shown["last_attempt"], shown["last_success"], shown["next_attempt"]) == (NOW + 120, NOW + 60, NOW + 180)
     assert shown["last_error"] == "It rains."
-    assert measured == {
+    kinds = {f'ownpost_renewer_failures_total{{kind="{kind}"}}': float(kind is Kind.FILE) for kind in Kind}
+    assert measured == kinds | {
         'ownpost_renewer_attempts_total{result="published"}': 1,
         'ownpost_renewer_attempts_total{result="kept"}': 1,
         'ownpost_renewer_attempts_total{result="failed"}': 1,

@@ -98,9 +98,7 @@ def load(path: Path) -> Accounts:
         with path.open("rb") as file:
             data = file.read(FILE_SIZE + 1)
     except FileNotFoundError:
-        raise AccountsError(
-            [f"{path}: there is no such file; `make account` makes it with the first account"]
-        ) from None
+        raise AccountsError([f'{path}: there is no such file; `make account ARGS="add NAME"` makes it']) from None
     except OSError as error:
         raise AccountsError([f"{path}: cannot be read: {error.strerror}"]) from None
     try:
@@ -201,7 +199,7 @@ def demo_problem(accounts: Iterable[Account], bind: str, providers: Iterable[Has
     open_doors = [a.name for a in accounts if a.password_hash and not a.disabled and _opens_with_demo(a.password_hash)]
     if not open_doors:
         return None
-    verb = "make account password NAME=" + open_doors[0]
+    verb = f'make account ARGS="password {open_doors[0]}"'
     return f"the trial's password opens {', '.join(open_doors)} while {cause}; give a new password first: {verb}"
 
 

@@ -22,7 +22,7 @@ from relay.refusal import Reason, Refusal, refuse, shown
 
 LOCAL_BYTES, ADDRESS_BYTES, DOMAIN_BYTES = 64, 254, 253
 
-_ATEXT = "A-Za-z0-9#$&'*+/=?^_`{|}~-"  # RFC 5322's without ``!`` and ``%``
+_ATEXT = r"A-Za-z0-9#$&'*+/=?^_`{|}~\-"  # RFC 5322's without ``!`` and ``%``
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _TOP = "[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # never all digits: ``a@192.0.2.1`` is a mistake for a literal
 _DOMAIN = rf"(?:{_LABEL}\.)+{_TOP}"

@@ -6,21 +6,22 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LENGTH = 26
 _PATTERN = re.compile(f"[0-7][{ALPHABET}]{{{LENGTH - 1}}}")
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+_SHIFTS = range(120, -1, -10)
 
 
 def new_id(now: float) -> str:
     """A new message id for the Unix time ``now`` (seconds)."""
-    value = int(now * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = int(now * 1000) << 80 | random.getrandbits(80)  # an id is no secret; it must be unlike others
     value = value & ~(0xF << 76) | 0x7 << 76  # version 7
     value = value & ~(0x3 << 62) | 0x2 << 62  # variant
-    pairs = [_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)]
+    pairs = [_PAIRS[value >> shift & 1023] for shift in _SHIFTS]
     return "".join(pairs)
 
 

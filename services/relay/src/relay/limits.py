@@ -43,6 +43,9 @@ PASSWORD_BYTES = 1_024
 
 # --- the spool ------------------------------------------------------------------------------------------------------
 CHUNK = 256 * KIB
+INLINE = 64 * KIB  # a body up to this size is handed to delivery with its claim
+UPLOADS_IN_FLIGHT = 32 * MIB  # chunks of all uploads that wait for the writer: what bounds the memory, whatever clients do
+CHUNKS_IN_FLIGHT = 3  # of one upload: enough that network and disk work at the same time
 BALLAST = 64 * MIB  # given up when the disk is full, so that outcomes can still be recorded
 REPLY_KEPT = 500  # characters of a provider's reply
 HISTORY = 30 * DAY  # default of RELAY_HISTORY_DAYS: how long ended messages can be traced

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import verify
-from .outcome import Failed, Kept, Offered, Outcome
+from .outcome import Failed, Kept, Kind, Offered, Outcome
 from .pair import Pair, as_pem, chain_of
 
 EVERY = 60.0  # seconds between two looks
@@ -32,10 +32,10 @@ class Files:
             # In a thread: the operator's folder may be a network mount that hangs, and `/livez` must go on answering.
             fullchain, privkey = await asyncio.to_thread(self._read)
         except OSError as error:
-            return Failed(str(error), now + EVERY)
+            return Failed(Kind.FILE, str(error), now + EVERY)
         problems = verify.problems(Pair(fullchain, privkey), names=self._names, now=now)
         if problems:
-            return Failed(f"{self._paths['RENEWER_FILES_CERT']}: {' '.join(problems)}", now + EVERY)
+            return Failed(Kind.PAIR, f"{self._paths['RENEWER_FILES_CERT']}: {' '.join(problems)}", now + EVERY)
         pair = Pair(as_pem(chain_of(fullchain)), privkey)
         return Kept(now + EVERY) if pair == current else Offered(pair, now + EVERY)
 

@@ -17,10 +17,15 @@ class Log:
         self._now = now
 
     def event(self, event: str, **fields: str | float) -> None:
-        time = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        time = iso(self._now(), "milliseconds")
         print(
             self._write({"time": time, "service": "renewer", "event": event, **fields}), file=self._stream, flush=True
         )
+
+
+def iso(time: float, precision: str = "seconds") -> str:
+    """A Unix time as people read it, UTC."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def _json(line: dict[str, str | float]) -> str:

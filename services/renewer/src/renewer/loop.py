@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from .log import Log
-from .outcome import Failed, Offered, Outcome, Source
+from .log import Log, iso
+from .outcome import Failed, Kind, Offered, Outcome, Source
 from .pair import Pair, facts_of
 from .publish import Publisher
 from .status import Status
@@ -53,7 +53,7 @@ class Loop:
         try:
             name = self.publisher.publish(offer.pair, authority=offer.authority)
         except OSError as error:
-            return Failed(f"The certificate could not be published: {error}.", self.now() + RETRY_DISK)
+            return Failed(Kind.DISK, f"The certificate could not be published: {error}.", self.now() + RETRY_DISK)
         facts = facts_of(offer.pair.fullchain)
         days = round(facts.days_left(self.now()), 1)
         names = ",".join(facts.names)
@@ -63,7 +63,9 @@ class Loop:
     def _report(self, outcome: Outcome) -> None:
         """A failure is told once, not at each of its repetitions: the files are looked at every minute."""
         if isinstance(outcome, Failed) and outcome.sentence != self.status.last_error:
-            self.log.event("certificate_failed", error=outcome.sentence, next_attempt=round(outcome.next_attempt))
+            self.log.event(
+                "certificate_failed", kind=outcome.kind, error=outcome.sentence, next_attempt=iso(outcome.next_attempt)
+            )
         elif not isinstance(outcome, Failed) and self.status.last_error:
             self.log.event("certificate_recovered")
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import random
 import signal
 import sys
 import time
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from .acme import Acme
+from .certbot import Certbot
 from .files import Files
 from .http import Answer, Pages, json_answer, serving
 from .log import Log
@@ -20,6 +24,7 @@ from .selfsigned import SelfSigned
 from .settings import Settings
 from .status import Status, registry_of
 
+CERTBOT_TIME = 900.0  # seconds; a slow name server and three time-outs of Cloudflare's library fit in
 EX_TEMPFAIL = 75  # sysexits.h: nothing is wrong with the settings; starting again may help
 
 
@@ -56,6 +61,9 @@ async def _serve(settings: Settings, publisher: Publisher, log: Log, stop: async
 
 
 def _source(settings: Settings) -> Source:
+    if settings.acme is not None:
+        certbot = Certbot(settings=settings.acme, names=settings.names, environ=os.environ, timeout=CERTBOT_TIME)
+        return Acme(certbot, now=time.time, chance=random.random)
     if settings.mode == "files":
         return Files(settings.files_cert, settings.files_key, names=settings.names, now=time.time)
     return SelfSigned(settings.names, time.time)

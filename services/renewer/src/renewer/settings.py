@@ -1,7 +1,6 @@
 """Every setting of the renewer, read once from a mapping; all mistakes are told at once.
 
-Each name has a ``NAME_FILE`` twin that points to a file with the value. An empty value counts as not given: Compose
-passes variables that nobody set as empty ones. ``docs/architecture.md`` and ``.env.example`` list the names.
+``.env.example`` lists the names; ``reader.py`` says how a value is found.
 """
 
 from __future__ import annotations
@@ -11,11 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
-Mode = Literal["self-signed", "files"]
+from . import settings_acme
+from .reader import Reader
+from .settings_acme import AcmeSettings
+
+Mode = Literal["self-signed", "files", "acme"]
 LogFormat = Literal["text", "json"]
-T = TypeVar("T", bound=str)
 
 SOCKET = Path("renewer", "renewer.sock")  # below RENEWER_RUN
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
@@ -44,6 +46,7 @@ class Settings:
     log_format: LogFormat
     files_cert: Path
     files_key: Path
+    acme: AcmeSettings | None  # with OWNPOST_TLS=acme only
 
     @property
     def socket(self) -> Path:
@@ -57,67 +60,20 @@ def read(environ: Mapping[str, str]) -> Settings:
     settings = Settings(
         mode=mode,
         names=_names(reader, addresses=mode == "self-signed"),
-        certs=reader.path("RENEWER_CERTS", "/certs"),
+        certs=reader.folder("RENEWER_CERTS", "/certs"),
         run=reader.path("RENEWER_RUN", "/run/ownpost"),
         log_format=reader.choice("RENEWER_LOG_FORMAT", get_args(LogFormat), "text"),
         files_cert=reader.path("RENEWER_FILES_CERT", needed=mode == "files"),
         files_key=reader.path("RENEWER_FILES_KEY", needed=mode == "files"),
+        acme=settings_acme.read(reader) if mode == "acme" else None,
     )
     if len(bytes(settings.socket)) > SOCKET_PATH_BYTES:
         reader.problem(
             "RENEWER_RUN", f"{settings.socket} is too long for a socket; allowed are {SOCKET_PATH_BYTES} bytes."
         )
-    if not settings.certs.is_dir():
-        reader.problem("RENEWER_CERTS", f"{settings.certs} is not a folder; name an existing one.")
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
     return settings
-
-
-class Reader:
-    """Takes values out of a mapping and gathers what is wrong with them."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.problems: list[str] = []
-
-    def problem(self, name: str, sentence: str) -> None:
-        self.problems.append(f"{name}: {sentence}")
-
-    def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or what the file named by ``NAME_FILE`` holds."""
-        value, file = self._environ.get(name, "").strip(), self._environ.get(f"{name}_FILE", "").strip()
-        if value and file:
-            self.problem(name, f"given together with {name}_FILE; keep one of them.")
-        elif file:
-            value = self._from_file(f"{name}_FILE", Path(file))
-        return value or default
-
-    def choice(self, name: str, allowed: tuple[T, ...], default: T) -> T:
-        value = self.text(name, default)
-        for one in allowed:
-            if value.lower() == one:
-                return one
-        self.problem(name, f"{value!r} is not known; allowed are {', '.join(allowed)}.")
-        return default
-
-    def path(self, name: str, default: str = "", *, needed: bool = False) -> Path:
-        value = self.text(name, default)
-        if needed and not value:
-            self.problem(name, "missing; name a file.")
-        elif value and not value.startswith("/"):
-            self.problem(name, f"{value!r} is not an absolute path.")
-        return Path(value)
-
-    def _from_file(self, name: str, path: Path) -> str:
-        try:
-            value = path.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            self.problem(name, f"{path} cannot be read: {getattr(error, 'strerror', 'it is not text')}.")
-            return ""
-        if not value:
-            self.problem(name, f"{path} is empty.")
-        return value
 
 
 def _names(reader: Reader, *, addresses: bool) -> tuple[str, ...]:

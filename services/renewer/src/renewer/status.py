@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .outcome import Failed, Kept, Offered, Outcome
+from .outcome import Failed, Kept, Kind, Offered, Outcome
 from .pair import Facts
 
 RESULTS = ("published", "kept", "failed")
@@ -25,6 +25,7 @@ class Status:
     def __init__(self, mode: str, hostname: str, now: Callable[[], float]) -> None:
         self._mode, self._hostname, self._now = mode, hostname, now
         self._results = Counter(dict.fromkeys(RESULTS, 0))
+        self._failures = Counter(dict.fromkeys(Kind, 0))
         self._last_attempt = self._last_success = self._next_attempt = 0.0
         self.last_error = ""
         self._certificate: Facts | None = None
@@ -37,9 +38,10 @@ class Status:
         """An attempt has ended; ``Offered`` means that it was published."""
         self._last_attempt, self._next_attempt = self._now(), outcome.next_attempt
         match outcome:
-            case Failed(sentence):
+            case Failed(kind, sentence):
                 self.last_error = sentence
                 self._results["failed"] += 1
+                self._failures[kind] += 1
             case Offered() | Kept():
                 self.last_error = ""
                 self._last_success = self._last_attempt
@@ -75,6 +77,12 @@ class Status:
         for result, number in self._results.items():
             attempts.add_metric([result], number)
         yield attempts
+        failures = CounterMetricFamily(
+            "ownpost_renewer_failures", "Failed attempts, by what stood in the way.", labels=["kind"]
+        )
+        for kind, number in self._failures.items():
+            failures.add_metric([kind], number)
+        yield failures
         not_after = self._certificate.not_after if self._certificate else 0.0
         for name, meaning, value in (
             ("last_attempt_timestamp_seconds", "When the last attempt ended; 0: none yet.", self._last_attempt),

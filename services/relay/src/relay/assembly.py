@@ -1,0 +1,279 @@
+"""The composition root: builds the relay's parts from the settings and wires them; nothing else knows them all.
+
+What is wrong is gathered and told all at once (:class:`CannotStart`).
+
+An operator who has to start five times to learn of five mistakes has been failed by us: accounts, provider, spool,
+ports and the number of open files are each tried, whatever became of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry
+
+from relay import __version__, limits
+from relay.accounts import Account, Accounts, AccountsError, demo_problem
+from relay.accounts_file import AccountsFile
+from relay.clock import Clock
+from relay.control import Control, ControlError
+from relay.control_pages import routes
+from relay.delivery.digest import Digests
+from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.providers import Provider, build
+from relay.descriptors import CannotOpenFiles, raise_limit
+from relay.holding import Holding
+from relay.journal import Journal
+from relay.log import Log
+from relay.metrics import Metrics
+from relay.service import Relay
+from relay.settings import LanSettings, Settings
+from relay.spool import Spool, SpoolUnusable
+from relay.status import Status
+from relay.submission.auth import Authenticator
+from relay.submission.desk import Desk, Lan
+from relay.submission.dialogue import own_mistake
+from relay.submission.front import Front
+from relay.submission.gateway import default_gateways
+from relay.submission.limiter import Limiter
+from relay.submission.listener import Listener
+from relay.submission.tls import Certificates
+from relay.testmail import TestMail
+
+T = TypeVar("T")
+FILES_BESIDE_CONNECTIONS = 256  # the spool, the sockets to the provider, the control socket, libraries
+
+
+class CannotStart(Exception):
+    """What is wrong, one sentence for each problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class Problems(list[str]):
+    """Gathers what goes wrong."""
+
+    def catch(self, step: Callable[[], T]) -> T | None:
+        """The value of ``step``, or ``None`` and its problems are noted."""
+        try:
+            return step()
+        except AccountsError as error:
+            self.extend(error.problems)
+        except (CannotOpenFiles, ssl.SSLError) as error:
+            self.append(str(error))
+        return None
+
+
+def accounts_file(settings: Settings, journal: Journal) -> AccountsFile:
+    """The accounts in force. Raises :class:`AccountsError`."""
+
+    def check(accounts: Accounts) -> str | None:
+        return demo_problem(accounts, settings.bind, settings.providers) or _lan_problem(settings.lan, accounts)
+
+    return AccountsFile(settings.config / "accounts.toml", journal=journal, check=check)
+
+
+def _lan_problem(lan: LanSettings | None, accounts: Accounts) -> str | None:
+    if lan is None or accounts.find(lan.account) is not None:
+        return None
+    known = ", ".join(account.name for account in accounts) or "none"
+    return f"RELAY_LAN_ACCOUNT={lan.account} is not among the accounts ({known}); add it or name another."
+
+
+def provider(settings: Settings) -> Provider:
+    """The provider that mail goes to. Raises ssl.SSLError when its CA is not one."""
+    return build(settings.providers[0])
+
+
+async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed: Callable[[str], None]) -> Spool:
+    """The spool, recovered. Raises :class:`SpoolUnusable`."""
+    spool = await Spool.open(
+        settings.spool,
+        clock=clock,
+        message_size_limit=settings.message_size_limit,
+        on_committed=journal.committed,
+        on_fatal=failed,
+        on_group=journal.commit_group,
+        history=settings.history_days * limits.DAY,
+        filesystem=settings.spool_filesystem,
+    )
+    if spool.filesystem_problem:
+        journal.system("spool_filesystem", problem=spool.filesystem_problem)
+    return spool
+
+
+async def limiter(
+    settings: Settings, accounts: Accounts, spool: Spool, clock: Clock, gateways: frozenset[str]
+) -> Limiter:
+    """The counts of connections and of recipients, the latter as the spool remembers them: a restart gives nobody a
+    second day's worth.
+    """
+    counts = Limiter(
+        clock=clock,
+        connections=settings.connections,
+        connections_per_address=settings.connections_per_address,
+        gateways=gateways,
+    )
+    for account in accounts:
+        for at, recipients in await spool.used(account.name, clock.time() - limits.DAY):
+            counts.add(account.name, recipients, at)
+    return counts
+
+
+def announced_size(settings: Settings, to: Provider) -> int:
+    """The message size that clients are told: what we take, and never more than the provider does with our fields."""
+    return min(
+        settings.message_size_limit,
+        to.size_limit - limits.SIZE_RESERVE if to.size_limit else settings.message_size_limit,
+    )
+
+
+def front(settings: Settings, certificates: Certificates, shared: dict[str, Any], gateways: frozenset[str]) -> Front:
+    """The ports that the settings ask for. ``shared`` is what every desk has in common."""
+    listeners = []
+    for name, port, implicit in (
+        ("submission", settings.submission_port, False),
+        ("submissions", settings.submissions_port, True),
+    ):
+        if port:
+            desk = Desk(listener=name, certificate=certificates, implicit_tls=implicit, **shared)
+            setting = f"RELAY_{name.upper()}_PORT"
+            listeners.append(Listener(desk, address=settings.listen, port=port, setting=setting, gateways=gateways))
+    if settings.lan:
+        listeners.append(_lan_listener(settings.lan, certificates if settings.tls else None, shared, gateways))
+    return Front(listeners, certificates if settings.tls else None)
+
+
+def _lan_listener(
+    lan: LanSettings, certificates: Certificates | None, shared: dict[str, Any], gateways: frozenset[str]
+) -> Listener:
+    budget = Account(
+        name="lan listener",
+        password_hash="",
+        senders=(),
+        recipients_per_day=lan.recipients_per_day,
+        recipients_per_hour=None,
+    )
+    rights = Lan(account=lan.account, recipients=lan.recipients, budget=budget)
+    desk = Desk(listener="lan", certificate=certificates, lan=rights, **shared)
+    return Listener(
+        desk, address=lan.listen, port=lan.port, setting="RELAY_LAN_PORT", networks=lan.networks, gateways=gateways
+    )
+
+
+def open_files(settings: Settings) -> None:
+    """Room for every connection that the settings allow. Raises :class:`CannotOpenFiles`."""
+    raise_limit(settings.connections + FILES_BESIDE_CONNECTIONS)
+
+
+async def serve(settings: Settings, log: Log, clock: Clock) -> int:
+    """Run the relay until SIGTERM or SIGINT; the exit code. Raises :class:`CannotStart`."""
+    stop, failed = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log.attach(loop)
+    metrics = Metrics(CollectorRegistry(), [one.name for one in settings.providers], __version__)
+    journal = Journal(log, metrics)
+    for warning in settings.warnings:
+        journal.system("warning", text=warning)
+
+    def spool_failed(reason: str) -> None:
+        journal.system("spool_failed", reason=reason)
+        failed.set()
+
+    relay = await assemble(settings, journal, metrics, clock, spool_failed)
+    journal.system("started", hostname=settings.hostname, version=__version__)
+    return await relay.run(stop, failed)
+
+
+async def assemble(
+    settings: Settings, journal: Journal, metrics: Metrics, clock: Clock, spool_failed: Callable[[str], None]
+) -> Relay:
+    """Build every part and take the ports. Raises :class:`CannotStart` with all that is wrong."""
+    problems = Problems()
+    problems.catch(lambda: open_files(settings))
+    accounts = problems.catch(lambda: accounts_file(settings, journal))
+    to = problems.catch(lambda: provider(settings))
+    try:
+        spool = await open_spool(settings, journal, clock, spool_failed)
+    except SpoolUnusable as error:
+        raise CannotStart([*problems, str(error)]) from error
+    try:
+        if accounts is None or to is None or problems:
+            raise CannotStart(problems)
+        return await wire(settings, journal, metrics, clock, spool, accounts, to)
+    except BaseException:
+        await spool.close()
+        raise
+
+
+async def wire(
+    settings: Settings,
+    journal: Journal,
+    metrics: Metrics,
+    clock: Clock,
+    spool: Spool,
+    accounts: AccountsFile,
+    to: Provider,
+) -> Relay:
+    """The parts that need the spool and the accounts, put together. Raises :class:`CannotStart`."""
+    gateways = default_gateways()
+    passwords = Authenticator(lambda: accounts.current, clock=clock, gateways=gateways)
+    certificates = Certificates(settings.certs, settings.hostname, clock=clock, journal=journal)
+    shared = {
+        "hostname": settings.hostname,
+        "domain": settings.domains[0],
+        "accounts": accounts,
+        "passwords": passwords,
+        "limiter": await limiter(settings, accounts.current, spool, clock, gateways),
+        "spool": spool,
+        "journal": journal,
+        "clock": clock,
+        "size_limit": announced_size(settings, to),
+        "recipients_limit": settings.recipients_limit,
+        "client_address_in_received": settings.client_address_in_received,
+    }
+    ports = front(settings, certificates, shared, gateways)
+    if problems := ports.bind():
+        raise CannotStart(problems)
+    accounts.on_change = Holding(spool).accounts_changed
+    hostname, postmaster = settings.hostname, settings.postmaster
+    state = Status(settings, ports, certificates, accounts, spool, clock)
+    pages = routes(
+        spool=spool,
+        metrics=metrics,
+        clock=clock,
+        ready=state.reasons,
+        status=state.facts,
+        test=TestMail(spool, clock, hostname=hostname, postmaster=postmaster).queue,
+    )
+    control = Control(settings.socket, pages, lambda error: own_mistake(journal, error))
+    try:
+        await control.start()
+    except ControlError as error:
+        raise CannotStart([f"RELAY_RUN: {error}"]) from error
+    return Relay(
+        journal=journal,
+        accounts=accounts,
+        passwords=passwords,
+        spool=spool,
+        front=ports,
+        dispatcher=Dispatcher(
+            to,
+            spool=spool,
+            journal=journal,
+            clock=clock,
+            stuck=spool.recovered_unknown,
+            hostname=hostname,
+            postmaster=postmaster,
+        ),
+        digests=Digests(spool, clock, hostname, postmaster),
+        control=control,
+    )

@@ -1,0 +1,205 @@
+"""What the control socket answers: health, state, metrics, the queue, one message's story, and the operators' verbs.
+
+``docs/architecture.md`` lists the paths; what stands in these answers is a contract with the exporter and with scripts.
+Times are Unix seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from relay.clock import Clock
+from relay.control import Answer, BadRequest, Handler, Request, Routes, json_answer
+from relay.ids import is_id
+from relay.metrics import Metrics
+from relay.model import Event
+from relay.spool import QueueEntry, Stats, Trace
+from relay.testmail import NotQueued
+
+QUEUE_ROWS, MOST_QUEUE_ROWS = 1_000, 10_000
+MOST_TRACES = 20
+
+
+class SpoolView(Protocol):
+    """What is asked of the spool."""
+
+    async def queue(self, limit: int = ...) -> list[QueueEntry]: ...
+    async def trace(self, *, message_id: str = "", recipient: str = "", limit: int = ...) -> list[Trace]: ...
+    async def stats(self) -> Stats: ...
+    async def retry(self, message_id: str) -> int: ...
+    async def hold(self, message_id: str = "", account: str = "") -> int: ...
+    async def unhold(self, message_id: str = "", account: str = "") -> int: ...
+    async def drop(self, message_id: str) -> int: ...
+    async def acknowledge(self, message_id: str) -> int: ...
+
+
+def routes(
+    *,
+    spool: SpoolView,
+    metrics: Metrics,
+    clock: Clock,
+    ready: Callable[[], Sequence[str]],
+    status: Callable[[], Mapping[str, object]],
+    test: Callable[[str], Awaitable[str]],
+) -> Routes:
+    """Every path with its handler.
+
+    ``ready`` says why mail cannot be accepted now (nothing: it can); ``status`` gives what else ``/status.json`` shows,
+    its ``state`` among it; ``test`` queues a test message and returns its id.
+    """
+    pages = _Pages(spool, metrics, clock, ready, status, test)
+    return {
+        ("GET", "/livez"): pages.livez,
+        ("GET", "/readyz"): pages.readyz,
+        ("GET", "/status.json"): pages.status_json,
+        ("GET", "/metrics"): pages.metrics_page,
+        ("GET", "/queue"): pages.queue,
+        ("GET", "/trace"): pages.trace,
+        ("POST", "/queue/retry"): _verb(lambda message, _: spool.retry(message)),
+        ("POST", "/queue/hold"): _verb(lambda message, account: spool.hold(message, account), account=True),
+        ("POST", "/queue/unhold"): _verb(lambda message, account: spool.unhold(message, account), account=True),
+        ("POST", "/queue/drop"): _verb(lambda message, _: spool.drop(message)),
+        ("POST", "/queue/acknowledge"): _verb(lambda message, _: spool.acknowledge(message)),
+        ("POST", "/send-test"): pages.send_test,
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pages:
+    spool: SpoolView
+    metrics: Metrics
+    clock: Clock
+    ready: Callable[[], Sequence[str]]
+    status: Callable[[], Mapping[str, object]]
+    test: Callable[[str], Awaitable[str]]
+
+    async def livez(self, _: Request) -> Answer:
+        return json_answer({"alive": True})
+
+    async def readyz(self, _: Request) -> Answer:
+        state, reasons = self._state()
+        return json_answer({"state": state, "reasons": reasons}, 503 if reasons else 200)
+
+    async def status_json(self, _: Request) -> Answer:
+        state, reasons = self._state()
+        stats = await self.spool.stats()
+        queue = {
+            "deliveries": {one.value: number for one, number in stats.deliveries.items()},
+            "messages": stats.messages,
+            "bytes": stats.bytes,
+            "oldest": stats.oldest,
+        }
+        spool = {"room": stats.room, "wal_bytes": stats.wal_bytes}
+        return json_answer({**self.status(), "state": state, "reasons": reasons, "queue": queue, "spool": spool})
+
+    async def metrics_page(self, request: Request) -> Answer:
+        stats = await self.spool.stats()
+        age = 0.0 if stats.oldest is None else max(0.0, self.clock.time() - stats.oldest)
+        self.metrics.update_queue(stats.deliveries, stats.messages, stats.bytes, age)
+        self.metrics.update_spool(stats.room, stats.wal_bytes)
+        return Answer(200, *self.metrics.page(request.accept))
+
+    async def queue(self, request: Request) -> Answer:
+        rows = await self.spool.queue(_limit(request))
+        stats = await self.spool.stats()
+        return json_answer({"total": sum(stats.deliveries.values()), "deliveries": [_row(row) for row in rows]})
+
+    async def trace(self, request: Request) -> Answer:
+        message, recipient = request.query.get("id", ""), request.query.get("to", "")
+        if message:
+            found = await self.spool.trace(message_id=_id(request), limit=1)
+        elif recipient:
+            found = await self.spool.trace(recipient=recipient, limit=MOST_TRACES)
+        else:
+            raise BadRequest("Name a message (id=) or a recipient (to=).")
+        return json_answer({"messages": [_story(one) for one in found]})
+
+    async def send_test(self, request: Request) -> Answer:
+        try:
+            return json_answer({"message": await self.test(request.query.get("to", ""))})
+        except NotQueued as error:
+            raise BadRequest(str(error)) from error
+
+    def _state(self) -> tuple[object, list[str]]:
+        reasons = list(self.ready())
+        return self.status().get("state", "not ready" if reasons else "ready"), reasons
+
+
+def _verb(change: Callable[[str, str], Awaitable[int]], *, account: bool = False) -> Handler:
+    """A handler that changes deliveries of one message, or of one account where that is possible."""
+
+    async def handler(request: Request) -> Answer:
+        name = request.query.get("account", "") if account else ""
+        message = "" if name and "id" not in request.query else _id(request)
+        if name and message:
+            raise BadRequest("Name either a message or an account, not both.")
+        return json_answer({"changed": await change(message, name)})
+
+    return handler
+
+
+def _id(request: Request) -> str:
+    text = request.query.get("id", "").strip().upper()
+    if not is_id(text):
+        raise BadRequest("A message id has 26 letters and digits, as in the 250 reply and in the queue.")
+    return text
+
+
+def _limit(request: Request) -> int:
+    text = request.query.get("limit", str(QUEUE_ROWS))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_QUEUE_ROWS):
+        raise BadRequest(f"limit= is a number from 1 to {MOST_QUEUE_ROWS}.")
+    return int(text[:9])
+
+
+def _row(entry: QueueEntry) -> dict[str, Any]:
+    message = entry.message
+    return {
+        "message": message.id,
+        "recipient": entry.recipient,
+        "account": message.account,
+        "sender": message.sender,
+        "kind": message.kind.value,
+        "size": message.size,
+        "received_at": message.received_at,
+        "state": entry.state.value,
+        "changed_at": entry.changed_at,
+        "attempts": entry.attempts,
+        "doubts": entry.doubts,
+        "next_attempt": entry.next_attempt,
+        "provider": entry.provider,
+        "code": entry.code,
+        "reply": entry.reply,
+        "acknowledged": entry.acknowledged,
+    }
+
+
+def _story(trace: Trace) -> dict[str, Any]:
+    message = trace.message
+    return {
+        "message": message.id,
+        "message_id": message.message_id,
+        "account": message.account,
+        "sender": message.sender,
+        "kind": message.kind.value,
+        "size": message.size,
+        "received_at": message.received_at,
+        "ended_at": trace.ended_at,
+        "deliveries": [_row(entry) for entry in trace.deliveries],
+        "events": [_event(event) for event in trace.events],
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    fields = {
+        "event": event.kind.value,
+        "at": event.at,
+        "recipient": event.recipient,
+        "provider": event.provider,
+        "code": event.code,
+        "reply": event.reply,
+        "detail": dict(event.detail),
+    }
+    return {name: value for name, value in fields.items() if value}

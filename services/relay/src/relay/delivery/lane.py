@@ -1,0 +1,197 @@
+"""One provider's lane: jobs wait here until one of its connections is free.
+
+A hand is a task that owns a connection and carries one job after the other, so no task is made per message. While the
+spool records the result of one job, its hand carries the next; never more than one result a hand is on its way to the
+spool. Jobs wait for bytes as well as for hands: so many bytes of messages are on their way at a time, and a small one
+may pass a large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from relay.delivery.carrier import Carrier
+from relay.delivery.outcome import Finding, went_well
+from relay.delivery.pause import Pause
+from relay.delivery.providers import Provider
+from relay.model import Job
+
+JOBS_A_HAND = 4  # claimed ahead: a claim rides in a commit, so it should bring more than one job
+
+
+class Lane:
+    """The hands of one provider.
+
+    ``settle`` is called with a job and its findings and must return an awaitable that records the result; what it or
+    a carrier raises is the spool's failure and goes to ``failed``.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        pause: Pause,
+        *,
+        carrier: Callable[[], Carrier],
+        settle: Callable[[Job, list[Finding], float], Awaitable[None]],
+        now: Callable[[], float],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.pause = pause
+        self._provider = provider
+        self._new_carrier = carrier
+        self._settle = settle
+        self._now = now
+        self._failed = failed
+        self._slots = provider.connections * JOBS_A_HAND
+        self._pending: deque[Job] = deque()
+        self._idle: list[asyncio.Future[bool]] = []
+        self._hands: dict[asyncio.Task[None], Carrier] = {}
+        self._in_hand = 0  # jobs claimed and not yet recorded
+        self._bytes = 0
+        self._room: asyncio.Future[None] | None = None
+        self._closing = False
+
+    # --- for the dispatcher
+    @property
+    def room(self) -> int:
+        """How many jobs may be claimed now; 0 while there is no need or a pause."""
+        if self._closing or self.pause.left(self._now()) > 0:
+            return 0
+        if self.pause.probing:
+            return 0 if self._in_hand else 1
+        free = self._slots - self._in_hand
+        return free if free * 2 >= self._slots else 0
+
+    async def ready(self) -> int:
+        """Waits until there is room, and says how much."""
+        loop = asyncio.get_running_loop()
+        while not (room := self.room):
+            left = self.pause.left(self._now())
+            self._room = loop.create_future()
+            timer = loop.call_later(left, self._stir) if left else None
+            try:
+                await self._room
+            finally:
+                self._room = None
+                if timer is not None:
+                    timer.cancel()
+        return room
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Takes jobs in hand."""
+        self._in_hand += len(jobs)
+        for job in jobs:
+            self._pending.append(job)
+            self._call_a_hand()
+
+    def take_back(self) -> list[Job]:
+        """The jobs that no hand has begun; they are the caller's again."""
+        jobs = list(self._pending)
+        self._pending.clear()
+        self._in_hand -= len(jobs)
+        return jobs
+
+    async def close(self, seconds: float) -> None:
+        """Lets the hands finish what they have begun, at most ``seconds``; then cuts them short and waits for what
+        that leaves.
+        """
+        self._closing = True
+        while self._idle:
+            self._wake(False)
+        if self._hands:
+            await asyncio.wait(self._hands, timeout=seconds)
+        for carrier in self._hands.values():
+            carrier.cut()
+        if self._hands:
+            await asyncio.wait(self._hands)
+
+    # --- hands
+    def _call_a_hand(self) -> None:
+        if self._idle:
+            self._wake(True)
+        elif len(self._hands) < self._provider.connections and not self._closing:
+            carrier = self._new_carrier()
+            task = asyncio.get_running_loop().create_task(self._work(carrier))
+            self._hands[task] = carrier
+            task.add_done_callback(self._gone)
+
+    def _wake(self, work: bool) -> None:
+        """Wakes the hand that became idle last: the others' connections may run into their idle time and close."""
+        waiter = self._idle.pop()
+        if not waiter.done():
+            waiter.set_result(work)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        del self._hands[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+        elif self._pending:
+            self._call_a_hand()
+
+    async def _work(self, carrier: Carrier) -> None:
+        recording: asyncio.Task[None] | None = None
+        try:
+            while (job := await self._next()) is not None:
+                started = self._now()
+                findings = await carrier.carry(job)
+                self._bytes -= job.message.size
+                if recording is not None:
+                    await recording
+                recording = asyncio.ensure_future(self._record(job, findings, self._now() - started))
+                if not went_well(findings):  # it may begin a pause: look before taking the next
+                    await recording
+        finally:
+            await carrier.close()
+            if recording is not None:
+                await recording
+
+    async def _record(self, job: Job, findings: list[Finding], seconds: float) -> None:
+        try:
+            await self._settle(job, findings, seconds)
+        except BaseException as error:
+            self._failed(error)
+            raise
+        finally:
+            self._in_hand -= 1
+            self._stir()
+
+    async def _next(self) -> Job | None:
+        """The next job that fits; None when there was none for the provider's idle time, or the lane closes."""
+        while not self._closing:
+            job = self._fitting()
+            if job is not None:
+                self._bytes += job.message.size
+                return job
+            if not await self._wait():
+                break
+        return None
+
+    def _fitting(self) -> Job | None:
+        pending = self._pending
+        for index, job in enumerate(pending):
+            if self._bytes == 0 or self._bytes + job.message.size <= self._provider.bytes_in_flight:
+                del pending[index]
+                return job
+        return None
+
+    async def _wait(self) -> bool:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._idle.append(waiter)
+        timer = loop.call_later(self._provider.idle, self._idle_out, waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+
+    def _idle_out(self, waiter: asyncio.Future[bool]) -> None:
+        if not waiter.done():
+            self._idle.remove(waiter)
+            waiter.set_result(False)
+
+    def _stir(self) -> None:
+        """Something became free, or a pause ended: who waits for room looks again."""
+        if self._room is not None and not self._room.done() and (self.room or self.pause.left(self._now())):
+            self._room.set_result(None)

@@ -1,0 +1,261 @@
+"""What a provider's answer means: for each recipient, and apart from that for the provider.
+
+Pure. :func:`judge` takes the stage of the transaction, the reply (or the exception in its place) and the provider's
+rules, and promises:
+
+- a failure before the content was answered is the provider's matter, whatever its code: ``Deferred``;
+- a used-up quota, a dead key, a sender that is not set up there never bounces mail, at whatever stage and with
+  whatever code it comes;
+- only another 5xx to RCPT or after the content, or a size refused, is the message's own: ``Refused``;
+- no answer after the final dot is ``Doubtful``: the message may have been delivered;
+- what is not understood is ``Deferred`` (temporary unless proven permanent).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import aiosmtplib
+
+from relay import limits
+from relay.delivery.failures import Cut, OwnRefusal, explain
+
+
+class Stage(StrEnum):
+    """How far a transaction had come when the answer was given."""
+
+    CONNECT = "connect"
+    TLS = "tls"
+    LOGIN = "login"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"  # the command
+    BODY = "body"  # the content is on its way, its final dot not written
+    FINAL = "final"  # the final dot was written
+
+
+class Standing(StrEnum):
+    """What an answer says of the provider."""
+
+    FINE = "fine"
+    USED_UP = "used up"  # its quota
+    KEY_DEAD = "key dead"
+    NOT_SET_UP = "not set up"  # this sender's domain, there
+    BUSY = "busy"  # or not to be reached
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An SMTP reply: its code, and its lines joined by spaces with the enhanced status code left in."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    code: int
+    text: str
+    at_once: bool = False  # no failed attempt: the provider takes so many recipients at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    code: int
+    text: str
+
+
+Outcome = Delivered | Deferred | Refused | Doubtful
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one recipient, and what the answer says of the provider."""
+
+    outcome: Outcome
+    standing: Standing = Standing.FINE
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A provider's own words: ``pattern`` in a reply at ``stages`` with one of ``codes`` (none: any failure) means
+    ``standing``.
+    """
+
+    stages: frozenset[Stage]
+    codes: frozenset[int]
+    pattern: re.Pattern[str]
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer that decided about one recipient, and where it came."""
+
+    stage: Stage
+    answer: Reply | BaseException
+
+
+# Generic patterns, after real replies (sources: docs/providers.md). Gaps are bounded: a reply is hostile input.
+_QUOTA = re.compile(r"\bquota\b|\bcredits?\b.{0,20}\bexceeded|too many (?:messages|e-?mails)", re.IGNORECASE)
+_LIMIT = re.compile(r"\b(?:limit|rate)\b.{0,60}\b(?:exceeded|reached)|\bexceed(?:s|ed)?\b.{0,40}\blimit\b", re.IGNORECASE)
+_CONTENT = re.compile(r"\b(?:size|lines?|headers?|nesting|hops?|attachments?|too (?:big|large|long))\b", re.IGNORECASE)
+_RATE = re.compile(r"\b(?:rate|concurrent|connections?)\b", re.IGNORECASE)
+_KEY = re.compile(
+    r"\bauthentication (?:is )?(?:required|failed|credentials)|please authenticate|unauthenticated senders?|\bapi key\b"
+    r"|\baccount\b.{0,40}\b(?:suspended|disabled|blocked|deactivated|closed|not active(?:ated)?)\b",
+    re.IGNORECASE,
+)
+_SENDER = re.compile(
+    r"\bverified sender|sender identity|relaying disallowed as|\bunverified (?:sender|domain|address)"
+    r"|\baddress(?:es)? (?:is|are) not verified|\b(?:sender|from)\b.{0,60}\bnot\b.{0,20}"
+    r"\b(?:verified|authori[sz]ed|allowed|owned|permitted|validated|registered|authenticated)\b",
+    re.IGNORECASE,
+)
+_ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
+_TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
+_CONTROLS = re.compile(r"[^\S ]+")
+
+_LOGIN_CODES = frozenset(
+    {530, 534, 535, 538}
+)  # RFC 4954: authentication required, too weak, wrong; never the message's own
+_PROTOCOL_CODES = frozenset({500, 502, 503, 504})  # command or order not understood: ours or the provider's fault
+
+
+def clean(text: str) -> str:
+    """``text`` fit to be kept and shown: no control or direction characters, at most ``limits.REPLY_KEPT``
+    characters.
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "?" for c in _CONTROLS.sub(" ", text))
+    return text[: limits.REPLY_KEPT]
+
+
+def enhanced(text: str) -> tuple[int, int, int] | None:
+    """The enhanced status code (RFC 3463) that ``text`` begins with."""
+    match = _ENHANCED.match(text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def went_well(findings: Iterable[Finding]) -> bool:
+    """Whether the provider said yes to everything."""
+    return all(isinstance(finding.answer, Reply) and finding.answer.code < 300 for finding in findings)
+
+
+def judge(finding: Finding, rules: Iterable[Rule] = (), ours: Iterable[str] = ()) -> Verdict:
+    """What ``finding`` means. ``ours`` are addresses and header texts we sent: in a reply they are quotation, not the
+    provider's words.
+    """
+    stage, answer = finding.stage, finding.answer
+    if isinstance(answer, Reply):
+        if stage is Stage.FINAL and 200 <= answer.code < 300:
+            return Verdict(Delivered(answer.code, clean(answer.text)))
+        return _judge_reply(stage, answer, rules, ours)
+    return _judge_error(stage, answer)
+
+
+def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterable[str]) -> Verdict:
+    code, text = reply.code, clean(reply.text)
+    if not 400 <= code < 600:
+        if stage is Stage.FINAL:  # 354 or the like: whatever it means, the message is out of our hands
+            return Verdict(Doubtful(code, text), Standing.BUSY)
+        return Verdict(Deferred(0, f"the provider gave an unexpected answer: {code} {text}"), Standing.BUSY)
+    if stage is Stage.RCPT and _takes_no_more(reply):
+        return Verdict(Deferred(code, text, at_once=True))
+    standing = _standing(stage, reply, rules, ours)
+    if standing is not Standing.FINE or code < 500 or not _is_the_messages_own(stage, reply):
+        return Verdict(Deferred(code, text), standing)
+    return Verdict(Refused(code, text))
+
+
+def _takes_no_more(reply: Reply) -> bool:
+    """Whether this recipient is one too many for one transaction (RFC 5321, 4.5.3.1.10: 452, and 552 from older
+    servers).
+    """
+    status = enhanced(reply.text)
+    too_many = status is not None and status[1:] == (5, 3)
+    return reply.code in (452, 552) and (too_many or (status is None and bool(_TOO_MANY.search(reply.text))))
+
+
+def _is_the_messages_own(stage: Stage, reply: Reply) -> bool:
+    """Whether a 5xx that says nothing of the provider is about this message or recipient."""
+    if reply.code in _LOGIN_CODES or reply.code in _PROTOCOL_CODES:
+        return False
+    if stage in (Stage.RCPT, Stage.FINAL):
+        return True
+    if stage in (
+        Stage.MAIL,
+        Stage.DATA,
+    ):  # of what is refused there only the size belongs to the message (RFC 1870, section 6.1)
+        return reply.code == 552 or enhanced(reply.text) == (5, 3, 4)
+    return False
+
+
+def _standing(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterable[str]) -> Standing:
+    said = _without(reply.text, ours)
+    for rule in rules:
+        if stage in rule.stages and (not rule.codes or reply.code in rule.codes) and rule.pattern.search(said):
+            return rule.standing
+    if stage in (Stage.CONNECT, Stage.TLS):
+        return Standing.BUSY
+    if stage is not Stage.RCPT:
+        standing = _generic(said)
+        if standing is not Standing.FINE:
+            return standing
+    if reply.code in _LOGIN_CODES or (stage is Stage.LOGIN and reply.code >= 500):
+        return Standing.KEY_DEAD
+    if reply.code == 421 or stage is Stage.LOGIN:
+        return Standing.BUSY
+    return Standing.FINE
+
+
+def _generic(said: str) -> Standing:
+    """What any provider may mean; a guess, so never asked at RCPT, nor for x.2.x: there the recipient's mailbox is
+    full, not our quota.
+    """
+    status = enhanced(said)
+    if status is not None and status[1] == 2:
+        return Standing.FINE
+    if _QUOTA.search(said):
+        return Standing.USED_UP
+    if _LIMIT.search(said) and not _CONTENT.search(said):
+        return Standing.BUSY if _RATE.search(said) else Standing.USED_UP
+    if _KEY.search(said):
+        return Standing.KEY_DEAD
+    return Standing.NOT_SET_UP if _SENDER.search(said) else Standing.FINE
+
+
+def _without(text: str, ours: Iterable[str]) -> str:
+    for own in sorted(filter(None, ours), key=len, reverse=True):
+        if own in text or own.lower() in text.lower():
+            text = re.sub(re.escape(own), " ", text, flags=re.IGNORECASE)
+    return text
+
+
+def _judge_error(stage: Stage, error: BaseException) -> Verdict:
+    if isinstance(error, OwnRefusal):
+        return Verdict(Refused(0, clean(str(error))))
+    if isinstance(error, aiosmtplib.SMTPResponseException) and stage is not Stage.FINAL and error.code > 0:
+        at = Stage.LOGIN if isinstance(error, aiosmtplib.SMTPAuthenticationError) else stage
+        return _judge_reply(at, Reply(error.code, " ".join(str(error.message).split())), (), ())
+    sentence = clean(explain(error))
+    if isinstance(error, Cut) and stage is not Stage.FINAL:
+        return Verdict(Deferred(0, sentence, at_once=True))
+    if stage is Stage.FINAL:
+        return Verdict(Doubtful(0, f"no answer after the final dot: {sentence}"), Standing.BUSY)
+    return Verdict(Deferred(0, sentence), Standing.BUSY)

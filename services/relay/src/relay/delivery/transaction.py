@@ -1,0 +1,231 @@
+"""One message over one connection: MAIL, RCPT, DATA, the content, the mark, the final dot, the answer.
+
+The order that the promise rests on: the spool commits that these deliveries are *sending* (``mark``) before the final
+dot is written, never after. So a crash before the dot repeats nothing that was sent, and a crash after it is known to
+be in doubt. The mark is asked for when the provider says 354, so that its commit and the content's way overlap.
+
+The result is one :class:`~.outcome.Finding` per recipient: which answer, at which stage, decided about it. Nothing
+here says what it means. Exceptions are only those of the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from relay import limits
+from relay.delivery.connection import Offer, Times
+from relay.delivery.content import Stuffer, without_fields
+from relay.delivery.failures import OwnRefusal
+from relay.delivery.outcome import Finding, Reply, Stage
+from relay.delivery.providers import Provider
+from relay.delivery.replies import Link
+from relay.model import Job
+from relay.spool import SpoolFull
+
+AT_ONCE = 16 * limits.KIB  # content up to this size waits for the mark and goes out in one write with its dot
+
+
+class Source(Protocol):
+    """What a transaction needs of the spool."""
+
+    async def mark(self, deliveries: Sequence[int], provider: str = "") -> None: ...
+
+    def read(self, message_id: str) -> AsyncIterator[bytes]: ...
+
+
+class Stale(Exception):
+    """The kept connection was dead before MAIL was answered: nothing happened, a fresh one is to be used."""
+
+
+def _lost(link: Link, stage: Stage) -> Finding:
+    """What to say when answers are missing."""
+    return Finding(stage, link.unasked or link.failure or ConnectionResetError())
+
+
+class Transaction:
+    """Carries one job; used once."""
+
+    __slots__ = ("_accepted", "_findings", "_job", "_link", "_offer", "_provider", "_source", "_times")
+
+    def __init__(self, link: Link, offer: Offer, provider: Provider, source: Source, times: Times, job: Job) -> None:
+        self._link = link
+        self._offer = offer
+        self._provider = provider
+        self._source = source
+        self._times = times
+        self._job = job
+        self._findings: list[Finding | None] = [None] * len(job.recipients)
+        self._accepted: list[int] = []  # indexes of the recipients that RCPT took
+
+    async def run(self) -> list[Finding]:
+        """Does it. Raises :class:`Stale` if the link had carried messages before and died silently; else never for
+        the provider's sake.
+        """
+        refusal = self._cannot()
+        if refusal is not None:
+            return self._all(Finding(Stage.MAIL, refusal))
+        reused = self._link.messages > 0
+        go_on = await (self._envelope_at_once(reused) if self._offer.pipelining else self._envelope_in_turn(reused))
+        if go_on:
+            await self._content()
+        return [finding for finding in self._findings if finding is not None]
+
+    # --- the envelope
+    def _cannot(self) -> OwnRefusal | None:
+        job = self._job
+        addresses = [job.message.sender, *(recipient.address for recipient in job.recipients)]
+        if not all(address.isprintable() for address in addresses):
+            return OwnRefusal("an address contains a control character")
+        if not self._offer.smtputf8 and not all(address.isascii() for address in addresses):
+            return OwnRefusal(
+                "the provider does not take addresses with letters beyond ASCII; use an ASCII form of the address"
+            )
+        most = self._offer.size_limit
+        if most and job.message.size > most:
+            return OwnRefusal(
+                f"the message has {job.message.size} bytes and the provider takes at most {most}; send it in parts"
+            )
+        return None
+
+    def _mail(self) -> str:
+        message, offer = self._job.message, self._offer
+        size = f" SIZE={message.size}" if offer.size else ""
+        eightbit = " BODY=8BITMIME" if offer.eightbit else ""
+        utf8 = " SMTPUTF8" if message.smtputf8 and offer.smtputf8 else ""
+        return f"MAIL FROM:<{message.sender}>{size}{eightbit}{utf8}\r\n"
+
+    async def _envelope_at_once(self, reused: bool) -> bool:
+        """MAIL, every RCPT and DATA in one write (RFC 2920). Whether the content is to follow."""
+        recipients = self._job.recipients
+        lines = [self._mail()]
+        lines += [f"RCPT TO:<{recipient.address}>\r\n" for recipient in recipients]
+        lines.append("DATA\r\n")
+        got = await self._link.ask("".join(lines).encode(), len(lines), self._times.reply)
+        if not got or (got[0].code == 421 and reused):
+            return self._no_answer(reused)
+        if got[0].code >= 300:
+            self._all(Finding(Stage.MAIL, got[0]))
+        else:
+            self._note_recipients(got[1 : len(recipients) + 1])
+        return await self._after_data(got[-1] if len(got) == len(lines) else None)
+
+    async def _envelope_in_turn(self, reused: bool) -> bool:
+        """One command at a time, for a provider that does not offer PIPELINING."""
+        link, seconds = self._link, self._times.reply
+        got = await link.ask(self._mail().encode(), 1, seconds)
+        if not got or (got[0].code == 421 and reused):
+            return self._no_answer(reused)
+        if got[0].code >= 300:
+            self._all(Finding(Stage.MAIL, got[0]))
+            return await self._reset()
+        replies: list[Reply] = []
+        for recipient in self._job.recipients:
+            replies += await link.ask(f"RCPT TO:<{recipient.address}>\r\n".encode(), 1, seconds)
+        self._note_recipients(replies)
+        if not self._accepted:
+            return await self._reset()
+        got = await link.ask(b"DATA\r\n", 1, seconds)
+        return await self._after_data(got[0] if got else None)
+
+    def _no_answer(self, reused: bool) -> bool:
+        if reused:
+            raise Stale
+        self._all(_lost(self._link, Stage.MAIL))
+        return False
+
+    def _note_recipients(self, replies: Sequence[Reply]) -> None:
+        for index, reply in enumerate(replies):
+            if 200 <= reply.code < 300:
+                self._accepted.append(index)
+            else:
+                self._findings[index] = Finding(Stage.RCPT, reply)
+
+    async def _after_data(self, reply: Reply | None) -> bool:
+        """What the reply to DATA leads to."""
+        if reply is None:
+            self._rest(_lost(self._link, Stage.DATA if self._accepted else Stage.RCPT))
+            return False
+        if reply.code == 354:
+            if self._accepted:
+                return True
+            # RFC 2920, 3.1: every recipient was refused and DATA accepted all the same. A lone dot ends it; the
+            # answer says nothing to us.
+            await self._link.ask(b".\r\n", 1, self._times.reply)
+            return False
+        self._rest(Finding(Stage.DATA, reply))
+        return await self._reset()
+
+    async def _reset(self) -> bool:
+        """Takes an envelope back that no content follows, so that the connection serves the next message."""
+        if self._link.usable:
+            await self._link.ask(b"RSET\r\n", 1, self._times.reply)
+        return False
+
+    def _all(self, finding: Finding) -> list[Finding]:
+        self._findings = [finding] * len(self._findings)
+        return [finding] * len(self._findings)
+
+    def _rest(self, finding: Finding) -> None:
+        """``finding`` decides about everyone about whom nothing is decided yet."""
+        self._findings = [known or finding for known in self._findings]
+
+    # --- the content
+    async def _content(self) -> None:
+        job = self._job
+        if job.body is not None and len(job.body) <= AT_ONCE:
+            if not await self._mark():
+                return
+            stuffer = Stuffer()
+            await self._finish(stuffer.stuff(without_fields(job.body, self._provider.strip)) + stuffer.end())
+            return
+        mark = asyncio.ensure_future(self._mark())
+        try:
+            end = await self._stream()
+        finally:
+            marked = await mark
+        if marked:
+            await self._finish(end)
+
+    async def _mark(self) -> bool:
+        """Has the spool commit that the dot comes next. Without room for that there is no dot: the connection is
+        given up.
+        """
+        recipients = self._job.recipients
+        try:
+            await self._source.mark([recipients[index].delivery for index in self._accepted], self._provider.name)
+        except SpoolFull as error:
+            self._link.fail(error)
+            self._rest(Finding(Stage.BODY, error))
+            return False
+        return True
+
+    async def _stream(self) -> bytes:
+        """Writes the content piece by piece, as fast as the provider takes it. Returns what ends it."""
+        link, stuffer, first = self._link, Stuffer(), True
+        async for piece in self._pieces():
+            if first:
+                piece = without_fields(piece, self._provider.strip)
+                first = False
+            link.write(stuffer.stuff(piece))
+            await link.flush(self._times.block + len(piece) / self._times.rate)
+            if link.failure is not None:
+                break
+        return stuffer.end()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        if self._job.body is not None:
+            yield self._job.body
+            return
+        async for piece in self._source.read(self._job.message.id):
+            yield piece
+
+    async def _finish(self, end: bytes) -> None:
+        """Writes the final dot, unless the provider is gone already, and waits for what it says."""
+        link = self._link
+        if not link.usable:
+            self._rest(_lost(link, Stage.BODY))
+            return
+        got = await link.ask(end, 1, self._times.final + self._job.message.size / self._times.rate)
+        self._rest(Finding(Stage.FINAL, got[0]) if got else _lost(link, Stage.FINAL))

@@ -1,0 +1,139 @@
+"""The record of mail events: one function per event writes the log line and moves the metric. Nobody else does either.
+
+Events that belong to a message have a row in the spool, which rides in the commit it tells of and is the truth; the
+spool calls :meth:`Journal.committed` after that commit, so a line never tells of what a crash took back. What strangers
+can cause (connections, refused commands, failed logins) is a line and a metric and never a row.
+
+No body, no subject, no password ever gets here. Everything is cheap and none of it raises or waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from relay.log import Log, Value
+from relay.metrics import Metrics
+from relay.model import Event, EventKind
+
+
+class Journal:
+    """Writes to ``log`` and counts in ``metrics``."""
+
+    def __init__(self, log: Log, metrics: Metrics) -> None:
+        self._log, self._metrics = log, metrics
+        self._event = log.event
+        self._count = metrics.events.inc
+        self._paused: set[str] = set()
+        self._system: Mapping[str, Callable[[Mapping[str, Value]], None]] = {
+            "certificate_loaded": self._certificate_loaded,
+            "certificate_refused": lambda _: metrics.certificate_failures.inc(),
+            "accounts_reloaded": lambda _: metrics.accounts_good.set(1),
+            "accounts_broken": lambda _: metrics.accounts_good.set(0),
+            "provider_paused": self._provider_paused,
+        }
+
+    # --- events with a row
+    def committed(self, events: Sequence[Event]) -> None:
+        """Events whose commit is done, in its order."""
+        for event in events:
+            kind = event.kind
+            self._count(kind)
+            if kind is EventKind.DELIVERED:
+                self._delivered(event)
+            self._event(kind, _fields(event), event.at)
+
+    def _delivered(self, event: Event) -> None:
+        provider = event.provider
+        if provider in self._metrics.last_success:
+            self._metrics.last_success[provider] = event.at
+        self._metrics.delay.observe(float(event.detail.get("delay", 0.0)), provider)
+
+    # --- clients
+    def connection(self, listener: str, peer: str) -> None:  # noqa: ARG002 - a line for each would drown the others
+        """A connection was accepted: metrics only."""
+        self._metrics.connections.inc(listener)
+        self._metrics.open[listener].inc()
+
+    def connection_ended(self, listener: str, peer: str) -> None:  # noqa: ARG002
+        """A connection that was accepted has ended."""
+        self._metrics.open[listener].dec()
+
+    def connection_refused(self, listener: str, peer: str, reason: str) -> None:
+        """A connection was closed before its first command."""
+        self._metrics.connections_refused.inc(listener, reason)
+        self._event("connection_refused", {"listener": listener, "peer": peer, "reason": str(reason)})
+
+    def tls_handshake(self, listener: str, version: str, ok: bool, reason: str = "") -> None:
+        """A handshake ended: ``version`` as ``ssl`` names it, ``reason`` why it failed."""
+        self._metrics.tls_handshakes.inc(listener, version, "ok" if ok else "failed")
+        if not ok:
+            self._event("tls_failed", {"listener": listener, "reason": reason})
+
+    def login(
+        self, listener: str, peer: str, account: str, mechanism: str, ok: bool, reason: str | None = None
+    ) -> None:
+        """Somebody logged in, or tried to."""
+        self._metrics.logins.inc(listener, mechanism, "ok" if ok else "failed")
+        fields: dict[str, Value] = {"listener": listener, "peer": peer, "account": account, "mechanism": mechanism}
+        if reason:
+            fields["reason"] = str(reason)
+        self._event("login" if ok else "login_failed", fields)
+
+    def refused(self, listener: str, peer: str, account: str, reason: str, reply: str) -> None:
+        """A command was refused with ``reply``. ``account`` is empty before a login."""
+        self._metrics.refused.inc(listener, reason)
+        fields = {"listener": listener, "peer": peer, "account": account, "reason": str(reason), "reply": reply}
+        self._event("command_refused", {name: value for name, value in fields.items() if value})
+
+    def accepted_timing(self, listener: str, seconds: float, size: int) -> None:
+        """A message of ``size`` bytes was answered by 250, ``seconds`` after its final dot. The line is the event's."""
+        self._metrics.accepted.inc(listener)
+        self._metrics.accepting.observe(seconds)
+        self._metrics.size.observe(size)
+
+    # --- providers
+    def attempt(self, provider: str, outcome: str, seconds: float) -> None:
+        """One recipient of one transaction with ``provider``, which took ``seconds``. The line is the event's."""
+        self._metrics.attempts.inc(provider, outcome)
+        self._metrics.attempt_seconds.observe(seconds, provider)
+        if self._paused and outcome in ("delivered", "refused"):  # it answers again
+            self._paused.discard(provider)
+            self._metrics.paused[provider].set(0)
+
+    # --- the relay itself
+    def commit_group(self, size: int, seconds: float) -> None:
+        """The spool committed ``size`` changes at once."""
+        self._metrics.commit_size.observe(size)
+        self._metrics.commit_seconds.observe(seconds)
+
+    def system(self, event: str, **fields: Value) -> None:
+        """Anything that is not mail: started, stopping, a certificate loaded, accounts reloaded or broken, ..."""
+        if event in self._system:
+            self._system[event](fields)
+        self._event(event, fields)
+
+    def _certificate_loaded(self, fields: Mapping[str, Value]) -> None:
+        self._metrics.certificate.set(float(fields.get("not_after", 0.0)))
+
+    def _provider_paused(self, fields: Mapping[str, Value]) -> None:
+        provider = str(fields.get("provider", ""))
+        if provider in self._metrics.paused:
+            self._paused.add(provider)
+            self._metrics.paused[provider].set(1)
+
+
+def _fields(event: Event) -> dict[str, Value]:
+    """What a line says of an event: only what it has, the ids first."""
+    fields: dict[str, Value] = {"message": event.message}
+    if event.account:
+        fields["account"] = event.account
+    if event.recipient:
+        fields["recipient"] = event.recipient
+    if event.provider:
+        fields["provider"] = event.provider
+    if event.code:
+        fields["code"] = event.code
+    if event.reply:
+        fields["reply"] = event.reply
+    fields.update(event.detail)
+    return fields

@@ -1,0 +1,118 @@
+"""``queue``: what waits or failed, since when, when it is tried next, and the provider's last sentence; and what to do
+about it: ``retry``, ``hold``, ``release``, ``drop``, ``acknowledge``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from relay.operator import show
+from relay.operator.client import Client
+
+FAILED = ("refused", "expired", "unknown")
+# verb: (path, what was done, what it can be done to)
+VERBS = {
+    "retry": ("/queue/retry", "made due now", "waits for its next try"),
+    "hold": ("/queue/hold", "held", "waits for its next try"),
+    "release": ("/queue/unhold", "released", "is held"),
+    "unhold": ("/queue/unhold", "released", "is held"),
+    "drop": ("/queue/drop", "dropped", "waits or is held"),
+    "acknowledge": ("/queue/acknowledge", "acknowledged", "failed and is not acknowledged yet"),
+}
+OF_ACCOUNTS = ("hold", "release", "unhold")
+
+
+def register(
+    subparsers: argparse._SubParsersAction[Any],
+    client: Client,
+    console: Console,
+    now: Callable[[], float],
+) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser("queue", help="what waits or failed; retry, hold, release, drop, acknowledge")
+    parser.add_argument("verb", nargs="?", choices=VERBS, help="what to do; without it the queue is shown")
+    parser.add_argument("id", nargs="?", default="", help="a message's id")
+    parser.add_argument(
+        "--account", default="", help="instead of an id, for hold and release: all mail of this account"
+    )
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--limit", type=int, default=1000, help="rows at most (1000)")
+
+    def run(args: argparse.Namespace) -> int:
+        if not args.verb:
+            return _list(client, console, now(), args)
+        if bool(args.id) == bool(args.account) or (args.account and args.verb not in OF_ACCOUNTS):
+            parser.error(f"{args.verb} needs a message's id" + (" or --account" * (args.verb in OF_ACCOUNTS)))
+        return _change(client, console, args)
+
+    parser.set_defaults(run=run)
+
+
+def _change(client: Client, console: Console, args: argparse.Namespace) -> int:
+    path, done, fit = VERBS[args.verb]
+    changed = client.post(path, id=args.id, account=args.account)["changed"]
+    if args.json:
+        console.file.write(json.dumps({"changed": changed}) + "\n")
+    elif changed:
+        console.print(f"{changed} {'delivery' if changed == 1 else 'deliveries'} {done}.")
+    else:
+        console.print(f"Nothing changed: no delivery of {show.safe(args.id or args.account)} {fit}.")
+    return show.EX_OK if changed else show.EX_DATAERR
+
+
+def _list(client: Client, console: Console, now: float, args: argparse.Namespace) -> int:
+    found = client.get("/queue", limit=str(args.limit))
+    rows = found["deliveries"]
+    if args.json:
+        console.file.write(json.dumps(found, indent=1) + "\n")
+    elif not rows:
+        console.print("The queue is empty: nothing waits, and no failure is unacknowledged.")
+    else:
+        console.print(_table(rows, now))
+        console.print(_summary(rows, found["total"]))
+    return show.EX_OK
+
+
+def _table(rows: list[dict[str, Any]], now: float) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("Message, recipient, last answer", overflow="fold", ratio=1)
+    for name in ("State", "Tries", "Age", "Next try"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        under = [show.safe(row["recipient"]), show.answer(row["provider"], row["code"], row["reply"])]
+        table.add_row(
+            Group(Text(show.safe(row["message"]), "bold"), Padding(Text("\n".join(filter(None, under))), (0, 0, 0, 2))),
+            show.state(row["state"]),
+            str(row["attempts"]),
+            show.span(now - row["received_at"]),
+            _next(row, now),
+        )
+    return table
+
+
+def _next(row: dict[str, Any], now: float) -> str:
+    if row["state"] in ("claimed", "sending"):
+        return "now"
+    if row["state"] != "due":
+        return "-"
+    left = row["next_attempt"] - now
+    return f"in {show.span(left)}" if left >= 1 else "now"
+
+
+def _summary(rows: list[dict[str, Any]], total: int) -> str:
+    failed = sum(row["state"] in FAILED for row in rows)
+    held = sum(row["state"] == "held" for row in rows)
+    parts = [f"{len(rows) - failed - held} waiting"]
+    parts += [f"{held} held (queue release ID)"] if held else []
+    parts += [f"{failed} failed (queue acknowledge ID)"] if failed else []
+    more = f"; {total - len(rows)} more not shown" if total > len(rows) else ""
+    return ", ".join(parts) + more + "."

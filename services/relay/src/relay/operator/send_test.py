@@ -1,0 +1,81 @@
+"""``send-test``: queues a test message and follows it until the provider has answered.
+
+Exit code 0 only if the provider accepted it; 75 while the outcome is open (it stays in the queue and is tried again);
+65 if it failed for good.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from relay.operator import show
+from relay.operator.client import Client
+from relay.operator.trace import what
+
+POLL = 0.25  # seconds between two looks
+PATIENCE = 120.0  # seconds; a provider that needs longer is a finding of its own
+OPEN = ("deferred", "doubtful", "held")
+FAILED = ("refused", "expired", "unknown", "dropped")
+
+
+def register(
+    subparsers: argparse._SubParsersAction[Any],
+    client: Client,
+    console: Console,
+    now: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser("send-test", help="sends a test message and prints the provider's answer")
+    parser.add_argument("address", nargs="?", default="", help="whom to send it to")
+    parser.add_argument("--to", default="", help="the same")
+    parser.add_argument("--seconds", type=float, default=PATIENCE, help=f"how long to wait ({PATIENCE:g})")
+
+    def run(args: argparse.Namespace) -> int:
+        if bool(args.address) == bool(args.to):
+            parser.error("name one address: --to ADDRESS")
+        message = client.post("/send-test", to=args.address or args.to)["message"]
+        console.print(f"Message {show.safe(message)} is queued.")
+        return _follow(client, console, message, until=now() + args.seconds, now=now, sleep=sleep)
+
+    parser.set_defaults(run=run)
+
+
+def _follow(
+    client: Client,
+    console: Console,
+    message: str,
+    *,
+    until: float,
+    now: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> int:
+    while True:
+        for event in _events(client, message):
+            word = event["event"]
+            if word == "delivered":
+                console.print(f"Accepted by {what({**event, 'detail': {}, 'recipient': ''})}")
+                console.print(
+                    "Whether it reaches the mailbox is the provider's part: look there, in the spam folder too."
+                )
+                return show.EX_OK
+            if word in FAILED:
+                console.print(f"It {word.upper()}: {what(event)}")
+                return show.EX_DATAERR
+            if word in OPEN:
+                console.print(f"Not yet ({word}): {what(event)}")
+                console.print(f"It stays in the queue and is tried again; follow it with: trace --id {message}")
+                return show.EX_TEMPFAIL
+        if now() >= until:
+            console.print(f"No answer of the provider yet; follow it with: trace --id {message}")
+            return show.EX_TEMPFAIL
+        sleep(POLL)
+
+
+def _events(client: Client, message: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/trace", id=message)["messages"]
+    return [event for one in found for event in one["events"]]

@@ -1,0 +1,169 @@
+"""Every setting of the relay, read once from a mapping; all mistakes are told at once.
+
+:func:`read` is the whole interface: it asks nothing but the mapping and the files that ``NAME_FILE`` settings point to.
+``.env.example`` names every setting with its default. ``settings_reader`` says what holds for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from relay import limits
+from relay.settings_lan import LanSettings, read_lan
+from relay.settings_names import report_unknown
+from relay.settings_provider import ProviderSettings, prefix, read_providers
+from relay.settings_reader import Reader, SettingsError, is_loopback
+
+__all__ = ["LanSettings", "ProviderSettings", "Settings", "SettingsError", "read"]
+
+LogFormat = Literal["text", "json"]
+SpoolFilesystem = Literal["refuse", "warn"]
+
+# Where the containers have them; ``make try`` and tests set others.
+SPOOL = Path("/var/lib/ownpost/spool/relay")
+RUN = Path("/run/ownpost")
+CERTS = Path("/etc/ownpost/certs")
+CONFIG = Path("/etc/ownpost/config")
+CAPTURED = Path("/var/lib/ownpost/captured")
+SOCKET = Path("relay", "relay.sock")  # below RELAY_RUN
+SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
+
+SUBMISSION_PORT, SUBMISSIONS_PORT = 2587, 2465
+SMALLEST_MESSAGE_SIZE_LIMIT, LARGEST_MESSAGE_SIZE_LIMIT = 1 * limits.MIB, 1 * limits.GIB
+MOST_CONNECTIONS = 100_000
+MOST_HISTORY_DAYS = 3_650
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings, valid and complete. Sizes are bytes."""
+
+    domains: tuple[str, ...]  # the first is the main one; lower case, punycode
+    hostname: str
+    bind: str  # the address published to the world
+    listen: str  # the address bound by the process
+    submission_port: int  # STARTTLS; 0: off
+    submissions_port: int  # TLS from the first byte; 0: off
+    lan: LanSettings | None
+    providers: tuple[ProviderSettings, ...]
+    message_size_limit: int
+    recipients_limit: int
+    connections: int
+    connections_per_address: int
+    spool: Path
+    run: Path
+    certs: Path
+    config: Path
+    captured: Path
+    spool_filesystem: SpoolFilesystem
+    log_format: LogFormat
+    client_address_in_received: bool
+    history_days: int
+    warnings: tuple[str, ...] = ()  # sentences ``NAME: ...`` for the log: legal, but perhaps not meant
+
+    @property
+    def tls(self) -> bool:
+        """Whether any listener needs a certificate to be of use."""
+        return bool(self.submission_port or self.submissions_port)
+
+    @property
+    def postmaster(self) -> str:
+        """Who notices and test mails come from."""
+        return f"postmaster@{self.domains[0]}"
+
+    @property
+    def socket(self) -> Path:
+        """Where the process answers operators and exporter."""
+        return self.run / SOCKET
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """The settings in ``environ``. Raises SettingsError with everything that is wrong."""
+    return read_all(Reader(environ))
+
+
+def read_all(reader: Reader) -> Settings:
+    """As :func:`read`, with a reader that tells afterwards which names it was asked for."""
+    domains = _domains(reader)
+    bind = reader.address("OWNPOST_BIND", "127.0.0.1")
+    captured = reader.path("RELAY_CAPTURED", CAPTURED)
+    settings = Settings(
+        domains=domains,
+        hostname=_hostname(reader, domains),
+        bind=bind,
+        listen=reader.address("RELAY_LISTEN", bind),
+        submission_port=reader.port("RELAY_SUBMISSION_PORT", SUBMISSION_PORT, off=True),
+        submissions_port=reader.port("RELAY_SUBMISSIONS_PORT", SUBMISSIONS_PORT, off=True),
+        lan=read_lan(reader, domains, reader.address("RELAY_LISTEN", "")),
+        providers=read_providers(reader, captured),
+        message_size_limit=reader.size(
+            "RELAY_MESSAGE_SIZE_LIMIT", limits.MESSAGE_SIZE, SMALLEST_MESSAGE_SIZE_LIMIT, LARGEST_MESSAGE_SIZE_LIMIT
+        ),
+        recipients_limit=reader.number("RELAY_RECIPIENTS", limits.RECIPIENTS, 1, limits.RECIPIENTS_MAX),
+        connections=reader.number("RELAY_CONNECTIONS", limits.CONNECTIONS, 1, MOST_CONNECTIONS),
+        connections_per_address=reader.number(
+            "RELAY_CONNECTIONS_PER_ADDRESS", limits.CONNECTIONS_PER_ADDRESS, 1, MOST_CONNECTIONS
+        ),
+        spool=reader.path("RELAY_SPOOL", SPOOL),
+        run=reader.path("RELAY_RUN", RUN),
+        certs=reader.path("RELAY_CERTS", CERTS),
+        config=reader.path("RELAY_CONFIG", CONFIG),
+        captured=captured,
+        spool_filesystem=reader.choice("RELAY_SPOOL_FILESYSTEM", get_args(SpoolFilesystem), "refuse"),
+        log_format=reader.choice("RELAY_LOG_FORMAT", get_args(LogFormat), "text"),
+        client_address_in_received=reader.yes("RELAY_CLIENT_ADDRESS", "no"),
+        history_days=reader.number("RELAY_HISTORY_DAYS", int(limits.HISTORY / limits.DAY), 1, MOST_HISTORY_DAYS),
+    )
+    _check(reader, settings)
+    report_unknown(reader, [prefix(provider.name) for provider in settings.providers])
+    if reader.problems:
+        raise SettingsError(tuple(dict.fromkeys(reader.problems)))
+    return replace(settings, warnings=tuple(dict.fromkeys(reader.warnings)))
+
+
+def _domains(reader: Reader) -> tuple[str, ...]:
+    names = reader.words("OWNPOST_DOMAINS")
+    if not reader.given("OWNPOST_DOMAINS"):
+        reader.problem("OWNPOST_DOMAINS", "missing; allowed: the domains that mail is sent from, the main one first.")
+    found = (reader.host("OWNPOST_DOMAINS", name, "domains such as example.org") for name in names)
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def _hostname(reader: Reader, domains: tuple[str, ...]) -> str:
+    value = reader.text("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else "")
+    return reader.host("OWNPOST_HOSTNAME", value) if value else ""
+
+
+def _check(reader: Reader, settings: Settings) -> None:
+    """What must hold between several settings."""
+    if len(bytes(settings.socket)) > SOCKET_PATH_BYTES:
+        room = SOCKET_PATH_BYTES - len(bytes(SOCKET)) - 1
+        reader.wrong("RELAY_RUN", str(settings.run), "short enough for a socket below it", f"a path of {room} bytes")
+    _check_ports(reader, settings)
+    real = [one.name for one in settings.providers if one.preset != "capture" and not is_loopback(one.host)]
+    if real and is_loopback(settings.bind) and settings.tls and not settings.lan:
+        reader.warn(
+            "OWNPOST_BIND",
+            f"only this machine can reach {settings.bind}, but mail really goes out through {real[0]};"
+            " set it to 0.0.0.0 for clients elsewhere.",
+        )
+
+
+def _check_ports(reader: Reader, settings: Settings) -> None:
+    ports = {
+        "RELAY_SUBMISSION_PORT": settings.submission_port,
+        "RELAY_SUBMISSIONS_PORT": settings.submissions_port,
+        "RELAY_LAN_PORT": settings.lan.port if settings.lan else 0,
+    }
+    taken: dict[int, str] = {}
+    for name, port in ports.items():
+        if port and port in taken:
+            reader.wrong(name, str(port), "free", f"a port other than that of {taken[port]}")
+        taken.setdefault(port, name)
+    if not any(ports.values()):
+        reader.problem(
+            "RELAY_SUBMISSION_PORT", "0 leaves no listener; allowed: a port here, RELAY_SUBMISSIONS_PORT, or a LAN one."
+        )

@@ -1,0 +1,46 @@
+"""Which names exist. A name that looks like ours and is not known is a mistake in typing, and is told so."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from relay.settings_reader import Reader
+
+PREFIXES = ("OWNPOST_", "RELAY_", "RENEWER_", "EXPORTER_", "DOMAIN_", "ACME_")
+# Names that others read: the other services and ``compose.yaml`` itself. The relay alone sees the whole ``.env``, so it
+# alone reports unknown names, and must know these.
+OF_COMPOSE = frozenset(
+    {
+        "OWNPOST_UID",
+        "OWNPOST_GID",
+        "OWNPOST_SUBMISSION_PORT",
+        "OWNPOST_SUBMISSIONS_PORT",
+        "OWNPOST_LAN_PORT",
+        "OWNPOST_IPV6",
+        "OWNPOST_IPV6_SUBNET",
+    }
+)
+OF_RENEWER = frozenset(
+    {
+        "OWNPOST_TLS",
+        "RENEWER_EXTRA_NAMES",
+        "RENEWER_FILES_CERT",
+        "RENEWER_FILES_KEY",
+        "RENEWER_CERTS",
+        "RENEWER_RUN",
+        "RENEWER_LOG_FORMAT",
+    }
+)
+OF_OTHERS = OF_COMPOSE | OF_RENEWER | {f"{name}_FILE" for name in OF_RENEWER}
+
+
+def report_unknown(reader: Reader, prefixes: Iterable[str]) -> None:
+    """A problem for each name with one of ``prefixes`` or of ours that has a value and that nobody reads."""
+    known = sorted(reader.asked | OF_OTHERS)
+    every = (*PREFIXES, *prefixes)
+    for name in sorted(reader.environ):
+        if name.startswith(every) and name not in known and reader.environ[name].strip():
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            hint = f"did you mean {near[0]}?" if near else "allowed: the names in .env.example."
+            reader.problem(name, f"is not a known setting; {hint}")

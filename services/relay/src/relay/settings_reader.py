@@ -1,0 +1,206 @@
+"""Takes typed values out of a mapping of names and gathers all that is wrong with them.
+
+What holds for every setting:
+
+- ``NAME_FILE`` names a file with the value. If both are given the file wins, and a warning says so. A file that cannot
+  be read, is empty or holds no text is a problem. A secret in a file that every user of the machine can read is a
+  warning.
+- An empty value counts as not given: Compose passes variables that nobody set as empty ones.
+- A value wrapped in one pair of matching quotes loses them: Compose's reader of ``.env`` takes them off, plainer
+  readers (``docker run --env-file``) leave them on, and the same file must mean the same to both. Of a secret, that is
+  a warning; a secret whose quotes belong to it stands in a file, which is taken as it is, less the newline at its end.
+- A problem is one sentence, ``NAME: 'value' is not ...; allowed: ...``; the value of a secret is never shown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T", bound=str)
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+SIZE_UNITS = {"": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+VALUE_LENGTH = 64 * 1024  # characters; a file named by mistake (a disk image) is not swallowed whole
+SHOWN = 80  # characters of a wrong value that are quoted back
+_SIZE = re.compile(r"([0-9]{1,15}) ?(|kib|mib|gib)", re.IGNORECASE)
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_NAME_LENGTH = 253  # RFC 1035, section 2.3.4
+
+
+class SettingsError(Exception):
+    """Some settings are wrong; ``problems`` holds one sentence for each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def shown(value: str) -> str:
+    """``value`` in quotes, short, on one line whatever it holds."""
+    return ascii(value if len(value) <= SHOWN else value[: SHOWN - 3] + "...")
+
+
+class Reader:
+    """A mapping of settings. ``asked`` holds every name it was asked for: those are the names that exist."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.asked: set[str] = set()
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def problem(self, name: str, sentence: str) -> None:
+        self.problems.append(f"{name}: {sentence}")
+
+    def warn(self, name: str, sentence: str) -> None:
+        self.warnings.append(f"{name}: {sentence}")
+
+    def wrong(self, name: str, value: str, what: str, allowed: str) -> None:
+        self.problem(name, f"{shown(value)} is not {what}; allowed: {allowed}.")
+
+    def given(self, name: str) -> bool:
+        """Whether anything is given for ``name`` or its file."""
+        return bool(self.environ.get(name, "").strip() or self.environ.get(f"{name}_FILE", "").strip())
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value of ``name`` without white space around it."""
+        value, _ = self._value(name, secret=False)
+        return value.strip() or default
+
+    def secret(self, name: str) -> str:
+        """The value of ``name``, byte for byte but for quotes and the newline at its end; never shown in a problem."""
+        value, quoted = self._value(name, secret=True)
+        if quoted:
+            self.warn(name, "the quotes around the value were taken off; if they belong to it, use " + name + "_FILE.")
+        value = value.rstrip("\r\n")
+        if any(char < " " or char == "\x7f" for char in value):
+            self.problem(name, "holds a control character or a second line; allowed: one line of text.")
+        return value
+
+    def words(self, name: str, default: str = "") -> tuple[str, ...]:
+        """A list, separated by commas or white space, without repetitions."""
+        return tuple(dict.fromkeys(self.text(name, default).replace(",", " ").split()))
+
+    def choice(self, name: str, allowed: tuple[T, ...], default: T) -> T:
+        value = self.text(name, default)
+        for one in allowed:
+            if value.lower() == one:
+                return one
+        self.wrong(name, value, "known", ", ".join(allowed))
+        return default
+
+    def yes(self, name: str, default: str) -> bool:
+        return self.choice(name, ("yes", "no"), default) == "yes"
+
+    def number(self, name: str, default: int, low: int, high: int, *, off: bool = False) -> int:
+        """A whole number from ``low`` to ``high``, or 0 where that means off."""
+        value = self.text(name, str(default))
+        if re.fullmatch(r"[0-9]{1,15}", value) and (low <= int(value) <= high or (off and int(value) == 0)):
+            return int(value)
+        also = ", or 0 for off" if off else ""
+        self.wrong(name, value, "such a number", f"a whole number from {low} to {high}{also}")
+        return default
+
+    def port(self, name: str, default: int, *, off: bool = False) -> int:
+        return self.number(name, default, 1, 65535, off=off)
+
+    def size(self, name: str, default: int, low: int, high: int) -> int:
+        """Bytes, as a number or with one of the units KiB, MiB, GiB."""
+        value = self.text(name)
+        found = _SIZE.fullmatch(value)
+        bytes_ = int(found[1]) * SIZE_UNITS[found[2].lower()] if found else default
+        if (not value or found) and low <= bytes_ <= high:
+            return bytes_
+        self.wrong(name, value, "such a size", f"{low // 1024**2}MiB to {high // 1024**2}MiB, or as many bytes")
+        return default
+
+    def path(self, name: str, default: Path) -> Path:
+        value = self.text(name, str(default))
+        if value.startswith("/"):
+            return Path(value)
+        self.wrong(name, value, "an absolute path", "a path that begins with /")
+        return default
+
+    def address(self, name: str, default: str) -> str:
+        """An IP address in its canonical form; brackets around IPv6 are taken off. Empty only if ``default`` is."""
+        value = self.text(name, default)
+        try:
+            return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]"))) if value else ""
+        except ValueError:
+            self.wrong(name, value, "an IP address", "an address such as 127.0.0.1, 0.0.0.0 or ::")
+            return default
+
+    def host(self, name: str, value: str, what: str = "a host name such as mail.example.org") -> str:
+        """``value`` in lower case and punycode, with at least two labels; "" (and a problem) if it is no host name."""
+        found = host_name(value)
+        if found.count(".") < 1:
+            self.wrong(name, value, "a full name", what)
+            return ""
+        return found
+
+    def _value(self, name: str, *, secret: bool) -> tuple[str, bool]:
+        """The value, and whether quotes were taken off it."""
+        self.asked |= {name, f"{name}_FILE"}
+        value, file = self.environ.get(name, ""), self.environ.get(f"{name}_FILE", "").strip()
+        if file:
+            if value.strip():
+                self.warn(name, f"given together with {name}_FILE; the file is used.")
+            return self._from_file(f"{name}_FILE", Path(unquoted(file)), secret=secret), False
+        if not value.isascii() and not _is_text(value):
+            self.problem(name, "holds bytes that are not UTF-8; allowed: text in UTF-8.")
+            return "", False
+        bare = unquoted(value.strip())
+        return (bare, True) if bare != value.strip() else (value, False)
+
+    def _from_file(self, name: str, path: Path, *, secret: bool) -> str:
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                mode = stat.S_IMODE(path.stat().st_mode)
+                value = file.read(VALUE_LENGTH + 1)
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it holds no text"
+            self.problem(name, f"{shown(str(path))} cannot be read: {reason}; allowed: a file with the value.")
+            return ""
+        if not value.strip() or len(value) > VALUE_LENGTH:
+            what = "is too long" if value.strip() else "is empty"
+            self.problem(name, f"{shown(str(path))} {what}; allowed: a file with the value.")
+            return ""
+        if secret and mode & 0o007:
+            self.warn(name, f"{shown(str(path))} can be read by every user of this machine; chmod 640 or 600 mends it.")
+        return value
+
+
+def unquoted(value: str) -> str:
+    """``value`` without the one pair of matching quotes around it, if there is one."""
+    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+def host_name(value: str) -> str:
+    """``value`` as DNS holds it: lower case, punycode, no dot at the end; "" if it cannot be a host name."""
+    try:
+        name = value.lower().rstrip(".").encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
+    good = len(name) <= _NAME_LENGTH and all(map(_LABEL.fullmatch, name.split(".")))
+    return name if good else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, an address or a name, is this machine without asking anyone."""
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") in ("localhost", "localhost.localdomain")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # surrogates: bytes of the environment that were not UTF-8
+        return False
+    return True

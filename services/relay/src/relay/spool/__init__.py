@@ -1,0 +1,20 @@
+"""What was accepted and is not yet done, kept so that no crash loses it. ``docs/spool.md`` is its state table."""
+
+from relay.spool.errors import SpoolError, SpoolFailed, SpoolFull, SpoolUnusable
+from relay.spool.queries import QueueEntry, Stats, Trace
+from relay.spool.space import Reservation
+from relay.spool.spool import Spool
+from relay.spool.upload import Upload
+
+__all__ = [
+    "QueueEntry",
+    "Reservation",
+    "Spool",
+    "SpoolError",
+    "SpoolFailed",
+    "SpoolFull",
+    "SpoolUnusable",
+    "Stats",
+    "Trace",
+    "Upload",
+]

@@ -1,0 +1,230 @@
+"""Reading the spool without disturbing the writer: a read-only connection that sees the last commit.
+
+Synchronous; ``spool.py`` runs it in a thread of its own. Every query is short, because a reader keeps the log from
+being started anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from relay.model import Event, Kind, Message, State
+from relay.spool import rows
+from relay.spool.schema import FAILED, MASK, SHIFT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueEntry:
+    """One delivery as the queue shows it."""
+
+    delivery: int
+    message: Message  # its ``recipients`` is empty: see ``recipient``
+    recipient: str
+    state: State
+    next_attempt: float
+    changed_at: float  # when it came into this state
+    attempts: int
+    doubts: int
+    provider: str  # of the last attempt
+    code: int
+    reply: str
+    held: float  # seconds it was held before
+    delay_noticed: bool
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The story of one message."""
+
+    message: Message  # with all its recipients
+    ended_at: float | None
+    deliveries: tuple[QueueEntry, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """The spool in numbers. Counts are of deliveries, by state; ended ones only while failed and not acknowledged."""
+
+    deliveries: dict[State, int]
+    messages: int  # that are open
+    bytes: int  # of open messages
+    oldest: float | None  # when the oldest open message was accepted
+    room: int  # bytes that may still be accepted
+    wal_bytes: int
+
+
+_ENTRY: Final = (
+    "d.id, d.recipient, d.state, d.next_attempt, d.changed_at, d.attempts, d.doubts, d.provider, d.code, d.reply, "
+    "d.held, d.delay_noticed, d.acknowledged"
+)
+_MESSAGE: Final = rows.MESSAGE_OF_M
+_OF: Final = f"d.id BETWEEN m.key << {SHIFT} AND (m.key << {SHIFT} | {MASK})"
+_OPEN: Final = f"""
+SELECT {_MESSAGE}, {_ENTRY} FROM message AS m INDEXED BY message_open CROSS JOIN delivery AS d ON {_OF}
+WHERE m.ended_at IS NULL AND +d.state IN ('due', 'claimed', 'sending', 'held') ORDER BY m.received_at, d.id LIMIT ?1
+"""
+_FAILED: Final = f"""
+SELECT {_MESSAGE}, {_ENTRY} FROM delivery AS d INDEXED BY delivery_failed CROSS JOIN message AS m ON m.key = d.id >>
+{SHIFT} WHERE d.state IN {FAILED} AND d.acknowledged = 0 ORDER BY m.received_at, d.id LIMIT ?1
+"""
+_DELAYED: Final = f"""
+SELECT {_MESSAGE}, {_ENTRY} FROM message AS m INDEXED BY message_open CROSS JOIN delivery AS d ON {_OF}
+WHERE m.ended_at IS NULL AND m.received_at < ?1 AND m.kind = '{Kind.MAIL.value}'
+AND +d.state IN ('due', 'claimed', 'sending') AND d.delay_noticed = 0 ORDER BY m.received_at, d.id
+"""
+_BY_RECIPIENT: Final = f"""
+SELECT DISTINCT id >> {SHIFT} FROM delivery WHERE recipient = ?1 COLLATE NOCASE ORDER BY id DESC LIMIT ?2
+"""
+_USED: Final = f"""
+SELECT received_at, recipients FROM message
+WHERE key > ?1 AND key <= ?2 AND account = ?3 AND received_at >= ?4 AND kind = '{Kind.MAIL.value}' ORDER BY received_at
+"""
+_COUNTS: Final = (
+    "SELECT 'due', count(*) FROM delivery WHERE state = 'due'",
+    "SELECT state, count(*) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
+    f"SELECT state, count(*) FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
+)
+_STEP: Final = 10_000  # messages looked at in one query of `used`
+_LATE: Final = 7_200.0  # keys are given out when an upload begins, and an upload may take two hours
+
+
+class Queries:
+    """One read-only connection and the questions it answers."""
+
+    def __init__(self, path: Path, vfs: str | None = None) -> None:
+        self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs, statementcachesize=64)
+        self._connection.set_busy_timeout(10_000)
+        self._connection.pragma("cache_size", -2048)
+        self._run: Callable[..., Any] = self._connection.execute
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def key(self, message_id: str) -> tuple[int, int] | None:
+        """(key, number of chunks) of a message; None if there is none."""
+        found = self._run("SELECT key, chunks FROM message WHERE id = ?", (message_id,)).fetchall()
+        return (found[0][0], found[0][1]) if found else None
+
+    def chunk(self, key: int, n: int) -> bytes | None:
+        """Chunk ``n`` of a message; None if it has no such chunk (any more)."""
+        found = self._run("SELECT data FROM chunk WHERE id = ?", ((key << SHIFT) + n,)).fetchall()
+        return found[0][0] if found else None
+
+    def queue(self, limit: int) -> list[QueueEntry]:
+        """Every delivery that is open, or failed and not acknowledged; oldest first."""
+        found = [_entry(row) for row in self._run(_OPEN, (limit,))] + [
+            _entry(row) for row in self._run(_FAILED, (limit,))
+        ]
+        found.sort(key=lambda entry: (entry.message.received_at, entry.delivery))
+        return found[:limit]
+
+    def delayed(self, before: float) -> list[QueueEntry]:
+        """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""
+        return [_entry(row) for row in self._run(_DELAYED, (before,))]
+
+    def trace(self, message_id: str, recipient: str, limit: int) -> list[Trace]:
+        """The stories of one message, or of the latest to one recipient; newest first."""
+        if message_id:
+            found = self.key(message_id)
+            keys = [] if found is None else [found[0]]
+        else:
+            keys = [row[0] for row in self._run(_BY_RECIPIENT, (recipient, limit))]
+        with self._connection:  # one view of it all: a message may be pruned meanwhile
+            stories = [self._story(key) for key in keys]
+        return [story for story in stories if story is not None]
+
+    def _story(self, key: int) -> Trace | None:
+        messages = self._run(f"SELECT {rows.MESSAGE_COLUMNS}, ended_at FROM message WHERE key = ?", (key,)).fetchall()
+        if not messages:
+            return None
+        found = messages[0]
+        deliveries = self._run(
+            f"SELECT {_MESSAGE}, {_ENTRY} FROM message AS m CROSS JOIN delivery AS d ON {_OF} WHERE m.key = ? ORDER BY d.id",
+            (key,),
+        ).fetchall()
+        events = self._run(f"SELECT {rows.EVENT_COLUMNS} FROM event WHERE message = ? ORDER BY seq", (key,)).fetchall()
+        return Trace(
+            message=rows.message_of(found, tuple(row[14] for row in deliveries)),
+            ended_at=found[13],
+            deliveries=tuple(_entry(row) for row in deliveries),
+            events=tuple(rows.event_of(row, found[1]) for row in events),
+        )
+
+    def used(self, account: str, since: float) -> list[tuple[float, int]]:
+        """(accepted at, recipients) of the account's messages since then, oldest first.
+
+        Walks back from the newest key in steps rather than keeping an index for a question that is asked at the start
+        only.
+        """
+        top = self._run("SELECT coalesce(max(key), 0) FROM message").get
+        found: list[tuple[float, int]] = []
+        while top > 0:
+            found = [(at, n) for at, n in self._run(_USED, (top - _STEP, top, account, since))] + found
+            top -= _STEP
+            before = self._run(
+                "SELECT received_at FROM message WHERE key <= ? ORDER BY key DESC LIMIT 1", (top,)
+            ).fetchall()
+            if not before or before[0][0] < since - _LATE:
+                break
+        return sorted(found)
+
+    def stats(self, room: int, wal_bytes: int) -> Stats:
+        """The spool in numbers, counted from indexes that hold open deliveries only."""
+        messages, size, oldest = self._run(
+            "SELECT count(*), coalesce(sum(size), 0), min(received_at) FROM message INDEXED BY message_open WHERE ended_at IS NULL"
+        ).fetchall()[0]
+        counted: dict[State, int] = {}
+        for statement in _COUNTS:
+            counted.update({State(state): n for state, n in self._run(statement)})
+        return Stats(
+            deliveries={
+                state: counted.get(state, 0) for state in State if state not in (State.DELIVERED, State.DROPPED)
+            },
+            messages=messages,
+            bytes=size,
+            oldest=oldest,
+            room=room,
+            wal_bytes=wal_bytes,
+        )
+
+
+def _entry(row: tuple[Any, ...]) -> QueueEntry:
+    (
+        delivery,
+        recipient,
+        state,
+        next_attempt,
+        changed_at,
+        attempts,
+        doubts,
+        provider,
+        code,
+        reply,
+        held,
+        noticed,
+        seen,
+    ) = row[13:]
+    return QueueEntry(
+        delivery=delivery,
+        message=rows.message_of(row),
+        recipient=recipient,
+        state=State(state),
+        next_attempt=next_attempt,
+        changed_at=changed_at,
+        attempts=attempts,
+        doubts=doubts,
+        provider=provider,
+        code=code,
+        reply=reply,
+        held=held,
+        delay_noticed=bool(noticed),
+        acknowledged=bool(seen),
+    )

@@ -1,0 +1,154 @@
+"""Values to rows and rows to values; pure.
+
+Text that came over the wire may hold surrogates (bytes that were not UTF-8), which SQLite cannot store. In a reply or a
+detail they are shown escaped; in an address they are the caller's mistake and raise ``ValueError`` before anything
+reaches the writer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from relay import limits
+from relay.model import Event, EventKind, Job, Kind, Message, Recipient, Result
+from relay.spool.schema import SHIFT
+
+Row = tuple[Any, ...]
+
+MESSAGE_COLUMNS: Final = (
+    "key, id, account, sender, size, received_at, message_id, kind, null_sender, smtputf8, notify, recipients, chunks"
+)
+MESSAGE_OF_M: Final = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS.split(", "))
+DELIVERY_COLUMNS: Final = "id, account, recipient, next_attempt, changed_at"
+EVENT_COLUMNS: Final = "message, seq, kind, at, account, recipient, provider, code, reply, detail"
+
+
+def shown(text: str) -> str:
+    """``text`` for people: never more than what is kept of a reply, always storable."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text[: limits.REPLY_KEPT]
+
+
+def exact(text: str) -> str:
+    """``text`` as it is; raises ``ValueError`` if it cannot be stored so."""
+    if not text.isascii():
+        text.encode("utf-8")  # UnicodeEncodeError is a ValueError
+    return text
+
+
+def message_row(key: int, message: Message, size: int, chunks: int) -> Row:
+    """The row of an accepted message; ``size`` is what was really kept."""
+    return (
+        key,
+        message.id,
+        exact(message.account),
+        exact(message.sender),
+        size,
+        message.received_at,
+        exact(message.message_id),
+        message.kind.value,
+        int(message.null_sender),
+        int(message.smtputf8),
+        exact(message.notify),
+        len(message.recipients),
+        chunks,
+    )
+
+
+def delivery_rows(key: int, message: Message) -> list[Row]:
+    """One row per recipient, due at once."""
+    base, at, account = key << SHIFT, message.received_at, message.account
+    return [(base + n, account, exact(address), at, at) for n, address in enumerate(message.recipients)]
+
+
+def event_row(message: int, seq: int, event: Event) -> Row:
+    """The row of ``event``, which belongs to the message with that key (0: to none)."""
+    detail = json.dumps(dict(event.detail), separators=(",", ":")) if event.detail else ""
+    return (
+        message,
+        seq,
+        event.kind.value,
+        event.at,
+        shown(event.account),
+        shown(event.recipient),
+        event.provider,
+        event.code,
+        shown(event.reply),
+        detail,
+    )
+
+
+def result_row(result: Result, at: float) -> Row:
+    """What ``Store`` binds to record one outcome; the delivery's id comes first."""
+    return (
+        result.delivery,
+        result.state.value,
+        result.provider,
+        shown(result.reply),
+        result.code,
+        result.next_attempt,
+        result.attempts,
+        result.doubts,
+        at,
+    )
+
+
+def message_of(row: Sequence[Any], recipients: tuple[str, ...] = ()) -> Message:
+    """The message of a row with MESSAGE_COLUMNS in their order."""
+    return Message(
+        id=row[1],
+        account=row[2],
+        sender=row[3],
+        recipients=recipients,
+        size=row[4],
+        received_at=row[5],
+        message_id=row[6],
+        kind=Kind(row[7]),
+        null_sender=bool(row[8]),
+        smtputf8=bool(row[9]),
+        notify=row[10],
+    )
+
+
+def event_of(row: Sequence[Any], message_id: str) -> Event:
+    """The event of a row with EVENT_COLUMNS in their order."""
+    return Event(
+        kind=EventKind(row[2]),
+        at=row[3],
+        message=message_id,
+        account=row[4],
+        recipient=row[5],
+        provider=row[6],
+        code=row[7],
+        reply=row[8],
+        detail=json.loads(row[9]) if row[9] else {},
+    )
+
+
+def new_job(key: int, message: Message, size: int, chunks: int, body: bytes | None) -> Job:
+    """The job of a message claimed by the very commit that accepted it."""
+    base = key << SHIFT
+    return Job(
+        message=Message(
+            id=message.id,
+            account=message.account,
+            sender=message.sender,
+            recipients=(),
+            size=size,
+            received_at=message.received_at,
+            message_id=message.message_id,
+            kind=message.kind,
+            null_sender=message.null_sender,
+            smtputf8=message.smtputf8,
+            notify=message.notify,
+        ),
+        recipients=tuple(
+            Recipient(delivery=base + n, address=address, attempts=0, doubts=0)
+            for n, address in enumerate(message.recipients)
+        ),
+        body=body,
+        chunks=chunks,
+    )

@@ -1,0 +1,132 @@
+"""The spool's tables and how an older file becomes a newer one.
+
+Everything that belongs to a message has a key that begins with the message's key: ``message key << SHIFT | n``. So a
+message's chunks and deliveries lie side by side, are found by a range, and need neither a second index nor a look back
+after an insert.
+
+Partial indexes keep the cost with what is open: an ended delivery is in none of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from relay.spool.errors import SpoolUnusable
+
+SHIFT: Final = 16  # 65,536 chunks of 256 KiB or recipients a message: far above every limit
+MASK: Final = (1 << SHIFT) - 1
+APPLICATION_ID: Final = (
+    0x4F776E70  # "Ownp": `file spool.db` shows it, and another program's database is not taken for ours
+)
+OPEN: Final = "('due', 'claimed', 'sending', 'held')"
+FAILED: Final = "('refused', 'expired', 'unknown')"
+
+_FIRST: Final = f"""
+CREATE TABLE message (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    account TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    received_at REAL NOT NULL,
+    message_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    null_sender INTEGER NOT NULL,
+    smtputf8 INTEGER NOT NULL,
+    notify TEXT NOT NULL,
+    recipients INTEGER NOT NULL,
+    chunks INTEGER NOT NULL,
+    ended_at REAL
+) STRICT;
+CREATE INDEX message_open ON message (received_at, size) WHERE ended_at IS NULL;
+
+CREATE TABLE chunk (
+    id INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE upload (
+    key INTEGER PRIMARY KEY
+) STRICT;
+
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    state TEXT NOT NULL,
+    next_attempt REAL NOT NULL,
+    changed_at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    doubts INTEGER NOT NULL DEFAULT 0,
+    provider TEXT NOT NULL DEFAULT '',
+    code INTEGER NOT NULL DEFAULT 0,
+    reply TEXT NOT NULL DEFAULT '',
+    held REAL NOT NULL DEFAULT 0,
+    delay_noticed INTEGER NOT NULL DEFAULT 0,
+    acknowledged INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX delivery_due ON delivery (account, next_attempt) WHERE state = 'due';
+CREATE INDEX delivery_busy ON delivery (state) WHERE state IN ('claimed', 'sending', 'held');
+CREATE INDEX delivery_failed ON delivery (state) WHERE state IN {FAILED} AND acknowledged = 0;
+
+CREATE TABLE event (
+    message INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    at REAL NOT NULL,
+    account TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    code INTEGER NOT NULL,
+    reply TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (message, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('generation', 0);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    _FIRST,
+)  # number n leads from version n to n + 1; never change one that was released
+VERSION: Final = len(MIGRATIONS)
+
+
+def first(key: int) -> int:
+    """The least chunk or delivery id of the message ``key``."""
+    return key << SHIFT
+
+
+def last(key: int) -> int:
+    """The greatest chunk or delivery id of the message ``key``."""
+    return key << SHIFT | MASK
+
+
+def check(connection: apsw.Connection) -> None:
+    """Refuse a file that is not ours or newer than this program; raises :class:`SpoolUnusable` and changes nothing."""
+    version = int(connection.pragma("user_version"))
+    application = int(connection.pragma("application_id"))
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    if application not in (0, APPLICATION_ID) or (application == 0 and not empty):
+        raise SpoolUnusable(
+            "The spool's spool.db belongs to another program; point RELAY_SPOOL to a folder of its own."
+        )
+    if version > VERSION:
+        raise SpoolUnusable(
+            f"The spool was written by a newer Ownpost (its schema is {version}, this program knows {VERSION}); "
+            "run that version or a later one. Nothing was changed."
+        )
+
+
+def migrate(connection: apsw.Connection, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+    """Bring the tables to ``len(migrations)``; each step is one commit, so a crash leaves a whole version."""
+    for version in range(int(connection.pragma("user_version")), len(migrations)):
+        with connection:
+            connection.execute(migrations[version])
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version + 1}")

@@ -1,0 +1,371 @@
+"""The spool as submission and delivery see it: an asyncio face on the writer thread.
+
+Promises: what :meth:`Upload.commit` returned for survives kill -9, a power cut and a full disk; a message is handed out
+by :meth:`Spool.claim` only after the commit that says so; marks, outcomes and notices are durable when their call
+returns. ``docs/spool.md`` holds the states and what a crash leaves.
+
+All methods belong to the event loop that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from relay import limits
+from relay.clock import Clock
+from relay.model import Event, EventKind, Job, Message, Result
+from relay.spool import changes, recovery
+from relay.spool.changes import Change
+from relay.spool.errors import SpoolError, SpoolFailed, SpoolUnusable
+from relay.spool.filesystem import problem_of
+from relay.spool.pruning import Pruner
+from relay.spool.queries import Queries, QueueEntry, Stats, Trace
+from relay.spool.recovery import Opened
+from relay.spool.space import Ballast, Reservation, Space, floor
+from relay.spool.upload import Budget, Upload
+from relay.spool.verbs import delay_noticed, verb
+from relay.spool.writer import Group, Standing, Writer
+
+T = TypeVar("T")
+Notice = tuple[Message, bytes, Sequence[Event]]
+
+HOUSEKEEPING = 60.0  # seconds between looks for something to forget; then every second while there is
+LOOK_AGAIN = 60.0  # longest sleep before something due: the machine's clock may be set meanwhile
+STATS_AGE = 1.0
+
+
+class Spool:
+    """See the module. Make one with :meth:`open`."""
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        clock: Clock,
+        message_size_limit: int = limits.MESSAGE_SIZE,
+        on_committed: Callable[[Sequence[Event]], None],
+        on_fatal: Callable[[str], None],
+        on_group: Callable[[int, float], None] | None = None,
+        history: float = limits.HISTORY,
+        filesystem: Literal["refuse", "warn"] = "warn",
+        ballast: int = limits.BALLAST,
+        vfs: str | None = None,
+    ) -> Self:
+        """Open the spool in ``folder``, recover what a crash left, and start the writer.
+
+        Raises :class:`SpoolUnusable` with a sentence. ``on_committed`` hears each group's events after its commit,
+        ``on_fatal`` hears once why nothing will be written any more, ``on_group`` hears (changes, seconds) of each
+        commit. With ``filesystem="warn"`` an unsuitable file system is only kept in :attr:`filesystem_problem`. ``vfs``
+        names SQLite's file layer (tests).
+        """
+        problem = problem_of(folder)
+        if problem is not None and filesystem == "refuse":
+            raise SpoolUnusable(problem)
+        loop = asyncio.get_running_loop()
+        opened = await loop.run_in_executor(None, lambda: recovery.open_store(folder, clock.time(), vfs=vfs))
+        self = cls(folder, opened, clock, message_size_limit, history, ballast, vfs, loop)
+        self.filesystem_problem = problem
+        self._on_committed, self._on_fatal, self._on_group = on_committed, on_fatal, on_group
+        self._writer.start()
+        if opened.events:
+            on_committed(opened.events)
+        self._housekeep()
+        return self
+
+    def __init__(
+        self,
+        folder: Path,
+        opened: Opened,
+        clock: Clock,
+        message_size_limit: int,
+        history: float,
+        ballast: int,
+        vfs: str | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Not for callers: see :meth:`open`."""
+        self.filesystem_problem: str | None = None
+        self.recovered_unknown: tuple[Job, ...] = (
+            opened.stuck
+        )  # delivery must record() these as UNKNOWN, with their notices
+        self._folder, self._opened, self._clock, self._loop = folder, opened, clock, loop
+        self._numbers = opened.numbers
+        self._on_committed: Callable[[Sequence[Event]], None]
+        self._on_fatal: Callable[[str], None]
+        self._on_group: Callable[[int, float], None] | None
+        self._space = Space(folder, clock, message_size_limit)
+        self._space.free_inside = opened.store.free_bytes()
+        stone = Ballast(folder / "ballast", ballast)
+        stone.make(self._space.disk, floor(message_size_limit, self._space.disk.size))
+        self._budget = Budget(limits.UPLOADS_IN_FLIGHT)
+        self._writer = Writer(
+            opened.store,
+            clock,
+            self._post,
+            ballast=stone,
+            message_limit=message_size_limit,
+            pruner=Pruner(history),
+        )
+        self._failed = ""
+        self._closed = False
+        self._next_due = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._chores: asyncio.TimerHandle | None = None
+        self._bodies, self._questions = Queries(folder / "spool.db", vfs), Queries(folder / "spool.db", vfs)
+        self._body_thread = ThreadPoolExecutor(1, "spool-read")
+        self._question_thread = ThreadPoolExecutor(1, "spool-query")
+        self._stats: tuple[float, Stats] | None = None
+
+    async def close(self) -> None:
+        """Write what has gathered, answer it, and give the folder up. Waiting claims are cancelled."""
+        if self._closed:
+            return
+        self._closed = True
+        for timer in (self._timer, self._chores):
+            if timer is not None:
+                timer.cancel()
+        self._writer.stop()
+        await self._loop.run_in_executor(None, self._writer.join)
+        await asyncio.sleep(0)  # the last group's answers were posted before the thread ended
+        while self._writer.standing:
+            self._writer.standing.popleft().future.cancel()
+        for pool in (self._body_thread, self._question_thread):
+            await self._loop.run_in_executor(None, pool.shutdown)
+        self._bodies.close()
+        self._questions.close()
+        self._opened.close()
+
+    # --- between loop and writer ------------------------------------------------------------------------------------
+
+    def _submit(self, change: Change) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._failed or self._closed:
+            future.set_exception(SpoolFailed(self._failed or "The spool is closed."))
+            return future
+        change.future = future
+        self._writer.submit(change)
+        return future
+
+    def _post(self, group: Group) -> None:
+        self._loop.call_soon_threadsafe(self._finish, group)
+
+    def _finish(self, group: Group) -> None:
+        """Answer a group: events first, so that log and metrics never lag behind what a client was told."""
+        if group.free_inside is not None:
+            self._space.free_inside = group.free_inside
+        try:
+            told = [event for change in group.changes if change.committed for event in change.told]
+            if told:
+                self._on_committed(told)
+            if self._on_group is not None and group.changes:
+                self._on_group(len(group.changes), group.seconds)
+        finally:
+            for change in group.changes:
+                _answer(change)
+            self._hand_out(group)
+            if group.failed:
+                self._fail(group.failed)
+            else:
+                self._next_due = group.next_due
+                self._arrange()
+                if group.more and not self._closed and self._chores is not None:
+                    self._chores.cancel()
+                    self._chores = self._loop.call_later(1.0, self._housekeep)
+
+    def _hand_out(self, group: Group) -> None:
+        if group.standing is None:
+            return
+        if not group.standing.future.done():
+            group.standing.future.set_result(group.jobs)
+        else:  # the caller went away while its claim was being committed
+            self._submit(changes.release(group.jobs)).add_done_callback(_forgive)
+
+    def _fail(self, reason: str) -> None:
+        if self._failed:
+            return
+        self._failed = reason
+        while self._writer.standing:
+            future = self._writer.standing.popleft().future
+            if not future.done():
+                future.set_exception(SpoolFailed(reason))
+        self._on_fatal(reason)
+
+    def _arrange(self) -> None:
+        """See to it that a waiting claim is tried when something becomes due; costs nothing when none waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._writer.standing or self._closed or self._next_due == math.inf:
+            return
+        wait = self._next_due - self._clock.time()
+        if wait <= 0:
+            self._writer.kick()
+        else:
+            self._timer = self._loop.call_later(min(wait, LOOK_AGAIN), self._arrange)
+
+    def _housekeep(self) -> None:
+        self._chores = self._loop.call_later(HOUSEKEEPING, self._housekeep)
+        self._writer.housekeep()
+
+    def poke(self) -> None:
+        """Look again for something due: the clock was set."""
+        self._arrange()
+
+    # --- submission -------------------------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """Bytes that may still be accepted."""
+        return self._space.room()
+
+    def reserve(self, size: int) -> Reservation:
+        """Set room aside for a message of ``size`` announced bytes; raises :class:`SpoolFull`.
+
+        Release it when the message is in or gone.
+        """
+        return self._space.reserve(size)
+
+    def upload(self, message_id: str) -> Upload:
+        """Begin a message; nothing is written before its first chunk or its commit."""
+        return Upload(message_id, submit=self._submit, numbers=self._numbers, budget=self._budget, space=self._space)
+
+    # --- delivery ---------------------------------------------------------------------------------------------------
+
+    async def claim(self, limit: int) -> list[Job]:
+        """Wait until something is due and take up to ``limit`` messages of it, each with all its due deliveries.
+
+        Oldest first within an account, round robin between accounts. Cancelled, it gives back what it may have taken.
+        Raises :class:`SpoolFailed`.
+        """
+        if self._failed or self._closed:
+            raise SpoolFailed(self._failed or "The spool is closed.")
+        future: asyncio.Future[list[Job]] = self._loop.create_future()
+        self._writer.standing.append(Standing(limit, future))
+        self._arrange()
+        return await future
+
+    async def mark(self, deliveries: Sequence[int], provider: str = "") -> None:
+        """Note, durably, that the final dot for these deliveries is about to be written to ``provider``."""
+        await self._submit(changes.mark(deliveries, provider))
+
+    async def record(
+        self, job: Job, results: Sequence[Result], events: Sequence[Event], notices: Sequence[Notice] = ()
+    ) -> None:
+        """Write outcomes, events and notices (message, body, events) of one attempt in one commit."""
+        await self._submit(changes.record(self._numbers, job, results, events, notices, self._clock.time()))
+
+    async def release(self, jobs: Sequence[Job]) -> None:
+        """Give claimed deliveries back as they were; those whose dot was marked stay so."""
+        await self._submit(changes.release(jobs))
+
+    async def read(self, message_id: str) -> AsyncIterator[bytes]:
+        """The body of a message, chunk by chunk; raises :class:`SpoolError` if it is (or goes) away."""
+        found = await self._read(self._bodies.key, message_id)
+        if found is None:
+            raise SpoolError(f"There is no message {message_id}.")
+        key, number = found
+        for n in range(number):
+            data = await self._read(self._bodies.chunk, key, n)
+            if data is None:
+                raise SpoolError(f"The body of message {message_id} is gone.")
+            yield data
+
+    async def header(self, message_id: str) -> bytes:
+        """The message's header up to and including the blank line; all of it if there is none."""
+        kept = b""
+        async for data in self.read(message_id):
+            kept += data
+            end = kept.find(b"\r\n\r\n")
+            if end >= 0:
+                return kept[: end + 4]
+            if len(kept) > 2 * limits.HEADER_SIZE:
+                break
+        return kept
+
+    # --- operators and accounts -------------------------------------------------------------------------------------
+
+    async def queue(self, limit: int = 1000) -> list[QueueEntry]:
+        """Every delivery that is open, or failed and not acknowledged; oldest first."""
+        return await self._ask(self._questions.queue, limit)
+
+    async def trace(self, *, message_id: str = "", recipient: str = "", limit: int = 20) -> list[Trace]:
+        """The story of one message, or of the latest messages to one recipient, newest first."""
+        return await self._ask(self._questions.trace, message_id, recipient, limit)
+
+    async def used(self, account: str, since: float) -> list[tuple[float, int]]:
+        """(accepted at, number of recipients) of what ``account`` sent since then: rebuilds the limiter's windows."""
+        return await self._ask(self._questions.used, account, since)
+
+    async def delayed(self, before: float) -> list[QueueEntry]:
+        """Deliveries of clients' mail accepted before then and still on their way, whose sender was not told of the delay."""
+        return await self._ask(self._questions.delayed, before)
+
+    async def delay_noticed(
+        self, deliveries: Sequence[int], notice: Notice | None = None, events: Sequence[Event] = ()
+    ) -> None:
+        """Note that the sender of these deliveries is told of the delay, by ``notice``, which rides in the same commit."""
+        await self._submit(delay_noticed(self._numbers, deliveries, notice, events, self._clock.time()))
+
+    async def stats(self) -> Stats:
+        """The spool in numbers, at most a second old."""
+        now = self._loop.time()
+        if self._stats is None or now - self._stats[0] >= STATS_AGE:
+            try:
+                wal = os.stat(self._folder / "spool.db-wal").st_size
+            except FileNotFoundError:
+                wal = 0
+            self._stats = (now, await self._ask(self._questions.stats, self.room(), wal))
+        return self._stats[1]
+
+    async def retry(self, message_id: str) -> int:
+        """Make a message's waiting deliveries due now. Like the others below: returns the number of deliveries changed."""
+        return await self._verb(EventKind.RETRIED, message_id=message_id)
+
+    async def hold(self, message_id: str = "", account: str = "") -> int:
+        """Keep a message's, or an account's, waiting deliveries back until :meth:`unhold`; what is in hand goes on."""
+        return await self._verb(EventKind.HELD, message_id=message_id, account=account)
+
+    async def unhold(self, message_id: str = "", account: str = "") -> int:
+        """Let held deliveries go, due now; the time they were held does not count as age."""
+        return await self._verb(EventKind.RELEASED, message_id=message_id, account=account)
+
+    async def drop(self, message_id: str) -> int:
+        """Take a message's waiting or held deliveries out, for good."""
+        return await self._verb(EventKind.DROPPED, message_id=message_id)
+
+    async def acknowledge(self, message_id: str) -> int:
+        """Note that somebody has seen that these deliveries failed: they leave the queue's list."""
+        return await self._verb(EventKind.ACKNOWLEDGED, message_id=message_id)
+
+    async def _verb(self, kind: EventKind, *, message_id: str = "", account: str = "") -> int:
+        change = verb(kind, self._numbers, self._clock.time(), message_id=message_id, account=account)
+        changed: int = await self._submit(change)
+        return changed
+
+    async def _ask(self, question: Callable[..., T], *arguments: Any) -> T:
+        return await self._loop.run_in_executor(self._question_thread, question, *arguments)
+
+    async def _read(self, question: Callable[..., T], *arguments: Any) -> T:
+        return await self._loop.run_in_executor(self._body_thread, question, *arguments)
+
+
+def _answer(change: Change) -> None:
+    future = change.future
+    if future is None or future.done():
+        return
+    if change.error is not None:
+        future.set_exception(change.error)
+    else:
+        future.set_result(change.answer)
+
+
+def _forgive(future: asyncio.Future[Any]) -> None:
+    """A release that failed is made up for by the next start."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,253 @@
+"""The spool's engine: synchronous, one connection, a group of changes per commit; no threads, no event loop.
+
+:meth:`Store.apply` writes a group whole or not at all and raises SQLite's own exceptions after rolling back;
+``writer.py`` decides what they mean. Statements carry many rows each: every step of SQLite gives the interpreter lock
+away and waits to get it back, so the number of steps in a group, not the number of rows, is what an accepting process
+feels.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from relay.model import Job
+from relay.spool import rows, schema
+from relay.spool.changes import Change
+from relay.spool.claims import Claims
+from relay.spool.rows import Row
+from relay.spool.schema import MASK, OPEN, SHIFT
+
+PAGE: Final = 4096
+CACHE_KIB: Final = 8192
+_SIZES: Final = (64, 32, 16, 8, 4, 2, 1)
+
+_END: Final = f"""
+UPDATE message SET ended_at = ?2 WHERE key IN carray(?1) AND ended_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM delivery AS d
+    WHERE d.id BETWEEN message.key << {SHIFT} AND (message.key << {SHIFT} | {MASK}) AND +d.state IN {OPEN}
+)
+"""
+_DROP_BODIES: Final = f"""
+DELETE FROM chunk WHERE id IN (
+    SELECT c.id FROM carray(?1) AS k CROSS JOIN message AS m ON m.key = k.value
+    CROSS JOIN chunk AS c ON c.id BETWEEN m.key << {SHIFT} AND (m.key << {SHIFT} | {MASK})
+    WHERE m.ended_at IS NOT NULL
+)
+"""
+_MARK: Final = """
+UPDATE delivery SET state = 'sending', provider = ?2 WHERE id IN carray(?1) AND +state = 'claimed'
+"""
+_RELEASE: Final = "UPDATE delivery SET state = 'due' WHERE id IN carray(?1) AND +state = 'claimed'"
+_FORGET: Final = f"DELETE FROM chunk WHERE id BETWEEN ?1 << {SHIFT} AND (?1 << {SHIFT} | {MASK})"
+
+
+class Bulk:
+    """One statement in several lengths, so that any number of rows takes few steps and few texts to prepare."""
+
+    def __init__(self, before: str, row: str, after: str = "") -> None:
+        self._texts = {n: before + ", ".join([row] * n) + after for n in _SIZES}
+
+    def run(self, connection: apsw.Connection, values: Sequence[Row]) -> None:
+        """Execute it for all ``values``."""
+        at, left = 0, len(values)
+        for n in _SIZES:
+            while left >= n:
+                connection.execute(self._texts[n], tuple(chain.from_iterable(values[at : at + n])))
+                at, left = at + n, left - n
+
+
+def _insert(table: str, columns: str, constant: str = "") -> Bulk:
+    marks = ", ".join("?" * len(columns.split(",")))
+    names, extra = (f"{columns}, state", f", '{constant}'") if constant else (columns, "")
+    return Bulk(f"INSERT INTO {table} ({names}) VALUES ", f"({marks}{extra})")
+
+
+_MESSAGE: Final = _insert("message", rows.MESSAGE_COLUMNS)
+_CHUNK: Final = _insert("chunk", "id, data")
+_UPLOAD: Final = _insert("upload", "key")
+_EVENT: Final = _insert("event", rows.EVENT_COLUMNS)
+_DUE: Final = _insert("delivery", rows.DELIVERY_COLUMNS, "due")
+_CLAIMED: Final = _insert("delivery", rows.DELIVERY_COLUMNS, "claimed")
+_RESULT: Final = Bulk(
+    "WITH r (id, state, provider, reply, code, next_attempt, attempts, doubts, at) AS MATERIALIZED (VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    """) UPDATE delivery SET state = r.state, provider = r.provider, reply = r.reply, code = r.code,
+    next_attempt = r.next_attempt, attempts = r.attempts, doubts = r.doubts, changed_at = r.at
+    FROM r WHERE delivery.id = r.id AND +delivery.state IN ('claimed', 'sending')""",
+)
+
+
+def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
+    """The writing connection, set up; raises :class:`SpoolUnusable` for a file that is not ours."""
+    connection = apsw.Connection(str(path), vfs=vfs, statementcachesize=256)
+    schema.check(connection)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # after a failed fsync nothing more may be written
+    connection.set_busy_timeout(10_000)
+    for name, value in (
+        ("page_size", PAGE),
+        ("auto_vacuum", "INCREMENTAL"),  # only possible before the first table
+        ("journal_mode", "WAL"),
+        ("synchronous", "FULL"),
+        ("temp_store", "MEMORY"),
+        ("cache_size", -CACHE_KIB),
+        ("wal_autocheckpoint", 0),  # the writer does it between groups, not inside someone's commit
+    ):
+        connection.pragma(name, value)
+    return connection
+
+
+class Store:
+    """Tables, transactions, claims. Use it from one thread at a time."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+        self.claims = Claims(connection)
+        self.next_due = -math.inf  # not later than the earliest due delivery: nothing can be claimed before
+        self.wal_pages = 0
+        self._synced = True
+        connection.set_wal_hook(self._committed)
+
+    def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def apply(self, changes: Sequence[Change], now: float, claim: int = 0) -> list[Job]:
+        """Write ``changes`` in one commit and claim up to ``claim`` messages that are due at ``now`` in the same one.
+
+        The answers of changes with ``work`` are left in them. Raises what SQLite raises, with everything rolled back.
+        """
+        self._sync(any(change.durable for change in changes))
+        due = self.next_due
+        run = self.connection.execute
+        run("BEGIN IMMEDIATE")
+        try:
+            jobs = self._write(changes, now, claim)
+            run("COMMIT")
+        except BaseException:
+            self.next_due = due
+            if self.connection.in_transaction:  # SQLite ends it by itself after some errors
+                run("ROLLBACK")
+            raise
+        return jobs
+
+    def _sync(self, durable: bool) -> None:
+        """Choose whether the coming commit syncs the log.
+
+        A commit that holds only chunks of unfinished uploads, claims or releases need not be synced: it is appended to
+        the log before the commit that needs it (the upload's last), whose fsync is of the whole file and so covers it,
+        and recovery never keeps a later commit without the earlier ones. Lost alone in a power cut, it takes back
+        nothing that anyone was told.
+        """
+        if durable != self._synced:
+            self.connection.pragma("synchronous", "FULL" if durable else "NORMAL")
+            self._synced = durable
+
+    def _write(self, changes: Sequence[Change], now: float, claim: int) -> list[Job]:
+        newborn = [change for change in changes if change.born is not None]
+        at_once = self._claimable(newborn, now, claim)
+        self._insert(changes, newborn if at_once else ())
+        self._update(changes)
+        for change in changes:
+            if change.work is not None:
+                change.answer = change.work(self)
+                self.next_due = -math.inf
+        if at_once:
+            return [rows.new_job(*change.born) for change in newborn if change.born is not None]
+        if claim == 0 or self.next_due > now:
+            return []
+        jobs = self.claims.take(claim, now)
+        self.next_due = self.claims.next_due()
+        return jobs
+
+    def _claimable(self, newborn: Sequence[Change], now: float, claim: int) -> bool:
+        """Whether the new messages are all that is due and fit into the claim: then they are claimed from the first.
+
+        That is the usual case of an appliance that keeps up, and saves finding, changing and reading back what was just
+        written.
+        """
+        if not newborn:
+            return False
+        earliest = min(change.at for change in newborn)
+        if len(newborn) <= claim and self.next_due > now and max(change.at for change in newborn) <= now:
+            return True
+        self.next_due = min(self.next_due, earliest)
+        return False
+
+    def _insert(self, changes: Sequence[Change], claimed: Sequence[Change]) -> None:
+        connection = self.connection
+        _MESSAGE.run(connection, _all(change.messages for change in changes))
+        _UPLOAD.run(connection, _all(change.begun for change in changes))
+        _CHUNK.run(connection, _all(change.chunks for change in changes))
+        _EVENT.run(connection, _all(change.events for change in changes))
+        if claimed:
+            _CLAIMED.run(connection, _all(change.deliveries for change in claimed))
+        due = _all(change.deliveries for change in changes if change.born is None or not claimed)
+        if due:
+            _DUE.run(connection, due)
+            self.next_due = min(self.next_due, min(row[3] for row in due))
+
+    def _update(self, changes: Sequence[Change]) -> None:
+        run = self.connection.execute
+        if finished := _all(change.finished for change in changes):
+            run("DELETE FROM upload WHERE key IN carray(?1)", (_array(finished),))
+        for key in _all(change.forgotten for change in changes):
+            run(_FORGET, (key,))
+        self._mark(changes)
+        results = _all(change.results for change in changes)
+        _RESULT.run(self.connection, results)
+        if touched := _all(change.touched for change in changes if change.results):
+            self.end(touched, max(change.at for change in changes if change.touched))
+        if released := _all(change.released for change in changes):
+            run(_RELEASE, (_array(released),))
+            self.next_due = -math.inf
+        self.next_due = min([self.next_due, *(row[5] for row in results if row[1] == "due")])
+
+    def _mark(self, changes: Sequence[Change]) -> None:
+        marks: dict[str, list[int]] = {}
+        for provider, deliveries in _all(change.marks for change in changes):
+            marks.setdefault(provider, []).extend(deliveries)
+        for provider, ids in marks.items():
+            self.connection.execute(_MARK, (_array(ids), provider))
+
+    def end(self, keys: Sequence[int], at: float) -> None:
+        """End those of the messages ``keys`` whose last delivery has ended, and drop their bodies."""
+        array_of_keys = _array(keys)
+        self.connection.execute(_END, (array_of_keys, at))
+        if self.connection.changes():
+            self.connection.execute(_DROP_BODIES, (array_of_keys,))
+
+    @staticmethod
+    def write_events(connection: apsw.Connection, values: Sequence[Row]) -> None:
+        """Write event rows inside the caller's transaction."""
+        _EVENT.run(connection, values)
+
+    def checkpoint(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+        """Copy the log into the database; a reader in the way leaves the rest for the next time."""
+        try:
+            pages, done = self.connection.wal_checkpoint(mode=mode)
+        except apsw.BusyError:
+            return
+        self.wal_pages = pages - done
+
+    def free_bytes(self) -> int:
+        """Bytes inside the file that hold nothing."""
+        return int(self.connection.pragma("freelist_count")) * PAGE
+
+    def close(self) -> None:
+        """Close the connection and write nothing."""
+        self.connection.close()
+
+
+def _all(parts: Iterable[Sequence[Any]]) -> list[Any]:
+    return list(chain.from_iterable(parts))
+
+
+def _array(keys: Sequence[int]) -> apsw.CArrayBinding:
+    return apsw.carray(array("q", keys))

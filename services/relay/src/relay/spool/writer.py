@@ -1,0 +1,252 @@
+"""The one thread that writes: takes what has gathered, commits it as a group, answers all, and begins again.
+
+There is no timer: an idle relay commits a lone message at once, a busy one commits many together because they gathered
+while the last group was being synced. What a failed commit means is decided here (``docs/spool.md``, "Groups").
+
+The thread talks to the event loop by one ``call_soon_threadsafe`` a group.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Final
+
+import apsw
+
+from relay.clock import Clock
+from relay.model import Job
+from relay.spool.changes import Change
+from relay.spool.errors import SpoolFailed, SpoolFull, is_full, is_ours
+from relay.spool.pruning import Pruner
+from relay.spool.space import Ballast, Disk, floor, look
+from relay.spool.store import Store
+
+CHUNK_BYTES: Final = 2 * 1024 * 1024  # of uploads' chunks in one group: small messages wait behind no more than these
+CHECKPOINT_PAGES: Final = 4_000  # 16 MiB of log, then it is copied into the database
+RESTART_PAGES: Final = 64_000  # readers have kept the log from starting anew: wait for them once
+RETRY: Final = 1.0  # seconds until a claim is tried again that found no room to be written
+FULL: Final = "There is not enough free disk space to keep this."
+
+
+@dataclass(slots=True, eq=False)
+class Standing:
+    """A claim that waits; ``future`` is the loop's, and read here only to see whether anyone still wants it."""
+
+    limit: int
+    future: Any
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """What the loop is told after a commit."""
+
+    changes: list[Change]
+    standing: Standing | None = None
+    jobs: list[Job] = field(default_factory=list)
+    next_due: float = -math.inf
+    free_inside: int | None = None
+    seconds: float = 0.0
+    failed: str = ""  # why nothing will be written any more
+    more: bool = False  # housekeeping has more to do
+
+
+class _Fatal(Exception):
+    """The disk or the database cannot be trusted any more."""
+
+
+_STOP: Final = object()
+_KICK: Final = object()
+_HOUSEKEEPING: Final = object()
+
+
+class Writer(threading.Thread):
+    """Owns the store from :meth:`start` to :meth:`stop`."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        post: Callable[[Group], None],
+        *,
+        ballast: Ballast,
+        message_limit: int,
+        pruner: Pruner,
+        look: Callable[..., Disk] = look,
+    ) -> None:
+        """``post`` hands a group to the loop, and is called in this thread."""
+        super().__init__(name="spool", daemon=True)
+        self._store, self._clock, self._post = store, clock, post
+        self._ballast, self._message_limit, self._pruner, self._look = ballast, message_limit, pruner, look
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._chunks: deque[Change] = deque()
+        self._stopping = False
+        self._failed = ""
+        self._checkpoint_at = CHECKPOINT_PAGES
+        self._counted = -math.inf
+        self.standing: deque[Standing] = deque()  # appended to by the loop without waking this thread
+
+    # --- called by the loop -----------------------------------------------------------------------------------------
+
+    def submit(self, change: Change) -> None:
+        """Have ``change`` written with the next group."""
+        self._queue.put(change)
+
+    def kick(self) -> None:
+        """Try the standing claim: something is due."""
+        self._queue.put(_KICK)
+
+    def housekeep(self) -> None:
+        """Forget and shrink a little, if there is nothing else to do."""
+        self._queue.put(_HOUSEKEEPING)
+
+    def stop(self) -> None:
+        """Write what has gathered, copy the log into the database, and end. Join afterwards."""
+        self._queue.put(_STOP)
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Write groups until told to stop."""
+        while not (self._stopping and not self._chunks and self._queue.empty()):
+            changes, housekeeping = self._gather()
+            if self._failed:
+                self._refuse(changes)
+            elif changes or self._claim_is_due():
+                self._guard(changes, self._group)
+            elif housekeeping:
+                self._guard([], self._housekeeping)
+        if not self._failed:
+            self._guard([], self._last)
+
+    def _gather(self) -> tuple[list[Change], bool]:
+        """Everything that waits, except that chunks are limited; waits until there is something."""
+        queue, chunks = self._queue, self._chunks
+        changes: list[Change] = []
+        housekeeping = False
+        while not queue.empty() or not (changes or chunks or housekeeping or self._stopping):
+            item = queue.get()
+            if isinstance(item, Change):
+                (changes if item.durable or not item.chunks else chunks).append(item)
+            elif item is _STOP:
+                self._stopping = True
+            elif item is _HOUSEKEEPING:
+                housekeeping = True
+            elif queue.empty():
+                break  # a kick
+        size = 0
+        while chunks and size < CHUNK_BYTES:
+            size += chunks[0].size
+            changes.append(chunks.popleft())
+        return changes, housekeeping
+
+    def _claim_is_due(self) -> bool:
+        return bool(self.standing) and self._store.next_due <= self._clock.time()
+
+    def _guard(self, changes: list[Change], step: Callable[[list[Change]], None]) -> None:
+        """Run ``step``; whatever it raises ends the writing, and everyone is told."""
+        try:
+            step(changes)
+        except BaseException as error:
+            cause = error.__cause__ if isinstance(error, _Fatal) and error.__cause__ is not None else error
+            self._failed = f"The spool could not be written ({type(cause).__name__}: {cause})."
+            self._refuse(changes)
+
+    def _refuse(self, changes: list[Change]) -> None:
+        for change in changes:
+            if not change.committed and change.error is None:
+                change.error = SpoolFailed(self._failed)
+        self._post(Group(changes, failed=self._failed))
+
+    def _group(self, changes: list[Change]) -> None:
+        began = time.perf_counter()
+        standing = self._next_claim()
+        now = self._clock.time()
+        group = Group(changes)
+        group.jobs = self._write(changes, now, standing.limit if standing else 0)
+        if group.jobs:
+            group.standing = self.standing.popleft()
+        group.next_due = self._store.next_due
+        group.free_inside = self._count(now)
+        group.seconds = time.perf_counter() - began
+        self._post(group)
+        if self._store.wal_pages >= self._checkpoint_at:
+            self._checkpoint()
+
+    def _next_claim(self) -> Standing | None:
+        """The oldest claim that is still wanted; it stays in the row until it has been served."""
+        while self.standing:
+            if not self.standing[0].future.done():
+                return self.standing[0]
+            self.standing.popleft()
+        return None
+
+    def _write(self, changes: list[Change], now: float, claim: int) -> list[Job]:
+        """Commit ``changes`` together, or in parts when that fails for a reason that is only some members' own.
+
+        Raises :class:`_Fatal` for everything else; members that were committed before are marked so.
+        """
+        try:
+            jobs = self._store.apply(changes, now, claim)
+        except Exception as error:
+            full = is_full(error, self._store.connection.system_errno)
+            if not full and not is_ours(error):
+                raise _Fatal from error
+            if full and not any(change.needs_room for change in changes) and self._ballast.give_up():
+                return self._write(changes, now, claim)
+            if len(changes) > 1:
+                for part in _parts(changes):
+                    self._write(part, now, 0)
+            elif changes:
+                changes[0].error = SpoolFull(FULL) if full else error
+            else:
+                self._store.next_due = now + RETRY
+            return []
+        for change in changes:
+            change.committed = True
+        return jobs
+
+    def _count(self, now: float) -> int | None:
+        """The free bytes inside the file, once a second."""
+        if abs(now - self._counted) < 1.0:
+            return None
+        self._counted = now
+        return self._store.free_bytes()
+
+    def _checkpoint(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+        if self._store.wal_pages >= RESTART_PAGES:
+            mode = apsw.SQLITE_CHECKPOINT_RESTART
+        try:
+            self._store.checkpoint(mode)
+        except apsw.Error as error:
+            if not is_full(error, self._store.connection.system_errno):
+                raise _Fatal from error
+            # No room to grow the database: what is in the log is safe there, and the log is tried again later.
+        self._checkpoint_at = self._store.wal_pages + CHECKPOINT_PAGES
+
+    def _last(self, _changes: list[Change]) -> None:
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _housekeeping(self, _changes: list[Change]) -> None:
+        now = self._clock.time()
+        change = Change(at=now, work=lambda store: self._pruner.turn(store, now))
+        self._write([change], now, 0)
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        disk = self._look(self._ballast.path.parent)
+        self._ballast.make(disk, floor(self._message_limit, disk.size))
+        group = Group([], next_due=self._store.next_due, free_inside=self._store.free_bytes(), more=bool(change.answer))
+        self._post(group)
+
+
+def _parts(changes: list[Change]) -> list[list[Change]]:
+    """How a group that failed is tried again: what needs no room together and first, the rest each by itself."""
+    modest = [change for change in changes if not change.needs_room]
+    needy = [change for change in changes if change.needs_room]
+    if modest and needy:
+        return [modest, *([change] for change in needy)]
+    return [[change] for change in changes]

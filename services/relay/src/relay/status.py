@@ -1,0 +1,70 @@
+"""What the appliance says of itself: whether it can take mail, and the facts behind that. Asked by health checks, the
+exporter and people; looks, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from relay import __version__
+from relay.accounts_file import AccountsFile
+from relay.clock import Clock
+from relay.settings import Settings
+from relay.spool import Spool
+from relay.submission.front import Front
+from relay.submission.tls import Certificates
+
+STARTING = 300.0  # seconds for which a missing certificate is no failure: the renewer may be getting its first
+
+
+class Status:
+    """Reads the state of the parts it was given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        front: Front,
+        certificates: Certificates,
+        accounts: AccountsFile,
+        spool: Spool,
+        clock: Clock,
+    ) -> None:
+        self._settings, self._front, self._certificates = settings, front, certificates
+        self._accounts, self._spool, self._clock = accounts, spool, clock
+        self._started_at, self._started = clock.time(), clock.monotonic()
+
+    def reasons(self) -> list[str]:
+        """Why mail cannot be accepted now, a sentence each; empty when it can. A provider's outage is no reason."""
+        reasons = list(self._front.waiting_for)
+        if self._spool.room() <= 0:
+            reasons.append("The disk has no room for more mail; make some, and mail is accepted again by itself.")
+        return reasons
+
+    def facts(self) -> dict[str, object]:
+        """For ``/status.json``."""
+        settings, served = self._settings, self._certificates.current
+        return {
+            "version": __version__,
+            "state": self._state(),
+            "started_at": self._started_at,
+            "hostname": settings.hostname,
+            "domains": list(settings.domains),
+            "accounts": len(self._accounts.current),
+            "providers": [one.name for one in settings.providers],
+            "listeners": [
+                {"name": one.desk.listener, "port": one.port, "open": one.open} for one in self._front.listeners
+            ],
+            "certificate": served
+            and {
+                "names": list(served.names),
+                "issuer": served.issuer,
+                "not_before": served.not_before,
+                "not_after": served.not_after,
+                "fingerprint": served.fingerprint,
+            },
+            "certificate_problem": self._certificates.problem,
+        }
+
+    def _state(self) -> str:
+        if not self.reasons():
+            return "ready"
+        young = self._clock.monotonic() - self._started < STARTING
+        return "starting" if young and self._certificates.current is None else "not ready"

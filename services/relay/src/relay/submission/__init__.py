@@ -1,0 +1,1 @@
+"""Clients log in here and hand over their mail: the listeners, the dialogue, the rules."""

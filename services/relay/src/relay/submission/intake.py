@@ -1,0 +1,262 @@
+"""A message's way from DATA to its 250: decoded, judged, streamed into the spool, committed.
+
+The header is gathered until its blank line and judged as a whole; the body then goes to the spool in chunks, so that
+memory does not grow with the message. What is refused on the way is read to its end all the same, and answered once.
+250 is said only after the commit; a client that goes away meanwhile changes nothing about it, for nothing here is
+cancelled.
+"""
+
+from __future__ import annotations
+
+from relay import header, limits
+from relay.accounts import Account
+from relay.ids import new_id
+from relay.model import Event, EventKind, Message
+from relay.refusal import Reason, Refusal
+from relay.spool import SpoolFailed, SpoolFull
+from relay.submission import policy
+from relay.submission.content import Decoder, Fault
+from relay.submission.desk import Transaction, Upload
+from relay.submission.dialogue import Dialogue
+from relay.submission.prepare import Prepared, Trace, prepare
+from relay.submission.wire import End
+
+RATE_WINDOW = 60.0  # seconds over which limits.DATA_RATE is averaged
+NO_ROOM = Refusal(
+    "452 4.3.1 There is no room for mail at the moment; it was not taken, send it again later.", Reason.SPOOL_FULL
+)
+NOT_KEPT = Refusal(
+    "451 4.3.0 The mail could not be written to disk; it was not taken, send it again later.", Reason.SPOOL_FAILED
+)
+FAULTS = {
+    Fault.LONG_LINE: Refusal(f"554 5.6.0 A line is longer than {limits.BODY_LINE} bytes.", Reason.LINE),
+    Fault.NUL: Refusal("554 5.6.0 There is a NUL byte in the message; encode binary parts in base64.", Reason.NUL),
+    Fault.BARE_CR: Refusal("550 5.5.2 There is a bare CR in the message; lines must end in CRLF.", Reason.NEWLINE),
+    Fault.BARE_LF: Refusal("550 5.5.2 There is a bare LF in the message; lines must end in CRLF.", Reason.NEWLINE),
+}
+HEADER_TOO_BIG = Refusal(f"552 5.3.4 The header is larger than {limits.HEADER_SIZE} bytes.", Reason.HEADER_SIZE)
+
+
+class Pace:
+    """Whether a client sends fast enough; times are the loop's."""
+
+    def __init__(self, now: float) -> None:
+        self.count = 0  # bytes in this window
+        self._window = now + RATE_WINDOW
+        self._end = now + limits.DATA_TIME
+
+    @property
+    def deadline(self) -> float:
+        """When to look again."""
+        return min(self._window, self._end)
+
+    def pause(self, seconds: float) -> None:
+        """We, not the client, were slow for that long."""
+        self._window += seconds
+        self._end += seconds
+
+    def kept(self, now: float) -> bool:
+        """At :attr:`deadline`: whether the client may go on; begins a new window."""
+        fast = self.count >= limits.DATA_RATE * RATE_WINDOW
+        self.count, self._window = 0, now + RATE_WINDOW
+        return fast and now < self._end
+
+
+class Intake:
+    """One message. ``run`` reads it to its end and answers."""
+
+    def __init__(self, dialogue: Dialogue, transaction: Transaction, account: Account, trace: Trace) -> None:
+        desk = dialogue.desk
+        self._dialogue, self._transaction, self._account, self._trace = dialogue, transaction, account, trace
+        self._desk = desk
+        normalize = account.normalize_newlines or desk.lan is not None
+        self._decoder = Decoder(desk.size_limit, normalize=normalize)
+        self._id = new_id(desk.clock.time())
+        self._refusal: Refusal | None = None
+        self._prepared: Prepared | None = None
+        self._head = bytearray()
+        self._pieces: list[bytes] = []  # of the message as it travels, not yet handed to the spool
+        self._waiting = 0  # bytes in them
+        self._written = 0
+        self._upload: Upload | None = None
+
+    async def run(self) -> None:
+        """Read, keep, answer. When the client breaks off, nothing is kept and the dialogue ends."""
+        wire, decoder, loop = self._dialogue.wire, self._decoder, self._dialogue.loop
+        pace = Pace(loop.time())
+        try:
+            while not decoder.done:
+                block = await wire.block(pace.deadline)
+                if isinstance(block, End):
+                    if block is End.TIMEOUT and pace.kept(loop.time()):
+                        continue
+                    self._broken_off(block)
+                    return
+                pace.count += len(block)
+                self._add(decoder.feed(block))
+                if self._waiting >= limits.CHUNK:
+                    before = loop.time()
+                    await self._write()
+                    pace.pause(loop.time() - before)
+            if decoder.rest:
+                wire.push_back(decoder.rest)
+            await self._finish()
+        finally:
+            if self._upload is not None:
+                self._upload.abort()
+
+    def _broken_off(self, end: End) -> None:
+        if end is End.EOF:
+            self._dialogue.closing = True
+        else:
+            self._dialogue.refuse("421 4.4.2 The message came too slowly; send it again.", Reason.TOO_SLOW)
+            self._dialogue.closing = True
+
+    # --- what arrives -------------------------------------------------------------------------------------------------
+
+    def _add(self, piece: bytes) -> None:
+        if self._decoder.fault is not None:
+            self._drop()
+        elif self._refusal is None and piece:
+            if self._prepared is not None:
+                self._pieces.append(piece)
+                self._waiting += len(piece)
+            else:
+                self._add_to_header(piece)
+
+    def _add_to_header(self, piece: bytes) -> None:
+        seen = len(self._head)
+        if not seen and (end := header.end(piece)) >= 0:  # nearly always: no copy then
+            self._judge(piece[:end], piece[end:])
+            return
+        self._head += piece
+        end = header.end(self._head, seen)
+        if end >= 0:
+            self._judge(bytes(self._head[:end]), bytes(self._head[end:]))
+        elif len(self._head) > limits.HEADER_SIZE:
+            self._refuse(HEADER_TOO_BIG)
+
+    def _judge(self, head: bytes, body: bytes) -> None:
+        prepared = prepare(
+            head,
+            account=self._account,
+            sender=self._transaction.mail_from or "",
+            trace=self._trace,
+            message_id=self._id,
+            now=self._desk.clock.time(),
+        )
+        if isinstance(prepared, Refusal):
+            self._refuse(prepared)
+            return
+        self._prepared, self._head = prepared, bytearray()
+        self._pieces = [prepared.header, body]
+        self._waiting = len(prepared.header) + len(body)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        self._drop()
+
+    def _drop(self) -> None:
+        """Keep nothing of a message that is going to be refused."""
+        self._head, self._pieces, self._waiting = bytearray(), [], 0
+        if self._upload is not None:
+            self._upload.abort()
+            self._upload = None
+
+    # --- into the spool -----------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        """Hand whole chunks to the spool; returns when it has taken them."""
+        if self._upload is None:
+            self._upload = self._desk.spool.upload(self._id)
+        data, at = b"".join(self._pieces), 0
+        self._pieces, self._waiting = [], 0
+        try:
+            while len(data) - at >= limits.CHUNK:
+                await self._upload.write(data[at : at + limits.CHUNK])
+                at += limits.CHUNK
+        except SpoolFull:
+            self._refuse(NO_ROOM)
+        except SpoolFailed:
+            self._refuse(NOT_KEPT)
+        else:
+            self._written += at
+            self._pieces, self._waiting = [data[at:]], len(data) - at
+
+    async def _finish(self) -> None:
+        ended = self._desk.clock.monotonic()
+        refusal = self._refusal_at_the_end()
+        if refusal is None:
+            refusal = self._take_from_budgets()
+        if refusal is None:
+            size = self._written + self._waiting
+            refusal = await self._commit(size)
+            if refusal is None:
+                self._dialogue.reply(f"250 2.0.0 Kept safe as {self._id}")
+                self._desk.journal.accepted_timing(self._desk.listener, self._desk.clock.monotonic() - ended, size)
+                return
+        self._dialogue.refuse(refusal.reply, refusal.reason)
+
+    def _refusal_at_the_end(self) -> Refusal | None:
+        fault = self._decoder.fault
+        if fault is Fault.TOO_BIG:
+            return policy.check_size(self._decoder.size, self._desk.size_limit)
+        if fault is not None:
+            return FAULTS[fault]
+        if self._refusal is None and self._prepared is None:
+            self._judge(bytes(self._head), b"")  # the message ended with its header
+        return self._refusal
+
+    def _take_from_budgets(self) -> Refusal | None:
+        """Count the recipients, for good: two sessions of an account must not pass the same gap at once."""
+        limiter, count = self._desk.limiter, len(self._transaction.rcpt_tos)
+        for at, budget in enumerate(self._budgets()):
+            exceeded = limiter.take(budget, count)
+            if exceeded is not None:
+                for taken in self._budgets()[:at]:
+                    limiter.give_back(taken.name, count)
+                return policy.limit_reached(budget, exceeded)
+        return None
+
+    def _budgets(self) -> tuple[Account, ...]:
+        return (self._account,) if self._desk.lan is None else (self._account, self._desk.lan.budget)
+
+    async def _commit(self, size: int) -> Refusal | None:
+        upload = self._upload or self._desk.spool.upload(self._id)
+        message, event = self._records(size)
+        last = b"".join(self._pieces)
+        self._pieces, self._upload = [], None
+        self._dialogue.flush()
+        try:
+            await upload.commit(message, last, (event,))
+        except (SpoolFull, SpoolFailed) as error:
+            upload.abort()
+            for budget in self._budgets():
+                self._desk.limiter.give_back(budget.name, len(message.recipients))
+            return NO_ROOM if isinstance(error, SpoolFull) else NOT_KEPT
+        return None
+
+    def _records(self, size: int) -> tuple[Message, Event]:
+        assert self._prepared is not None
+        now, account, prepared = self._desk.clock.time(), self._account, self._prepared
+        message = Message(
+            id=self._id,
+            account=account.name,
+            sender=prepared.sender,
+            recipients=tuple(self._transaction.rcpt_tos),
+            size=size,
+            received_at=now,
+            message_id=prepared.message_id,
+            null_sender=prepared.null_sender,
+            smtputf8=self._transaction.smtp_utf8,
+            notify=account.notify or ("" if prepared.null_sender else prepared.sender),
+        )
+        detail: dict[str, str | int | float | bool] = {
+            "listener": self._desk.listener,
+            "peer": self._dialogue.peer,
+            "sender": prepared.sender,
+            "recipients": len(message.recipients),
+            "size": size,
+        }
+        event = Event(kind=EventKind.ACCEPTED, at=now, message=self._id, account=account.name, detail=detail)
+        return message, event

@@ -1,0 +1,183 @@
+"""How much: recipients of an account in sliding windows, and open connections. Pure; the clock is given.
+
+A sliding window has no hour or midnight at which twice the limit fits through. Each window keeps what it counted as
+(time, recipients) in a bounded deque. Windows of an account begin anew with the process:
+``Limiter.add`` fills them from the spool's rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from ipaddress import IPv6Address, ip_address
+from math import inf
+from typing import Literal, NamedTuple
+
+from relay import limits
+from relay.accounts import Account
+from relay.clock import Clock
+from relay.refusal import Reason, Refusal, refuse
+
+WindowName = Literal["hour", "day"]
+
+
+class Exceeded(NamedTuple):
+    """Which limit is reached. ``until``: Unix time from which the recipients fit; infinite if they never do."""
+
+    window: WindowName
+    limit: int
+    used: int
+    until: float
+
+
+def address_key(peer: str) -> str:
+    """What counts as one client's address: an IPv4 address, an IPv6 /64 (a household has one); else the text itself."""
+    if ":" not in peer:
+        return peer
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    assert isinstance(address, IPv6Address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
+
+
+class Window:
+    """What happened in the last ``span`` seconds; ``total`` is the sum of it.
+
+    What falls into the same 3,600th of the span is one entry and leaves together with its last: the deque is bounded
+    whatever the limit, and nothing leaves too early.
+    """
+
+    __slots__ = ("_entries", "_grain", "_span", "total")
+
+    def __init__(self, span: float) -> None:
+        self._span, self._grain = span, span / 3600
+        self._entries: deque[tuple[float, float, int]] = deque()  # first and last time, sum
+        self.total = 0
+
+    def add(self, at: float, count: int) -> None:
+        """Count ``count`` (negative: take back) at the Unix time ``at``."""
+        self.total += count
+        if self._entries and 0 <= at - self._entries[-1][0] < self._grain:
+            first, _, before = self._entries.pop()
+            self._entries.append((first, at, before + count))
+        else:
+            self._entries.append((at, at, count))
+
+    def forget(self, now: float) -> None:
+        """Drop what is older than the window."""
+        while self._entries and self._entries[0][1] <= now - self._span:
+            self.total -= self._entries.popleft()[2]
+
+    def free_at(self, count: int, limit: int) -> float:
+        """From when on ``count`` more stay within ``limit``; infinite if they never do."""
+        over = self.total + count - limit
+        if count > limit:
+            return inf
+        for _, last, counted in self._entries:
+            over -= counted
+            if over <= 0:
+                return last + self._span
+        return inf
+
+
+class Usage:
+    """The two windows of one account."""
+
+    __slots__ = ("day", "hour")
+
+    def __init__(self) -> None:
+        self.hour, self.day = Window(limits.HOUR), Window(limits.DAY)
+
+
+class Limiter:
+    """Counts for all sessions of the relay. ``gateways``: addresses behind which all clients may hide."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        connections: int = limits.CONNECTIONS,
+        connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS,
+        gateways: frozenset[str] = frozenset(),
+    ) -> None:
+        self._clock = clock
+        self._most, self._most_of_one = connections, connections_per_address
+        self._exempt = frozenset(address_key(gateway) for gateway in gateways)
+        self._open: Counter[str] = Counter()
+        self.connections = 0
+        self._usage: dict[str, Usage] = {}
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    def connect(self, peer: str) -> Refusal | None:
+        """Count a connection, or say why it is one too many. What was counted is given back by ``disconnect``."""
+        key = address_key(peer)
+        if self.connections >= self._most:
+            return refuse(
+                Reason.CONNECTIONS,
+                f"421 4.3.2 All {self._most} connections are in use; try again in a minute "
+                "(the operator's setting is RELAY_CONNECTIONS).",
+            )
+        if self._open[key] >= self._most_of_one and key not in self._exempt:
+            return refuse(
+                Reason.CONNECTIONS_OF_ADDRESS,
+                f"421 4.7.0 Your address has {self._most_of_one} connections open already; close some "
+                "(the operator's setting is RELAY_CONNECTIONS_PER_ADDRESS).",
+            )
+        self.connections += 1
+        self._open[key] += 1
+        return None
+
+    def disconnect(self, peer: str) -> None:
+        """A counted connection has ended."""
+        key = address_key(peer)
+        self.connections -= 1
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]
+
+    # --- recipients ---------------------------------------------------------------------------------------------------
+
+    def check(self, account: Account, count: int) -> Exceeded | None:
+        """Whether ``count`` recipients more are within the account's limits now."""
+        per_hour, per_day = account.recipients_per_hour, account.recipients_per_day
+        if per_hour is None and per_day is None:
+            return None
+        usage, now = self._usage_of(account.name), self._clock.time()
+        usage.hour.forget(now)
+        usage.day.forget(now)
+        # The day first: who has used it up need not hear of the hour.
+        if per_day is not None and usage.day.total + count > per_day:
+            return Exceeded("day", per_day, usage.day.total, usage.day.free_at(count, per_day))
+        if per_hour is not None and usage.hour.total + count > per_hour:
+            return Exceeded("hour", per_hour, usage.hour.total, usage.hour.free_at(count, per_hour))
+        return None
+
+    def take(self, account: Account, count: int) -> Exceeded | None:
+        """Check and count in one step, so that sessions side by side cannot pass the same gap."""
+        if account.recipients_per_hour is None and account.recipients_per_day is None:
+            return None
+        exceeded = self.check(account, count)
+        if exceeded is None:
+            self.add(account.name, count, self._clock.time())
+        return exceeded
+
+    def give_back(self, name: str, count: int) -> None:
+        """What ``take`` counted was not accepted after all."""
+        if name in self._usage:
+            self.add(name, -count, self._clock.time())
+
+    def add(self, name: str, count: int, at: float) -> None:
+        """Count recipients accepted at the Unix time ``at``; at the start, oldest first, from the spool's rows."""
+        usage = self._usage_of(name)
+        usage.hour.add(at, count)
+        usage.day.add(at, count)
+
+    def _usage_of(self, name: str) -> Usage:
+        usage = self._usage.get(name)
+        if usage is None:
+            usage = self._usage[name] = Usage()
+        return usage

@@ -1,0 +1,174 @@
+"""Who may send what: pure functions from values to a refusal, or to ``None`` when nothing stands in the way.
+
+A refusal's sentence names what to change: the address that is not allowed and those that are; the limit that is
+reached, when it ends, where it is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from math import isinf
+
+from relay import limits
+from relay.accounts import Account, Accounts
+from relay.address import Bad, fold
+from relay.header import Field, mailboxes, sole_address
+from relay.refusal import Reason, Refusal, refuse, shown
+from relay.submission.limiter import Exceeded
+
+__all__ = [
+    "Reason",
+    "Refusal",
+    "check_lan_recipient",
+    "check_originators",
+    "check_recipient_count",
+    "check_sender",
+    "check_session",
+    "check_size",
+    "limit_reached",
+    "refuse",
+]
+
+SENDERS_SHOWN = 4  # of an account, in a refusal
+ORIGINATOR_BYTES = 4 * limits.KIB  # of From, Sender, Resent-From and Resent-Sender together: some eighty addresses
+
+Fields = Mapping[bytes, Sequence[Field]]
+_TITLES = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From", b"resent-sender": "Resent-Sender"}
+
+
+def check_session(account: Account, accounts: Accounts) -> Refusal | None:
+    """At MAIL: whether ``account``, who logged in some time ago, could still do so with the same password."""
+    now = accounts.find(account.name)
+    if now is account:
+        return None if not account.disabled else _changed(account, "is disabled; the operator can enable it again")
+    if now is None:
+        return _changed(account, "was removed; ask the operator for a new one")
+    if now.disabled:
+        return _changed(account, "is disabled; the operator can enable it again")
+    if now.password_hash != account.password_hash:
+        return _changed(account, "has a new password; log in again with it")
+    return None
+
+
+def _changed(account: Account, what: str) -> Refusal:
+    return refuse(Reason.ACCOUNT_CHANGED, f"421 4.7.0 The account {account.name} {what}.")
+
+
+def check_sender(account: Account, address: str) -> Refusal | None:
+    """At MAIL: whether ``account`` may send as ``address``; empty is the null sender, whose From is judged later."""
+    if not address or account.rewrite or account.may_send_as(address):
+        return None
+    return refuse(
+        Reason.SENDER,
+        f"550 5.7.1 The sender <{shown(address)}> is not one of account {account.name}; {_remedy(account)}",
+    )
+
+
+def _remedy(account: Account) -> str:
+    """What to do about an address that is not among the account's."""
+    senders = [shown(sender, 64) for sender in account.senders[:SENDERS_SHOWN]]
+    more = len(account.senders) - len(senders)
+    allowed = ", ".join(senders) + (f" and {more} more" if more else "")
+    return f"use {allowed}, or have it added to the account's senders."
+
+
+def check_size(size: int, limit: int) -> Refusal | None:
+    """At MAIL (the declared size) and at the end of the message; sizes in bytes."""
+    if size <= limit:
+        return None
+    return refuse(
+        Reason.SIZE,
+        f"552 5.3.4 The message has {size} bytes and {limit} are taken; send less, or have the operator raise "
+        "RELAY_MESSAGE_SIZE_LIMIT.",
+    )
+
+
+def check_recipient_count(count: int, limit: int) -> Refusal | None:
+    """At RCPT: whether a message may have ``count`` recipients. 4xx: clients send the rest in a second message."""
+    if count <= limit:
+        return None
+    return refuse(
+        Reason.RECIPIENTS,
+        f"452 4.5.3 A message has at most {limit} recipients here; send to the others in another one "
+        "(the operator's setting is RELAY_RECIPIENTS).",
+    )
+
+
+def check_lan_recipient(allowed: Iterable[str], address: str) -> Refusal | None:
+    """At RCPT on the LAN listener: ``allowed`` holds addresses, ``*@domain`` or ``*``."""
+    folded = fold(address)
+    domain = "*@" + folded.rpartition("@")[2]
+    if any(fold(entry) in {folded, domain, "*"} for entry in allowed):
+        return None
+    return refuse(
+        Reason.RECIPIENT,
+        f"550 5.7.1 This port does not send to <{shown(address)}>; the operator can add it to RELAY_LAN_RECIPIENTS.",
+    )
+
+
+def limit_reached(account: Account, exceeded: Exceeded, setting: str = "") -> Refusal:
+    """The refusal for what :class:`relay.submission.limiter.Limiter` found. 4xx: what fits later is to be sent later.
+
+    ``setting`` names what the operator can raise, when it is not the account's own limit.
+    """
+    reason = Reason.LIMIT_HOUR if exceeded.window == "hour" else Reason.LIMIT_DAY
+    start = f"Account {account.name} may send to {exceeded.limit} recipients in {_SPAN[exceeded.window]}"
+    raise_it = f"the operator can raise {setting or f'recipients_per_{exceeded.window} of the account'}"
+    if isinf(exceeded.until):
+        return refuse(reason, f"550 5.7.1 {start}, fewer than this message has; send it in parts, or {raise_it}.")
+    until = datetime.fromtimestamp(exceeded.until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return refuse(reason, f"450 4.7.1 {start} and {exceeded.used} are used; send it after {until}, or {raise_it}.")
+
+
+_SPAN = {"hour": "an hour", "day": "a day"}
+
+
+def check_originators(account: Account, header: bytes, fields: Fields) -> Refusal | None:
+    """After the header: one From, and all mailboxes in it, Sender, Resent-From and Resent-Sender are the account's."""
+    problem = check_counts(fields)
+    if problem:
+        return problem
+    if b"from" not in fields:
+        return refuse(Reason.FROM_MISSING, f"550 5.6.0 The header has no From field; {_write(account)}")
+    for name, title in _TITLES.items():
+        for field in fields.get(name, ()):
+            if account.may_send_as(sole_address(header, field)):
+                continue
+            problem = _check_field(account, title, header[field.colon + 1 : field.end])
+            if problem:
+                return problem
+    return None
+
+
+def check_counts(fields: Fields) -> Refusal | None:
+    """What counts for ``from = "rewrite"`` too: one From at most, one Sender at most, nothing absurdly long."""
+    size = 0
+    for name, title in _TITLES.items():
+        those = fields.get(name, ())
+        if len(those) > 1 and name in {b"from", b"sender"}:
+            why = f"The header has {len(those)} {title} fields; send exactly one."
+            return refuse(Reason.FROM_SEVERAL, f"550 5.6.0 {why}")
+        for field in those:
+            size += field.end - field.start
+    if size > ORIGINATOR_BYTES:
+        why = f"The fields From, Sender and Resent-* have more than {ORIGINATOR_BYTES} bytes; name fewer people there."
+        return refuse(Reason.HEADER_SIZE, f"552 5.3.4 {why}")
+    return None
+
+
+def _write(account: Account) -> str:
+    return f"write one with an address of account {account.name}, such as {shown(account.senders[0], 64)}."
+
+
+def _check_field(account: Account, title: str, value: bytes) -> Refusal | None:
+    boxes = mailboxes(value)
+    if isinstance(boxes, Bad):
+        return refuse(Reason.FROM, f"550 5.6.0 The field {title} cannot be read: {boxes.why}.")
+    if not boxes:
+        return refuse(Reason.FROM_MISSING, f"550 5.6.0 The field {title} holds no address; {_write(account)}")
+    for box in boxes:
+        if not account.may_send_as(box.address):
+            text = f"The address <{shown(box.address)}> in the field {title} is not one of account {account.name}"
+            return refuse(Reason.FROM, f"550 5.7.1 {text}; {_remedy(account)}")
+    return None

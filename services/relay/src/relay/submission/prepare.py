@@ -1,0 +1,180 @@
+"""The header as it travels: a pure function from what the client sent to what the provider gets, or to a refusal.
+
+Promise: everything stays byte for byte, in its place, but for this. ``Received`` is put first. ``Date`` and
+``Message-ID`` are added behind it when missing (RFC 6409, 8.2 and 8.3). ``Bcc`` and ``Resent-Bcc`` are taken out: the
+envelope holds those people, and the others must not see them. For accounts with ``from = "rewrite"`` see
+:mod:`relay.submission.rewrite`.
+
+The client's address is given to the world only where a setting asks for it, so neither is an EHLO name that holds it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from relay import limits
+from relay.accounts import Account
+from relay.header import Field, split
+from relay.refusal import Reason, Refusal, refuse, shown
+from relay.submission.policy import check_originators
+from relay.submission.rewrite import Edit, rewrite
+
+MESSAGE_ID_KEPT = 998  # a line's length, RFC 5322, 2.1.1: longer ones are cut in the spool's copy, not in the header
+
+_NAMES = frozenset(b"from sender resent-from resent-sender reply-to received bcc resent-bcc date message-id".split())
+_HIDDEN = frozenset({b"bcc", b"resent-bcc"})
+_MESSAGE_ID = re.compile(rb"<[!-;=?-~]+>")
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_CLIENT_NAME_LENGTH = 255  # RFC 5321, 4.5.3.1.2
+
+
+class Prepared(NamedTuple):
+    """``header`` and ``sender`` (of the envelope, never empty) as they travel; ``message_id`` with its ``<>``."""
+
+    header: bytes
+    sender: str
+    null_sender: bool
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is the same in all messages of a session: the Received field up to the id, and names of ours."""
+
+    received: bytes
+    hostname: str
+    postmaster: str
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        hostname: str,
+        domain: str,
+        client_name: str,
+        client_address: str,
+        protocol: str = "ESMTPSA",
+        show_address: bool = False,
+    ) -> Trace:
+        """``protocol`` as in RFC 3848: ESMTPSA after a login; ESMTPS or ESMTP on the LAN listener."""
+        client = _client(client_name, client_address, show_address)
+        received = f"Received: {client}by {hostname} with {protocol} id "
+        return cls(received.encode("ascii"), hostname, f"postmaster@{domain}")
+
+
+def _client(name: str, address: str, show_address: bool) -> str:
+    """The ``from`` clause with its space, or nothing when all it could say is what must not be said."""
+    hidden = not show_address and _tells_address(name, address)
+    name = name[:_CLIENT_NAME_LENGTH].rstrip(".")
+    if not _CLIENT_NAME.fullmatch(name):
+        name = "" if name.startswith("[") else re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
+    if not show_address:
+        return f"from {name}\r\n\t" if name and not hidden else ""
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    return f"from {name or literal} ({literal})\r\n\t"
+
+
+def _tells_address(name: str, address: str) -> bool:
+    """Whether an EHLO name is an address, or holds the client's (``ip-203-0-113-7.isp.example``)."""
+    if name.startswith("["):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        pass
+    else:
+        return True
+    digits = "[0-9a-f]+" if ":" in address else "[0-9]+"
+    numbers = re.findall(digits, address.lower())
+    spelled = ".".join(re.findall(digits, name.lower()))
+    spellings = (".".join(numbers), ".".join(reversed(numbers)))
+    return len(numbers) > 1 and any(f".{spelling}." in f".{spelled}." for spelling in spellings)
+
+
+def prepare(
+    header: bytes, *, account: Account, sender: str, trace: Trace, message_id: str, now: float
+) -> Prepared | Refusal:
+    """The header as it travels. ``header`` ends with its blank line, or is the whole message if it has no body.
+
+    ``sender`` is what MAIL said, already checked; empty for the null sender. ``message_id`` is our own id for the
+    message, ``now`` the Unix time of its acceptance.
+    """
+    fields = split(header, _NAMES)
+    if isinstance(fields, Refusal):
+        return fields
+    found: dict[bytes, list[Field]] = {}
+    for field in fields:
+        found.setdefault(field.name, []).append(field)
+    hops = len(found.get(b"received", ()))
+    if hops > limits.RECEIVED_FIELDS:
+        return refuse(
+            Reason.LOOP, f"554 5.4.6 The message went through {hops} servers: a loop; find who sends it back."
+        )
+    added = b""
+    edits: list[Edit] = []
+    problem = check_originators(account, header, found)
+    if problem:
+        if not account.rewrite:
+            return problem
+        rewritten = rewrite(account, header, found)
+        if isinstance(rewritten, Refusal):
+            return rewritten
+        added, edits = rewritten
+    value, missing = _identity(header, found, edits, trace, message_id, now)
+    for name in _HIDDEN & found.keys():
+        edits += [Edit(field.start, field.end, b"") for field in found[name]]
+    received = b"%b%b;\r\n\t%b\r\n" % (trace.received, message_id.encode("ascii"), date(now))
+    null = not sender
+    if null:
+        sender = trace.postmaster
+    elif account.rewrite and not account.may_send_as(sender):
+        sender = account.first_sender or trace.postmaster
+    return Prepared(b"".join((received, missing, added, _edited(header, edits))), sender, null, value)
+
+
+def _identity(
+    header: bytes, found: dict[bytes, list[Field]], edits: list[Edit], trace: Trace, message_id: str, now: float
+) -> tuple[str, bytes]:
+    """The Message-ID's value, and the fields to add for it and for Date; empty ones are replaced, not doubled."""
+    added = b""
+    for field in found.get(b"date", ()):
+        if header[field.colon + 1 : field.end].isspace():
+            edits.append(Edit(field.start, field.end, b""))
+        else:
+            break
+    else:
+        added = b"Date: %b\r\n" % date(now)
+    for field in found.get(b"message-id", ()):
+        text = header[field.colon + 1 : field.end]
+        if not text.isspace():
+            match = _MESSAGE_ID.search(text)
+            return shown((match[0] if match else text.strip()).decode("latin-1"), MESSAGE_ID_KEPT), added
+        edits.append(Edit(field.start, field.end, b""))
+    value = f"<{message_id}@{trace.hostname}>"
+    return value, b"%bMessage-ID: %b\r\n" % (added, value.encode("ascii"))
+
+
+def _edited(header: bytes, edits: list[Edit]) -> bytes:
+    if not edits:
+        return header
+    parts, position = [], 0
+    for edit in sorted(edits):
+        parts += [header[position : edit.start], edit.text]
+        position = edit.end
+    return b"".join([*parts, header[position:]])
+
+
+def date(now: float) -> bytes:
+    """The Unix time ``now`` as RFC 5322 writes it, in UTC."""
+    return _date(int(now))
+
+
+@lru_cache(maxsize=4)  # thousands of messages have the same second
+def _date(second: int) -> bytes:
+    return format_datetime(datetime.fromtimestamp(second, UTC)).encode("ascii")

@@ -1,0 +1,136 @@
+"""The verbs of a message: MAIL, RCPT, DATA.
+
+Judgements come from ``address`` and ``policy`` as values; here they become replies, each one sentence that tells the
+person what to change. aiosmtpd's own would answer ``MAIL FROM:<...> AUTH=<>``, which every Postfix null client sends,
+with 555, and keep the whole body in memory, several times.
+"""
+
+from __future__ import annotations
+
+from relay import address
+from relay.accounts import Account
+from relay.refusal import Reason, Refusal
+from relay.spool import SpoolFull
+from relay.submission import policy
+from relay.submission.hello import Hello
+from relay.submission.intake import NO_ROOM, Intake
+from relay.submission.prepare import Trace
+
+
+class Session(Hello):
+    """A client's session, from its greeting to its messages."""
+
+    async def smtp_MAIL(self, arg: bytes) -> None:  # noqa: N802
+        account = self._acting()
+        if account is None:
+            return
+        if self.envelope.mail_from is not None:
+            self.protest("503 5.5.1 A message is under way; end it with DATA or RSET.", Reason.SEQUENCE)
+            return
+        mail = address.read_mail(arg, smtputf8=self.desk.smtputf8, lenient=account.rewrite)
+        if isinstance(mail, Refusal):
+            self.protest(mail.reply, mail.reason)
+            return
+        refusal = policy.check_size(mail.size, self.desk.size_limit) or policy.check_sender(account, mail.sender)
+        if refusal is not None:
+            self.refuse(refusal.reply, refusal.reason)
+            return
+        try:
+            self.envelope.reservation = self.desk.spool.reserve(mail.size)
+        except SpoolFull:
+            self.refuse(NO_ROOM.reply, NO_ROOM.reason)
+            return
+        self.envelope.mail_from, self.envelope.smtp_utf8, self.envelope.account = mail.sender, mail.smtputf8, account
+        self.reply("250 2.1.0 Sender accepted.")
+
+    def _acting(self) -> Account | None:
+        """For whom a message may be sent now; ``None`` when the client has been told why not."""
+        if self.session.host_name is None:
+            self.protest("503 5.5.1 Send EHLO first.", Reason.SEQUENCE)
+            return None
+        accounts = self.desk.accounts.current
+        if self._accounts is accounts and self.account is not None:
+            return self.account
+        if self.desk.lan is not None:
+            self.account = accounts.find(self.desk.lan.account)
+            if self.account is None:
+                self.refuse(
+                    "451 4.3.5 The account that this port acts for is gone; the operator must set RELAY_LAN_ACCOUNT.",
+                    Reason.ACCOUNT_CHANGED,
+                )
+                return None
+        if self.account is None:
+            if self.secure:
+                self.protest("530 5.7.0 Log in first: AUTH PLAIN or AUTH LOGIN.", Reason.AUTH_REQUIRED)
+            else:
+                self.protest("530 5.7.0 Send STARTTLS first, then log in.", Reason.TLS_REQUIRED)
+            return None
+        refusal = policy.check_session(self.account, accounts)
+        if refusal is not None:
+            self.refuse(refusal.reply, refusal.reason)
+            self.closing = True
+            return None
+        self.account, self._accounts = accounts.find(self.account.name), accounts
+        return self.account
+
+    async def smtp_RCPT(self, arg: bytes) -> None:  # noqa: N802
+        envelope = self.envelope
+        if envelope.mail_from is None or envelope.account is None:
+            self.protest("503 5.5.1 Send MAIL first.", Reason.SEQUENCE)
+            return
+        recipient = address.read_rcpt(arg, smtputf8=envelope.smtp_utf8)
+        if isinstance(recipient, Refusal):
+            self.protest(recipient.reply, recipient.reason)
+            return
+        if recipient in envelope.rcpt_tos:
+            self.reply("250 2.1.5 Recipient accepted; it was named before.")
+            return
+        refusal = self._check_recipient(envelope.account, recipient, len(envelope.rcpt_tos) + 1)
+        if refusal is not None:
+            self.refuse(refusal.reply, refusal.reason)
+            return
+        envelope.rcpt_tos.append(recipient)
+        self.reply("250 2.1.5 Recipient accepted.")
+
+    def _check_recipient(self, account: Account, recipient: str, count: int) -> Refusal | None:
+        desk = self.desk
+        refusal = policy.check_recipient_count(count, desk.recipients_limit)
+        if refusal is None and desk.lan is not None:
+            refusal = policy.check_lan_recipient(desk.lan.recipients, recipient)
+        if refusal is not None:
+            return refusal
+        for budget in (account,) if desk.lan is None else (account, desk.lan.budget):
+            exceeded = desk.limiter.check(budget, count)
+            if exceeded is not None:
+                return policy.limit_reached(budget, exceeded)
+        return None
+
+    async def smtp_DATA(self, arg: bytes) -> None:  # noqa: N802
+        envelope = self.envelope
+        if arg.strip():
+            self.protest("501 5.5.4 DATA stands alone on its line.", Reason.SYNTAX)
+        elif envelope.mail_from is None or envelope.account is None:
+            self.protest("503 5.5.1 Send MAIL first.", Reason.SEQUENCE)
+        elif not envelope.rcpt_tos:
+            self.protest("554 5.5.1 No recipient was accepted, so there is nobody to send to.", Reason.NO_RECIPIENTS)
+        elif not self.too_early():
+            self.reply("354 Go on; end with a line that holds a single dot.")
+            self.flush()
+            await Intake(self, envelope, envelope.account, self._traced()).run()
+            self._set_rset_state()
+
+    def _traced(self) -> Trace:
+        """What our Received field says of this session; made once."""
+        if self._trace is None:
+            protocol = "ESMTP" if self.session.extended_smtp else "SMTP"
+            if self.session.extended_smtp:
+                protocol += ("S" if self.secure else "") + ("A" if self.desk.lan is None else "")
+            self._trace = Trace.make(
+                hostname=self.hostname,
+                domain=self.desk.domain,
+                client_name=self.session.host_name or "",
+                client_address=self.peer,
+                protocol=protocol,
+                show_address=self.desk.client_address_in_received,
+            )
+        return self._trace

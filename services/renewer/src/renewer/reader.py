@@ -1,0 +1,71 @@
+"""Takes settings out of a mapping, each with its ``NAME_FILE`` twin, and gathers what is wrong with them.
+
+An empty value counts as not given: Compose passes variables that nobody set as empty ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T", bound=str)
+
+
+class Reader:
+    """Takes values out of a mapping and gathers what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def problem(self, name: str, sentence: str) -> None:
+        self.problems.append(f"{name}: {sentence}")
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value of ``name``, or what the file named by ``NAME_FILE`` holds."""
+        value, file = self._environ.get(name, "").strip(), self._environ.get(f"{name}_FILE", "").strip()
+        if value and file:
+            self.problem(name, f"given together with {name}_FILE; keep one of them.")
+        elif file:
+            value = self._from_file(f"{name}_FILE", Path(file))
+        return value or default
+
+    def choice(self, name: str, allowed: tuple[T, ...], default: T) -> T:
+        value = self.text(name, default)
+        for one in allowed:
+            if value.lower() == one:
+                return one
+        self.problem(name, f"{value!r} is not known; allowed are {', '.join(filter(None, allowed))}.")
+        return default
+
+    def path(self, name: str, default: str = "", *, needed: bool = False) -> Path:
+        value = self.text(name, default)
+        if needed and not value:
+            self.problem(name, "missing; name a file.")
+        elif value and not value.startswith("/"):
+            self.problem(name, f"{value!r} is not an absolute path.")
+        return Path(value)
+
+    def folder(self, name: str, default: str) -> Path:
+        path = self.path(name, default)
+        if path.is_absolute() and not path.is_dir():
+            self.problem(name, f"{path} is not a folder; name an existing one.")
+        return path
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        value = self.text(name, str(default))
+        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+            self.problem(name, f"{value!r} is not a whole number from {least} to {most}.")
+            return default
+        return int(value)
+
+    def _from_file(self, name: str, path: Path) -> str:
+        try:
+            value = path.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self.problem(name, f"{path} cannot be read: {getattr(error, 'strerror', 'it is not text')}.")
+            return ""
+        if not value:
+            self.problem(name, f"{path} is empty.")
+        return value

@@ -1,0 +1,115 @@
+"""The containers with a provider that mail really goes to: a container of the tests' own network, over verified TLS."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import trustme
+
+from support.appliance import eventually
+from support.project import Project
+
+pytestmark = pytest.mark.timeout(400)
+ID = re.compile(rb"\b[0-7][0-9A-Z]{25}\b")
+MAIL = b"From: anna@example.org\r\nTo: you@example.net\r\nSubject: It waits\r\n\r\nfor its provider.\r\n"
+PROVIDER = """
+services:
+  provider:
+    image: ${COMPOSE_PROJECT_NAME}-relay
+    pull_policy: never
+    profiles: [provider]
+    user: "${OWNPOST_UID}:${OWNPOST_GID}"
+    entrypoint: [python, /mail/provider.py, "4650"]
+    volumes: ["./mail:/mail"]
+"""
+
+
+@pytest.fixture(scope="module")
+def up(project: Project) -> Project:
+    """Running with the provider `generic`, which is not there yet; the account anna."""
+    prepare_provider(project)
+    project.configure(
+        OWNPOST_PROVIDERS="generic",
+        GENERIC_HOST="provider",
+        GENERIC_PORT="4650",
+        GENERIC_TLS="tls",
+        GENERIC_CA_FILE="/secrets/ca.pem",
+        GENERIC_USERNAME="ownpost",
+        GENERIC_PASSWORD_FILE="/secrets/password",
+    )
+    return project
+
+
+def prepare_provider(project: Project) -> None:
+    authority = trustme.CA()
+    mail, secrets = project.folder / "mail", project.folder / "secrets/relay"
+    for folder in (mail, secrets):
+        folder.mkdir(parents=True)
+    mail.chmod(0o777)
+    (mail / "provider.pem").write_bytes(authority.issue_cert("provider").private_key_and_cert_chain_pem.bytes())
+    (mail / "provider.py").write_text(Path(__file__).with_name("provider.py").read_text())
+    (secrets / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    (secrets / "password").write_text("what the provider wants\n")
+    (project.folder / "compose.provider.yaml").write_text(PROVIDER)
+    project.environ["COMPOSE_FILE"] = "compose.yaml:compose.provider.yaml"
+
+
+def test_the_trials_account_is_refused_as_soon_as_mail_would_really_go_out(up: Project) -> None:
+    refused = up.run("make", "up")
+    assert refused.returncode != 0
+    assert "demo" in refused.stderr
+    assert "password" in refused.stderr
+    assert up.run("make", "account", "ARGS=remove demo").returncode == 0, "the verb must work while the relay does not"
+
+
+def test_with_an_account_of_its_own_it_starts(up: Project) -> None:
+    made = up.run(
+        "make", "account", "ARGS=add anna --sender anna@example.org --password-stdin", stdin="a good password\n"
+    )
+    assert made.returncode == 0, made.stderr
+    up.make("up")
+
+
+def test_mail_waits_for_a_provider_that_is_away_and_survives_a_new_container(up: Project) -> None:
+    sent = up.curl(
+        f"smtps://127.0.0.1:{up.submissions}",
+        MAIL,
+        "--verbose",
+        "--mail-from",
+        "anna@example.org",
+        login="anna:a good password",
+    )
+    assert sent.returncode == 0, sent.stderr
+    (found,) = set(ID.findall(sent.stderr))
+    message = found.decode()
+    eventually(lambda: message in up.make("queue"), "the mail in the queue")
+    before = up.container()
+    up.compose("up", "--detach", "--wait", "--force-recreate", "relay")
+    assert up.container() != before
+    (waiting,) = json.loads(up.make("queue", "ARGS=--json"))["deliveries"]
+    assert waiting["message"] == message
+
+    up.compose("up", "--detach", "provider")
+    up.make("queue", f"ARGS=retry {message}")
+    story = eventually(lambda: delivered(up.make("trace", f"ID={message}")), "the delivery")
+    assert "taken as number 1" in story
+    mail = (up.folder / "mail/1.eml").read_bytes()
+    assert mail.endswith(b"\r\n\r\nfor its provider.\r\n.\r\n")
+
+
+def delivered(story: str) -> str:
+    return story if "delivered" in story else ""
+
+
+def test_send_test_prints_the_providers_own_answer(up: Project) -> None:
+    assert "taken as number 2" in up.make("send-test", "TO=you@example.net")
+
+
+def test_no_secret_is_in_what_docker_shows(up: Project) -> None:
+    for service in ("relay", "renewer"):
+        shown = up.run("docker", "inspect", up.container(service)).stdout
+        assert "what the provider wants" not in shown
+    assert "what the provider wants" not in up.compose("logs")

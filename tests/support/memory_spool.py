@@ -1,0 +1,208 @@
+"""A spool in memory with the rules of the real one, for tests of delivery that care about delivery.
+
+It enforces what the real one relies on: only claimed deliveries are marked, only claimed or sending ones are
+recorded. ``clock`` is moved by the test; :meth:`MemorySpool.advance` lets time pass and wakes who waits for something
+due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from relay.ids import new_id
+from relay.model import OPEN_STATES, Event, Job, Message, Recipient, Result, State
+
+START = 1_800_000_000.0
+
+
+class FakeClock:
+    """Wall time by hand; monotonic time is the machine's, because time limits are real in these tests."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@dataclass
+class Row:
+    """A delivery."""
+
+    number: int
+    message: Message
+    recipient: str
+    state: State = State.DUE
+    next_attempt: float = 0.0
+    attempts: int = 0
+    doubts: int = 0
+    tied_to: str = ""
+    reply: str = ""
+    code: int = 0
+    history: list[State] = field(default_factory=list)
+
+
+class MemorySpool:
+    """See the module."""
+
+    def __init__(self, clock: FakeClock, piece: int = 64 * 1024, inline: int = 64 * 1024) -> None:
+        self.clock = clock
+        self.rows: dict[int, Row] = {}
+        self.bodies: dict[str, bytes] = {}
+        self.events: list[Event] = []
+        self.notices: list[tuple[Message, bytes]] = []
+        self.deliver_notices = False
+        self.claims = 0
+        self.marks: list[list[int]] = []
+        self.fail_with: BaseException | None = None
+        self._piece, self._inline = piece, inline
+        self._changed = asyncio.Event()
+
+    # --- for the test
+    def add(self, body: bytes, recipients: Sequence[str] = ("bob@example.net",), **more: Any) -> Message:
+        """An accepted message, due now."""
+        number = new_id(self.clock.now)
+        known: dict[str, Any] = {
+            "id": number,
+            "account": "anna",
+            "sender": "anna@example.org",
+            "recipients": tuple(recipients),
+            "size": len(body),
+            "received_at": self.clock.now,
+            "message_id": f"<{number}@example.org>",
+            "notify": "anna@example.org",
+        }
+        message = Message(**{**known, **more})
+        self.bodies[message.id] = body
+        for recipient in recipients:
+            key = len(self.rows) + 1
+            self.rows[key] = Row(key, message, recipient, next_attempt=self.clock.now)
+        self._tell()
+        return message
+
+    def of(self, message: Message) -> list[Row]:
+        """Its deliveries."""
+        return [row for row in self.rows.values() if row.message.id == message.id]
+
+    def states(self, message: Message) -> list[State]:
+        """Their states."""
+        return [row.state for row in self.of(message)]
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.clock.now += seconds
+        self._tell()
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Waits for the condition, looked at whenever something was recorded."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await self._changed.wait()
+
+    async def settled(self, *messages: Message) -> None:
+        """Waits until nothing of these is claimed, on its way, or due now."""
+        await self.until(lambda: not any(self._busy(row) for one in messages for row in self.of(one)))
+
+    def _busy(self, row: Row) -> bool:
+        due = row.state is State.DUE and row.next_attempt <= self.clock.now
+        return due or row.state in (State.CLAIMED, State.SENDING)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _move(self, row: Row, state: State, *allowed: State) -> None:
+        assert row.state in allowed, f"{row.state} -> {state}"
+        row.state = state
+        row.history.append(state)
+
+    # --- for delivery
+    async def claim(self, limit: int) -> list[Job]:
+        assert limit > 0
+        while not (due := self._due()):
+            await self._changed.wait()
+        self.claims += 1
+        return [self._claim(message) for message in due[:limit]]
+
+    def _due(self) -> list[Message]:
+        rows = [row for row in self.rows.values() if row.state is State.DUE and row.next_attempt <= self.clock.now]
+        rows.sort(key=lambda row: row.next_attempt)
+        return list({row.message.id: row.message for row in rows}.values())
+
+    def _claim(self, message: Message) -> Job:
+        rows = [row for row in self.of(message) if row.state is State.DUE and row.next_attempt <= self.clock.now]
+        for row in rows:
+            self._move(row, State.CLAIMED, State.DUE)
+        body = self.bodies[message.id]
+        inline = len(body) <= self._inline
+        return Job(
+            message=replace(message, recipients=()),
+            recipients=tuple(
+                Recipient(delivery=r.number, address=r.recipient, attempts=r.attempts, doubts=r.doubts) for r in rows
+            ),
+            body=body if inline else None,
+            chunks=1 if inline else -(-len(body) // self._piece),
+            tied_to=next((row.tied_to for row in rows if row.tied_to), ""),
+        )
+
+    async def mark(self, deliveries: Sequence[int], provider: str = "") -> None:
+        await asyncio.sleep(0)
+        if self.fail_with:
+            raise self.fail_with
+        self.marks.append(list(deliveries))
+        for number in deliveries:
+            self._move(self.rows[number], State.SENDING, State.CLAIMED)
+            assert provider
+
+    async def record(
+        self,
+        job: Job,
+        results: Sequence[Result],
+        events: Sequence[Event],
+        notices: Sequence[tuple[Message, bytes, Sequence[Event]]] = (),
+    ) -> None:
+        await asyncio.sleep(0)
+        if self.fail_with:
+            raise self.fail_with
+        assert [result.delivery for result in results] == [recipient.delivery for recipient in job.recipients]
+        for result in results:
+            row = self.rows[result.delivery]
+            self._move(row, result.state, State.CLAIMED, State.SENDING)
+            row.attempts, row.doubts, row.next_attempt = result.attempts, result.doubts, result.next_attempt
+            row.reply, row.code = result.reply, result.code
+            row.tied_to = result.provider if result.doubts else ""
+        self.events += events
+        for message, body, more in notices:
+            self.notices.append((message, body))
+            self.events += more
+            if self.deliver_notices:
+                self.add(body, message.recipients, id=message.id, sender=message.sender, kind=message.kind, notify="")
+        self._tell()
+
+    async def release(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            for recipient in job.recipients:
+                self._move(self.rows[recipient.delivery], State.DUE, State.CLAIMED)
+        self._tell()
+
+    async def read(self, message_id: str) -> AsyncIterator[bytes]:
+        body = self.bodies[message_id]
+        for start in range(0, len(body), self._piece):
+            await asyncio.sleep(0)
+            yield body[start : start + self._piece]
+
+    async def header(self, message_id: str) -> bytes:
+        body = self.bodies[message_id]
+        return body[: body.index(b"\r\n\r\n") + 4]
+
+    @property
+    def open(self) -> list[Row]:
+        """What has not ended."""
+        return [row for row in self.rows.values() if row.state in OPEN_STATES]

@@ -1,0 +1,95 @@
+"""A Compose project of the tests' own: a copy of the tree, a name, ports and a network that nobody else has."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.peers import need
+from support.ports import free_port
+from support.tree import copy_tree
+
+ORDINARY = 12345  # any uid that is not root and is not in the image
+
+
+def need_engine() -> None:
+    """Skip where no Docker engine with Compose answers."""
+    need("docker")
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip(f"`{' '.join(command)}` fails: start a Docker engine, and install its Compose plugin")
+
+
+class Project:
+    """The appliance in containers, as `make up` makes it, and what a person does with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.said = ""  # what the first `make up` printed
+        self.name = f"ownpost-e2e-{os.getpid()}-{random.randrange(10**6)}"
+        self.submission, self.submissions = free_port(), free_port()
+        self.uid = os.getuid() or ORDINARY
+        copy_tree(folder)
+        subnet = f"fd{random.randrange(256):02x}:{random.randrange(65536):x}:{random.randrange(65536):x}::/64"
+        self.environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.environ |= {"COMPOSE_PROJECT_NAME": self.name, "COMPOSE_ANSI": "never", "COMPOSE_PROGRESS": "plain"}
+        self.settings = {
+            "OWNPOST_UID": str(self.uid),
+            "OWNPOST_GID": str(self.uid),
+            "OWNPOST_SUBMISSION_PORT": str(self.submission),
+            "OWNPOST_SUBMISSIONS_PORT": str(self.submissions),
+            "OWNPOST_LAN_PORT": str(free_port()),
+            "OWNPOST_IPV6_SUBNET": subnet,
+        }
+        self.configure()
+
+    def configure(self, **more: str) -> None:
+        """Write `.env`: what is shipped, then the tests' ports and ``more``."""
+        self.settings |= more
+        lines = [f"{name}={value}" for name, value in self.settings.items()]
+        (self.folder / ".env").write_text((self.folder / ".env.example").read_text() + "\n" + "\n".join(lines) + "\n")
+
+    def run(self, *command: str, stdin: str = "", seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self.folder, env=self.environ, input=stdin, timeout=seconds,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def make(self, *words: str) -> str:
+        """A verb that must succeed; what it printed."""
+        done = self.run("make", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def compose(self, *words: str) -> str:
+        """A `docker compose` command that must succeed; what it printed."""
+        done = self.run("docker", "compose", *words)
+        assert done.returncode == 0, done.stdout + done.stderr + self.run("docker", "compose", "logs").stdout[-4000:]
+        return done.stdout
+
+    def container(self, service: str = "relay") -> str:
+        return self.compose("ps", "--all", "--quiet", service).strip()
+
+    def exit_code(self, service: str = "relay") -> int:
+        shown = self.run("docker", "inspect", "--format", "{{.State.ExitCode}}", self.container(service))
+        return int(shown.stdout)
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "certs/ca.pem"
+
+    def captured(self) -> list[bytes]:
+        return [file.read_bytes() for file in sorted((self.folder / "var/captured").glob("*.eml"))]
+
+    def curl(
+        self, url: str, mail: bytes, *more: str, login: str = "demo:demo-password"
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Send ``mail`` with curl as a person would."""
+        command = ["curl", "--silent", "--show-error", "--max-time", "60", "--url", url, "--cacert", str(self.ca)]
+        command += ["--user", login, "--mail-from", "demo@example.org", "--mail-rcpt", "you@example.net", *more]
+        return subprocess.run([*command, "--upload-file", "-"], input=mail, capture_output=True, check=False)

@@ -1,0 +1,147 @@
+"""A listener on loopback with real TLS, real limits and a fake spool, in the test's own loop."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relay.accounts import Account, Accounts
+from relay.clock import SystemClock
+from relay.submission.desk import Desk, Lan
+from relay.submission.limiter import Limiter
+from relay.submission.listener import Listener
+from relay.submission.tls import Certificates
+from support.appliance import publish_certificate
+from support.fakes import FakeAccountsFile, FakeJournal, FakePasswords, FakeSpool
+from support.smtp_client import RawClient
+
+HOSTNAME = "mail.example.org"
+PASSWORD = "correct horse"
+LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
+
+
+def person(name: str = "anna", **more: Any) -> Account:
+    """An account that may send as NAME@example.org, as much as it likes."""
+    defaults: dict[str, Any] = {
+        "password_hash": "-",
+        "senders": (f"{name}@example.org",),
+        "recipients_per_day": None,
+        "recipients_per_hour": None,
+    }
+    return Account(name=name, **(defaults | more))
+
+
+@dataclass
+class Reception:
+    """``listener`` is "submission", "submissions" or "lan"; ``desk`` overrides fields of the desk."""
+
+    folder: Path
+    name: str = "submission"
+    accounts: list[Account] = field(default_factory=lambda: [person()])
+    spool: FakeSpool = field(default_factory=FakeSpool)
+    journal: FakeJournal = field(default_factory=FakeJournal)
+    tls: bool = True
+    lan_recipients: tuple[str, ...] = ("*",)
+    lan_per_day: int | None = None
+    limits: dict[str, int] = field(default_factory=dict)
+    gateways: frozenset[str] = frozenset()
+    networks: tuple[Any, ...] = (LOOPBACK,)
+    port: int = 0
+    desk: dict[str, Any] = field(default_factory=dict)
+    clients: list[RawClient] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.file = FakeAccountsFile(Accounts(self.accounts))
+        self.passwords = FakePasswords(self.file, {account.name: PASSWORD for account in self.accounts})
+        self.client_context = ssl.create_default_context()
+        self.certificates: Certificates | None = None
+        if self.tls:
+            ca = publish_certificate(self.folder, "localhost", HOSTNAME)
+            self.client_context.load_verify_locations(ca)
+            self.certificates = Certificates(self.folder, HOSTNAME, clock=SystemClock(), journal=self.journal)
+            assert self.certificates.refresh()
+        self.limiter = Limiter(clock=SystemClock(), gateways=self.gateways, **self.limits)
+        self.listener = Listener(
+            self._desk(),
+            address="127.0.0.1",
+            port=self.port,
+            setting="RELAY_SUBMISSION_PORT",
+            networks=self.networks if self.name == "lan" else None,
+            gateways=self.gateways,
+        )
+
+    def _desk(self) -> Desk:
+        lan = None
+        if self.name == "lan":
+            budget = person("lan listener", recipients_per_day=self.lan_per_day)
+            lan = Lan(account=self.accounts[0].name, recipients=self.lan_recipients, budget=budget)
+        values: dict[str, Any] = {
+            "listener": self.name,
+            "hostname": HOSTNAME,
+            "domain": "example.org",
+            "accounts": self.file,
+            "passwords": self.passwords,
+            "limiter": self.limiter,
+            "spool": self.spool,
+            "journal": self.journal,
+            "clock": SystemClock(),
+            "certificate": self.certificates,
+            "implicit_tls": self.name == "submissions",
+            "lan": lan,
+        }
+        return Desk(**(values | self.desk))
+
+    async def connect(self, host: str = "127.0.0.1") -> RawClient:
+        """A client that has read nothing yet; under TLS on the port where TLS is implied."""
+        return await self._connect(self.client_context if self.name == "submissions" else None, host)
+
+    async def connect_plainly(self) -> RawClient:
+        """A client that knows no TLS, on whatever port."""
+        return await self._connect(None, "127.0.0.1")
+
+    async def _connect(self, tls: ssl.SSLContext | None, host: str) -> RawClient:
+        client = await RawClient.connect(self.listener.port, tls, host)
+        self.clients.append(client)
+        return client
+
+    def start(self) -> None:
+        """Let clients in."""
+        self.listener.bind()
+        self.listener.start()
+
+    async def stop(self) -> None:
+        """Let nobody in any more and hang up on all."""
+        for client in self.clients:
+            client.abort()
+        self.listener.close()
+        await self.listener.drain(2.0)
+
+    async def logged_in(self) -> RawClient:
+        """A client that has shaken hands and logged in, as far as the listener knows such things."""
+        client = await self.connect()
+        assert (await client.line()).startswith(b"220 ")
+        assert (await client.ask(b"EHLO client")).startswith(b"250 ")
+        if self.name == "submission":
+            assert (await client.ask(b"STARTTLS")).startswith(b"220 ")
+            await client.start_tls(self.client_context)
+            assert (await client.ask(b"EHLO client")).startswith(b"250 ")
+        if self.name != "lan":
+            reply = await client.ask(b"AUTH PLAIN AGFubmEAY29ycmVjdCBob3JzZQ==")
+            assert reply.startswith(b"235 "), reply
+        return client
+
+
+@asynccontextmanager
+async def reception(folder: Path, name: str = "submission", **more: Any) -> AsyncIterator[Reception]:
+    """A :class:`Reception` that is open."""
+    host = Reception(folder, name, **more)
+    host.start()
+    try:
+        yield host
+    finally:
+        await host.stop()

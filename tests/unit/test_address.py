@@ -1,0 +1,226 @@
+"""Which addresses and parameters of MAIL and RCPT are taken, and what the client is told about the others."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.address import Bad, Mail, fold, parse, read_mail, read_rcpt
+from relay.refusal import Reason, Refusal, refuse, shown
+
+LOCAL_64, LABEL_63 = "l" * 64, "d" * 63
+DOMAIN_189 = f"{'d' * 61}.{LABEL_63}.{LABEL_63}"  # 64 + 1 + 189 = 254
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anna@example.org",
+        "Anna.K+news=1@EXAMPLE.org",
+        "x@xn--bcher-kva.example",
+        "a/b@c.museum",
+        "{a}~'#$&*?^_`|@example.org",
+        "root@[192.0.2.1]",
+        "root@[IPv6:2001:db8::1]",
+        '"anna k"@example.org',
+        '"a..b"@example.org',
+        f"{LOCAL_64}@{DOMAIN_189}",
+        f"a@{LABEL_63}.org",
+    ],
+)
+def test_addresses_that_are_taken_as_they_stand(text: str) -> None:
+    assert parse(text.encode()) == text
+    assert read_rcpt(f"TO:<{text}>".encode()) == text
+    assert read_mail(f"FROM:<{text}>".encode()) == Mail(text, 0, False)
+
+
+@pytest.mark.parametrize(("text", "plain"), [('"anna"@example.org', "anna@example.org"), (r'"a\b"@b.c', "ab@b.c")])
+def test_needless_quotes_go_so_that_addresses_compare(text: str, plain: str) -> None:
+    assert parse(text.encode()) == plain
+
+
+def test_quotes_that_are_needed_stay() -> None:
+    assert parse(rb'"a\" \\b"@example.org') == r'"a\" \\b"@example.org'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no domain"),
+        ("root", "no domain"),
+        ("root@nas", "not a full name"),
+        ("root@nas.", "not a full name"),
+        ("@example.org", "source routes"),
+        ("@a.example:b@c.example", "source routes"),
+        ('""@example.org', "nothing stands before"),
+        ("a%b@example.org", "another host"),
+        ("b.example!a@example.org", "another host"),
+        ("a@b.example@c.example", "another host"),
+        ('"a@b.example"@c.example', "another host"),
+        ('"a%b"@c.example', "another host"),
+        ("a..b@example.org", "needs quotes"),
+        (".a@example.org", "needs quotes"),
+        ("a.@example.org", "needs quotes"),
+        ("a b@example.org", "needs quotes"),
+        ("a,b@example.org", "needs quotes"),
+        ('a"b"@example.org', "needs quotes"),
+        ("a@-b.example", "only letters"),
+        ("a@b-.example", "only letters"),
+        ("a@b..example", "only letters"),
+        ("a@b_c.example", "only letters"),
+        ("a@192.0.2.1", "only letters"),
+        ("a@[192.0.2.256]", "no IP address"),
+        ("a@[IPv6:fe80::1%eth0]", "no IP address"),
+        ("a@[nas]", "no IP address"),
+        ("a\x01b@example.org", "control"),
+        ("a\x7f@example.org", "control"),
+        ("a@example.org\r\nDATA", "control"),
+        ("ä@example.org", "only ASCII"),
+        (f"{LOCAL_64}l@example.org", "longer than 64"),
+        (f"a@{LABEL_63}d.org", "only letters"),
+        (f"{LOCAL_64}@{DOMAIN_189}d", "longer than 254"),
+    ],
+)
+def test_addresses_that_are_refused(text: str, why: str) -> None:
+    bad = parse(text.encode())
+    assert isinstance(bad, Bad)
+    assert why in bad.why
+    reply = read_rcpt(f"TO:<{text}>".encode())
+    assert isinstance(reply, Refusal)
+    assert reply.reply.startswith("501 5.")
+    assert isinstance(read_mail(f"FROM:<{text or '<'}>".encode()), Refusal)
+
+
+def test_utf8_only_where_smtputf8_was_asked_for() -> None:
+    text = "jürgen@bücher.example"
+    assert parse(text.encode(), utf8=True) == text
+    assert isinstance(parse(text.encode()), Bad)
+    assert isinstance(parse(b"j\xfcrgen@example.org", utf8=True), Bad)
+    assert isinstance(parse("a\u202eb@example.org".encode(), utf8=True), Bad), "reverses what people read"
+    assert isinstance(parse("a@b\u00a0c.example".encode(), utf8=True), Bad)
+    mail = read_mail(f"FROM:<{text}> SMTPUTF8".encode(), smtputf8=True)
+    assert mail == Mail(text, 0, True)
+    assert isinstance(read_mail(f"FROM:<{text}>".encode(), smtputf8=True), Refusal)
+    assert read_rcpt(f"TO:<{text}>".encode(), smtputf8=True) == text
+    assert isinstance(read_rcpt(f"TO:<{text}>".encode()), Refusal)
+
+
+def test_comparing_folds_ascii_letters_and_nothing_else() -> None:
+    assert fold("Anna@EXAMPLE.org") == "anna@example.org"
+    assert fold("\u212aarl@example.org") != "karl@example.org", "KELVIN SIGN is not k"
+    assert fold("Jürgen@B.c") == "jürgen@b.c"
+    assert fold("JÜRGEN@b.c") != fold("jürgen@b.c")
+
+
+@pytest.mark.parametrize(
+    ("argument", "mail"),
+    [
+        ("FROM:<a@b.c>", Mail("a@b.c", 0, False)),
+        ("from:<a@b.c> SIZE=1234", Mail("a@b.c", 1234, False)),
+        ("From:<a@b.c> size=5 body=7bit", Mail("a@b.c", 5, False)),
+        ("FROM:<a@b.c> SIZE=12 BODY=8BITMIME", Mail("a@b.c", 12, False)),
+        ("FROM: <a@b.c>", Mail("a@b.c", 0, False)),
+        ("FROM:<>", Mail("", 0, False)),
+        ("FROM:<> SIZE=3", Mail("", 3, False)),
+        ("FROM:<a@b.c> AUTH=<>", Mail("a@b.c", 0, False)),
+        ("FROM:<a@b.c> AUTH=e+3Dmc2@example.com BODY=8BITMIME", Mail("a@b.c", 0, False)),
+        ("FROM:<a@b.c> SIZE=99999999999999999999", Mail("a@b.c", 10**20 - 1, False)),
+    ],
+)
+def test_mail_with_the_parameters_that_are_offered(argument: str, mail: Mail) -> None:
+    assert read_mail(argument.encode()) == mail
+
+
+@pytest.mark.parametrize(
+    ("argument", "reply"),
+    [
+        ("", "501 5.5.4"),
+        ("a@b.c", "501 5.5.4"),
+        ("FROM:", "501 5.5.4"),
+        ("FROM:a@b.c", "501 5.5.4"),
+        ("FROM:<a@b.c", "501 5.5.4"),
+        ("FROM:<a@b.c>SIZE=1", "501 5.5.4"),
+        ("TO:<a@b.c>", "501 5.5.4"),
+        ("FROM:<a@b.c> SIZE=", "501 5.5.4"),
+        ("FROM:<a@b.c> SIZE=-1", "501 5.5.4"),
+        ("FROM:<a@b.c> SIZE=²", "501 5.5.4"),
+        ("FROM:<a@b.c> SIZE=999999999999999999999", "501 5.5.4"),
+        ("FROM:<a@b.c> SIZE=1 SIZE=2", "501 5.5.4"),
+        ("FROM:<a@b.c> BODY=BINARYMIME", "501 5.5.4"),
+        ("FROM:<a@b.c> AUTH=", "501 5.5.4"),
+        ("FROM:<a@b.c> SMTPUTF8", "555 5.5.4"),
+        ("FROM:<a@b.c> RET=HDRS", "555 5.5.4 DSN"),
+        ("FROM:<a@b.c> ENVID=x", "555 5.5.4 DSN"),
+        ("FROM:<a@b.c> COLOUR=red", "555 5.5.4 The parameter COLOUR"),
+        ("FROM:<a@b.c> \x1b[2J", "555 5.5.4"),
+    ],
+)
+def test_mail_that_is_refused(argument: str, reply: str) -> None:
+    refusal = read_mail(argument.encode())
+    assert isinstance(refusal, Refusal)
+    assert refusal.reply.startswith(reply)
+    assert refusal.reply.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("argument", "reply"),
+    [
+        ("TO:<>", "501 5.1.3 The recipient is empty"),
+        ("TO:a@b.c", "501 5.5.4"),
+        ("FROM:<a@b.c>", "501 5.5.4"),
+        ("TO:<a@b.c> NOTIFY=NEVER", "555 5.5.4 DSN"),
+        ("TO:<a@b.c> ORCPT=rfc822;a@b.c", "555 5.5.4 DSN"),
+        ("TO:<a@b.c> SIZE=1", "501 5.5.4"),
+        ("TO:<a@b.c> X", "555 5.5.4"),
+    ],
+)
+def test_rcpt_that_is_refused(argument: str, reply: str) -> None:
+    refusal = read_rcpt(argument.encode())
+    assert isinstance(refusal, Refusal)
+    assert refusal.reply.startswith(reply)
+
+
+def test_rcpt_in_any_letter_case_and_with_a_space() -> None:
+    assert read_rcpt(b"to: <a@b.c> ") == "a@b.c"
+
+
+@pytest.mark.parametrize("sender", ["root", "root@nas", "a%b@c.d", "www data"])
+def test_rewriting_accounts_may_name_no_address(sender: str) -> None:
+    argument = f"FROM:<{sender}> SIZE=7".encode()
+    assert read_mail(argument, lenient=True) == Mail(sender, 7, False)
+    assert isinstance(read_mail(argument), Refusal)
+
+
+def test_leniency_ends_at_brackets_length_and_control_characters() -> None:
+    assert read_mail(b"FROM:root", lenient=True) == Mail("root", 0, False)
+    assert read_mail(b"FROM:<ro\x1bot>", lenient=True) == Mail("ro?ot", 0, False)
+    assert isinstance(read_mail(b"FROM:<" + b"r" * 255 + b">", lenient=True), Refusal)
+    assert isinstance(read_mail(b"FROM:", lenient=True), Refusal)
+
+
+def test_a_refusal_is_one_line_of_ascii_that_fits() -> None:
+    refusal = refuse(Reason.ADDRESS, "501 5.1.3 <a\r\nb\x1bé> " + "x" * 600)
+    assert refusal.reply.startswith("501 5.1.3 <a??b??> xxx")
+    assert len(refusal.reply) == 510
+    assert shown("short") == "short"
+
+
+@given(st.binary(max_size=300))
+def test_whatever_is_taken_is_taken_again_unchanged(raw: bytes) -> None:
+    for utf8 in (False, True):
+        address = parse(raw, utf8=utf8)
+        if isinstance(address, str):
+            assert address.isprintable()
+            assert parse(address.encode(), utf8=utf8) == address
+
+
+_LOCAL = st.from_regex(r"\A[A-Za-z0-9#$&'*+/=?^_`{|}~-]{1,20}(\.[a-z0-9+-]{1,20}){0,2}\Z")
+_DOMAIN = st.from_regex(r"\A([a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?\.){1,4}[a-z]{2,9}\Z")
+
+
+@given(_LOCAL, _DOMAIN)
+def test_every_ordinary_address_is_taken(local: str, domain: str) -> None:
+    text = f"{local}@{domain}"
+    assert read_rcpt(f"TO:<{text}>".encode()) == text
+    assert read_mail(f"FROM:<{text}> SIZE=10".encode()) == Mail(text, 10, False)

@@ -1,0 +1,306 @@
+"""What AUTH carries, who gets in, and how long the others wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import replace
+
+import argon2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import limits
+from relay.accounts import Account, Accounts
+from relay.refusal import Reason, Refusal
+from relay.submission import auth
+from relay.submission.auth import Authenticator, Credentials, Table, decode_login, decode_plain
+from support.memory_spool import FakeClock
+
+HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+RIGHT, OTHER = HASHER.hash("right"), HASHER.hash("other")
+ANNA = Account(name="Anna", password_hash=RIGHT, senders=("anna@example.org",))
+BOB = Account(name="bob", password_hash=RIGHT, senders=("bob@example.org",))
+
+
+# --- what the client sends --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "credentials"),
+    [
+        (b"\0anna\0secret", Credentials(b"anna", b"secret")),
+        (b"anna\0anna\0secret", Credentials(b"anna", b"secret")),
+        ("\0jürgen\0pässwörd".encode(), Credentials("jürgen".encode(), "pässwörd".encode())),
+        (b"\0a\0\xff\xfe", Credentials(b"a", b"\xff\xfe")),
+        (b"\0" + b"l" * 1024 + b"\0" + b"p" * 1024, Credentials(b"l" * 1024, b"p" * 1024)),
+    ],
+)
+def test_plain(message: bytes, credentials: Credentials) -> None:
+    assert decode_plain(b64encode(message)) == credentials
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reply", "reason"),
+    [
+        (b"*", "501 5.7.0", Reason.AUTH_CANCELLED),
+        (b"=", "501 5.5.2", Reason.AUTH_MALFORMED),
+        (b"", "501 5.5.2", Reason.AUTH_MALFORMED),
+        (b"AGFubmEAc2VjcmV0=", "501 5.5.2 The login cannot be read: this is not base64", Reason.AUTH_MALFORMED),
+        (b"AGFubmEA c2VjcmV0", "501 5.5.2 The login cannot be read: this is not base64", Reason.AUTH_MALFORMED),
+        (b"AGFubmEAc2VjcmV\xff", "501 5.5.2", Reason.AUTH_MALFORMED),
+        (b"A", "501 5.5.2", Reason.AUTH_MALFORMED),
+        (b64encode(b"anna\0secret"), "501 5.5.2 The login cannot be read: AUTH PLAIN carries", Reason.AUTH_MALFORMED),
+        (b64encode(b"\0anna\0sec\0ret"), "501 5.5.2", Reason.AUTH_MALFORMED),
+        (b64encode(b"\0\0secret"), "501 5.5.2", Reason.AUTH_MALFORMED),
+        (b64encode(b"\0anna\0"), "501 5.5.2", Reason.AUTH_MALFORMED),
+        (b64encode(b"bob\0anna\0secret"), "535 5.7.8 One account cannot act for another", Reason.AUTH_MALFORMED),
+        (b64encode(b"\0" + b"l" * 1025 + b"\0p"), "500 5.5.6", Reason.AUTH_MALFORMED),
+        (b64encode(b"\0l\0" + b"p" * 1025), "500 5.5.6", Reason.AUTH_MALFORMED),
+        (b"A" * (limits.AUTH_LINE + 4), "500 5.5.6", Reason.AUTH_MALFORMED),
+    ],
+)
+def test_plain_that_is_refused(encoded: bytes, reply: str, reason: Reason) -> None:
+    refusal = decode_plain(encoded)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reply.startswith(reply)
+    assert refusal.reason is reason
+    assert "secret" not in refusal.reply
+
+
+def test_login_step_by_step() -> None:
+    assert decode_login(b64encode(b"anna@example.org")) == b"anna@example.org"
+    assert decode_login(b64encode(b"p" * 1024)) == b"p" * 1024
+    for encoded, code in ((b"*", "501 5.7.0"), (b"=", "501 5.5.2"), (b"", "501 5.5.2"), (b"?", "501 5.5.2")):
+        refusal = decode_login(encoded)
+        assert isinstance(refusal, Refusal)
+        assert refusal.reply.startswith(code)
+    assert isinstance(decode_login(b64encode(b"p" * 1025)), Refusal)
+
+
+@given(
+    st.binary(max_size=80).filter(lambda b: b and b"\0" not in b),
+    st.binary(max_size=80).filter(lambda b: b and b"\0" not in b),
+)
+def test_any_login_and_password_survive_the_way(login: bytes, password: bytes) -> None:
+    assert decode_plain(b64encode(b"\0" + login + b"\0" + password)) == Credentials(login, password)
+
+
+# --- who gets in ------------------------------------------------------------------------------------------------------
+
+
+class Door:
+    """An authenticator whose accounts can be exchanged; ``waits`` are the delays it asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *accounts: Account) -> None:
+        self.accounts = Accounts(accounts)
+        self.clock = FakeClock()
+        self.waits: list[float] = []
+        self.checked: list[str] = []  # hashes that Argon2 was asked about
+        self.threads: set[str] = set()
+        self._verify = auth.verify
+        monkeypatch.setattr(auth, "verify", self._watched)
+        self.passwords = Authenticator(
+            lambda: self.accounts, clock=self.clock, gateways=frozenset({"172.18.0.1"}), sleep=self._sleep
+        )
+
+    def _watched(self, stored: str, password: bytes) -> bool:
+        self.checked.append(stored)
+        self.threads.add(threading.current_thread().name)
+        return self._verify(stored, password)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    async def enter(self, login: str = "anna", password: str = "right", peer: str = "192.0.2.1") -> str | None:
+        account = await self.passwords.check(login.encode(), password.encode(), peer)
+        return account.name if account else None
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    door = Door(monkeypatch, ANNA, BOB)
+    yield door
+    door.passwords.close()
+
+
+async def test_the_right_password_opens_at_once_in_any_letter_case_of_the_name(door: Door) -> None:
+    assert await door.enter("ANNA") == "Anna"
+    assert await door.enter("anna", "Right") is None
+    assert door.threads
+    assert all(name.startswith("passwords") for name in door.threads), "never in the event loop"
+    assert door.waits == [1.0]
+
+
+async def test_a_second_login_costs_no_argon2(door: Door) -> None:
+    assert [await door.enter() for _ in range(3)] == ["Anna"] * 3
+    assert door.checked == [RIGHT]
+
+
+async def test_a_remembered_login_opens_no_other_account(door: Door) -> None:
+    assert await door.enter("anna") == "Anna"
+    assert await door.enter("bob") == "bob"
+    assert len(door.checked) == 2
+
+
+async def test_a_changed_password_counts_at_once(door: Door) -> None:
+    assert await door.enter() == "Anna"
+    door.accounts = Accounts([replace(ANNA, password_hash=OTHER)])
+    assert await door.enter() is None
+    assert await door.enter(password="other") == "Anna"
+
+
+async def test_removed_and_disabled_accounts_and_such_without_password_are_shut(door: Door) -> None:
+    assert await door.enter() == "Anna"
+    for accounts in ([], [replace(ANNA, disabled=True)], [replace(ANNA, password_hash="")]):
+        door.accounts = Accounts(accounts)
+        assert await door.enter() is None
+        assert await door.enter(password="") is None
+
+
+async def test_an_account_that_goes_while_its_password_is_checked_is_shut(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(stored: str, password: bytes) -> bool:
+        door.accounts = Accounts([BOB])
+        return True
+
+    monkeypatch.setattr(auth, "verify", meanwhile)
+    assert await door.enter() is None
+
+
+async def test_strangers_cost_the_same_work_as_accounts(door: Door) -> None:
+    door.accounts = Accounts([replace(ANNA, disabled=True), BOB])
+    for login in ("anna", "nobody", "bob", "\xff" * 3000):
+        assert await door.enter(login, "wrong") is None
+    costs = {stored.split("$")[3] for stored in door.checked}
+    assert len(door.checked) == 4
+    assert costs == {RIGHT.split("$")[3]}
+    door.accounts = Accounts()
+    assert await door.enter() is None
+    assert door.checked[-1].split("$")[3] == "m=19456,t=2,p=1"
+
+
+async def test_a_broken_hash_opens_nothing(door: Door) -> None:
+    door.accounts = Accounts([replace(ANNA, password_hash="$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA")])
+    assert await door.enter() is None
+
+
+# --- how long the others wait -----------------------------------------------------------------------------------------
+
+
+async def test_failures_of_an_address_double_up_to_half_a_minute(door: Door) -> None:
+    for n in range(8):
+        await door.enter(f"guess{n}", "wrong")
+    assert door.waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert await door.enter() == "Anna", "the right password does not wait"
+    assert len(door.waits) == 8
+
+
+async def test_failures_of_an_account_double_wherever_they_come_from(door: Door) -> None:
+    for n in range(6):
+        await door.enter("anna", "wrong", f"192.0.2.{n}")
+    assert door.waits == [1, 2, 4, 8, 16, 30]
+    await door.enter("bob", "wrong", "198.51.100.1")
+    assert door.waits[-1] == 1
+
+
+async def test_unknown_accounts_are_as_slow_as_known_ones(door: Door) -> None:
+    for n in range(3):
+        await door.enter("nobody", "wrong", f"192.0.2.{n}")
+        await door.enter("NOBODY", "wrong", f"198.51.100.{n}")
+    assert door.waits == [1, 2, 4, 8, 16, 30]
+
+
+async def test_the_owner_at_home_is_not_slowed_down_by_others(door: Door) -> None:
+    assert await door.enter(peer="203.0.113.5") == "Anna"
+    for n in range(10):
+        await door.enter("anna", "guess", f"192.0.2.{n}")
+    door.waits.clear()
+    await door.enter("anna", "typo", "203.0.113.5")
+    assert door.waits == [1]
+    await door.enter("anna", "typo", "203.0.113.6")
+    assert door.waits[-1] == 30, "elsewhere the account is slow"
+
+
+async def test_an_ipv6_household_counts_as_one(door: Door) -> None:
+    for n in range(3):
+        await door.enter(f"guess{n}", "wrong", f"2001:db8:1:2::{n}")
+    assert door.waits == [1, 2, 4]
+
+
+async def test_a_gateway_is_not_slowed_down_but_the_account_is(door: Door) -> None:
+    for n in range(3):
+        await door.enter(f"guess{n}", "wrong", "172.18.0.1")
+    assert door.waits == [1, 1, 1]
+    for _ in range(2):
+        await door.enter("anna", "wrong", "172.18.0.1")
+    assert door.waits[3:] == [1, 2]
+
+
+async def test_failures_are_forgotten_after_an_hour(door: Door) -> None:
+    for _ in range(4):
+        await door.enter("anna", "wrong")
+    door.clock.passed += 3590
+    await door.enter("anna", "wrong")
+    assert door.waits[-1] == 16
+    door.clock.passed += 3601
+    await door.enter("anna", "wrong")
+    assert door.waits[-1] == 1
+
+
+async def test_a_flood_from_one_address_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch, ANNA)
+    order: list[str] = []
+
+    async def one(peer: str, password: str) -> None:
+        await door.enter("anna", password, peer)
+        order.append(peer)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for n in range(40):
+                tasks.create_task(one("192.0.2.66", f"guess{n}"))
+            await asyncio.sleep(0)
+            tasks.create_task(one("203.0.113.5", "right"))
+    finally:
+        door.passwords.close()
+    assert order.index("203.0.113.5") <= 4
+    assert not door.passwords._gates._gates, "nothing is left of who has gone"
+
+
+async def test_at_most_two_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(2)
+
+    def slow(stored: str, password: bytes) -> bool:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait(10)
+        with lock:
+            running -= 1
+        return False
+
+    door = Door(monkeypatch, ANNA)
+    monkeypatch.setattr(auth, "verify", slow)
+    try:
+        await asyncio.gather(*(door.enter(peer=f"192.0.2.{n}") for n in range(6)))
+    finally:
+        door.passwords.close()
+    assert most == 2
+
+
+def test_tables_are_bounded_and_keep_what_is_used() -> None:
+    table: Table[int] = Table(3)
+    for n in range(3):
+        table.put(n, n)
+    assert table.get(0) == 0
+    table.put(3, 3)
+    assert [table.get(n) for n in range(4)] == [0, None, 2, 3]
+    table.put(3, 4)
+    assert len(table) == 3

@@ -1,0 +1,244 @@
+"""What the control socket answers, against a real spool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from email import message_from_bytes
+from email.policy import SMTP
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from relay.control import BadRequest, Request
+from relay.control_pages import routes
+from relay.ids import new_id
+from relay.metrics import Metrics
+from relay.model import Event, EventKind, Kind, Message, Result, State
+from relay.spool import Spool, SpoolFull
+from relay.testmail import NotQueued, TestMail, compose
+
+AT = 1_790_000_000.0
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.now = AT
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class House:
+    """A spool and the pages that show it."""
+
+    def __init__(self, spool: Spool, clock: HandClock) -> None:
+        self.spool, self.clock = spool, clock
+        self.reasons: list[str] = []
+        self.facts: dict[str, object] = {"version": "0.1.0"}
+        test = TestMail(spool, clock, hostname="mail.example.org", postmaster="postmaster@example.org")
+        self.routes = routes(
+            spool=spool,
+            metrics=Metrics(CollectorRegistry(), ["capture"], "0.1.0"),
+            clock=clock,
+            ready=lambda: self.reasons,
+            status=lambda: self.facts,
+            test=test.queue,
+        )
+
+    async def ask(self, method: str, path: str, **query: str) -> tuple[int, Any]:
+        answer = await self.routes[method, path](Request(query, ""))
+        return answer.status, json.loads(answer.body)
+
+    async def get(self, path: str, **query: str) -> Any:
+        status, found = await self.ask("GET", path, **query)
+        assert status == 200
+        return found
+
+    async def changed(self, verb: str, **query: str) -> int:
+        status, found = await self.ask("POST", f"/queue/{verb}", **query)
+        assert (status, set(found)) == (200, {"changed"})
+        number: int = found["changed"]
+        return number
+
+    async def add(self, *recipients: str, account: str = "anna") -> str:
+        message_id = new_id(self.clock.now)
+        message = Message(
+            id=message_id,
+            account=account,
+            sender="anna@example.org",
+            recipients=recipients or ("bob@example.net",),
+            size=3,
+            received_at=self.clock.now,
+            message_id="<1@example.org>",
+        )
+        event = Event(kind=EventKind.ACCEPTED, at=self.clock.now, message=message_id, account=account)
+        await self.spool.upload(message_id).commit(message, b"\r\nx", (event,))
+        return message_id
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    clock = HandClock()
+
+    def fatal(reason: str) -> None:
+        raise AssertionError(reason)
+
+    spool = await Spool.open(tmp_path, clock=clock, on_committed=lambda _: None, on_fatal=fatal, ballast=0)
+    yield House(spool, clock)
+    await spool.close()
+
+
+async def test_alive(house: House) -> None:
+    assert await house.get("/livez") == {"alive": True}
+
+
+async def test_ready_or_why_not(house: House) -> None:
+    assert await house.ask("GET", "/readyz") == (200, {"state": "ready", "reasons": []})
+    house.reasons = ["There is no certificate yet."]
+    assert await house.ask("GET", "/readyz") == (503, {"state": "not ready", "reasons": house.reasons})
+    house.facts["state"] = "starting"
+    assert (await house.ask("GET", "/readyz"))[1]["state"] == "starting"
+
+
+async def test_status(house: House) -> None:
+    await house.add("bob@example.net", "carl@example.net")
+    found = await house.get("/status.json")
+    assert (found["version"], found["state"], found["reasons"]) == ("0.1.0", "ready", [])
+    assert found["queue"]["deliveries"]["due"] == 2
+    assert (found["queue"]["messages"], found["queue"]["bytes"], found["queue"]["oldest"]) == (1, 3, AT)
+    assert found["spool"]["room"] > 0
+
+
+async def test_metrics_show_the_queue_of_this_moment(house: House) -> None:
+    await house.add()
+    house.clock.now += 90
+    answer = await house.routes["GET", "/metrics"](Request({}, "application/openmetrics-text"))
+    assert answer.kind.startswith("application/openmetrics-text")
+    assert b'ownpost_queue_deliveries{state="due"} 1.0\n' in answer.body
+    assert b"ownpost_queue_oldest_message_age_seconds 90.0\n" in answer.body
+
+
+async def test_the_queue_and_its_limit(house: House) -> None:
+    first = await house.add()
+    house.clock.now += 1
+    await house.add(account="ben")
+    found = await house.get("/queue", limit="1")
+    assert found["total"] == 2
+    (row,) = found["deliveries"]
+    expected = {"message": first, "recipient": "bob@example.net", "account": "anna", "sender": "anna@example.org"}
+    assert expected.items() <= row.items()
+    assert (row["state"], row["attempts"], row["doubts"], row["received_at"]) == ("due", 0, 0, AT)
+    assert len((await house.get("/queue"))["deliveries"]) == 2
+
+
+@pytest.mark.parametrize("limit", ["0", "10001", "x", "-1", "²", ""])
+async def test_a_limit_that_is_none(house: House, limit: str) -> None:
+    with pytest.raises(BadRequest, match="from 1 to 10000"):
+        await house.ask("GET", "/queue", limit=limit)
+
+
+async def test_hold_and_release(house: House) -> None:
+    first, second = await house.add(), await house.add(account="ben")
+    assert await house.changed("hold", id=first.lower()) == 1
+    assert await house.changed("hold", account="ben") == 1
+    assert {row["state"] for row in (await house.get("/queue"))["deliveries"]} == {"held"}
+    assert await house.changed("unhold", id=second) == 1
+    assert await house.changed("unhold", account="anna") == 1
+    assert await house.changed("retry", id=first) == 1
+    assert await house.changed("drop", id=first) == 1
+    assert await house.changed("drop", id=first) == 0
+
+
+async def test_a_failure_is_shown_until_it_is_acknowledged(house: House) -> None:
+    message_id = await house.add()
+    (job,) = await house.spool.claim(1)
+    refused = Result(
+        delivery=job.recipients[0].delivery, state=State.REFUSED, provider="sendgrid", reply="5.1.1 No", code=550
+    )
+    event = Event(
+        kind=EventKind.REFUSED, at=AT + 1, message=message_id, provider="sendgrid", code=550, reply="5.1.1 No"
+    )
+    await house.spool.record(job, [refused], [event])
+    (row,) = (await house.get("/queue"))["deliveries"]
+    assert (row["state"], row["provider"], row["code"], row["reply"]) == ("refused", "sendgrid", 550, "5.1.1 No")
+    assert await house.changed("acknowledge", id=message_id) == 1
+    assert (await house.get("/queue"))["deliveries"] == []
+    (story,) = (await house.get("/trace", id=message_id))["messages"]
+    assert [event["event"] for event in story["events"]] == ["accepted", "refused", "acknowledged"]
+    assert story["events"][1]["reply"] == "5.1.1 No"
+    assert story["deliveries"][0]["acknowledged"]
+
+
+async def test_a_trace_by_recipient(house: House) -> None:
+    await house.add("bob@example.net")
+    house.clock.now += 1
+    last = await house.add("Bob@example.net", "carl@example.net")
+    found = (await house.get("/trace", to="bob@example.net"))["messages"]
+    assert len(found) == 2
+    assert found[0]["message"] == last
+    assert (await house.get("/trace", id=new_id(AT)))["messages"] == []
+
+
+BAD: list[tuple[str, str, dict[str, str]]] = [
+    ("GET", "/trace", {}),
+    ("GET", "/trace", {"id": "../../etc/passwd"}),
+    ("POST", "/queue/retry", {}),
+    ("POST", "/queue/retry", {"account": "anna"}),
+    ("POST", "/queue/drop", {"id": "x"}),
+    ("POST", "/queue/hold", {}),
+    ("POST", "/queue/hold", {"id": new_id(AT), "account": "anna"}),
+    ("POST", "/send-test", {}),
+    ("POST", "/send-test", {"to": "nobody"}),
+    ("POST", "/send-test", {"to": "a@example.net>\r\nRCPT TO:<b@example.net"}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "query"), BAD)
+async def test_what_makes_no_sense_has_a_sentence(house: House, method: str, path: str, query: dict[str, str]) -> None:
+    with pytest.raises(BadRequest, match=r"\w.*\.$"):
+        await house.ask(method, path, **query)
+    assert (await house.get("/queue"))["deliveries"] == []
+
+
+async def test_a_test_message_is_kept_like_any_other(house: House) -> None:
+    status, found = await house.ask("POST", "/send-test", to="me@example.net")
+    assert status == 200
+    (story,) = (await house.get("/trace", id=found["message"]))["messages"]
+    assert (story["kind"], story["sender"]) == ("test", "postmaster@example.org")
+    assert [event["event"] for event in story["events"]] == ["accepted"]
+    body = b"".join([piece async for piece in house.spool.read(found["message"])])
+    assert found["message"].encode() in body
+
+
+def test_a_test_message_is_a_proper_mail() -> None:
+    message, content = compose(
+        "me@example.net", postmaster="postmaster@example.org", hostname="mail.example.org", now=AT
+    )
+    mail = message_from_bytes(content, policy=SMTP)
+    assert (mail["From"], mail["To"]) == ("Ownpost <postmaster@example.org>", "me@example.net")
+    assert mail["Message-ID"] == message.message_id
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["Date"] == "Mon, 21 Sep 2026 14:13:20 +0000"
+    assert mail.defects == []
+    assert content.endswith(b"\r\n")
+    assert b"\n" not in content.replace(b"\r\n", b"")
+    assert (message.kind, message.notify, message.size) == (Kind.TEST, "", len(content))
+
+
+async def test_a_full_disk_is_told_to_who_tests() -> None:
+    class Full:
+        def upload(self, _: str) -> Full:
+            return self
+
+        async def commit(self, *_: object) -> None:
+            raise SpoolFull("full")
+
+    mail = TestMail(Full(), HandClock(), hostname="h.example.org", postmaster="postmaster@example.org")  # type: ignore[arg-type]
+    with pytest.raises(NotQueued, match="no room"):
+        await mail.queue("me@example.net")

@@ -1,0 +1,205 @@
+"""The journal: each event is one line and one count, and tells no more than it may."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from relay.journal import Journal
+from relay.log import Log
+from relay.metrics import Metrics
+from relay.model import Event, EventKind
+from relay.refusal import Reason
+
+AT = 1_790_000_000.0
+ID = "01M87G15P1F3MBJ0JS4RPWWWQX"
+
+
+class StoppedClock:
+    def time(self) -> float:
+        return AT
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class Told:
+    """A journal, and what it wrote and counted."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        self.journal = Journal(Log(self.writing, "json", StoppedClock()), Metrics(self.registry, ["sendgrid"], "0.1.0"))
+
+    def lines(self) -> list[dict[str, Any]]:
+        try:
+            text = os.read(self.reading, 1 << 20).decode("ascii")
+        except BlockingIOError:
+            return []
+        return [json.loads(line) for line in text.splitlines()]
+
+    def count(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"ownpost_{name}", labels)
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    told = Told()
+    yield told
+    told.close()
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_every_event_is_a_line_and_a_count(told: Told, kind: EventKind) -> None:
+    told.journal.committed([Event(kind=kind, at=AT, message=ID), Event(kind=kind, at=AT, message=ID)])
+    assert [line["event"] for line in told.lines()] == [kind.value] * 2
+    assert told.count("mail_events_total", event=kind.value) == 2
+
+
+def test_a_line_says_what_the_event_holds(told: Told) -> None:
+    event = Event(
+        kind=EventKind.DEFERRED,
+        at=AT + 1,
+        message=ID,
+        account="anna",
+        recipient="bob@example.net",
+        provider="sendgrid",
+        code=451,
+        reply="4.7.1 Try again later",
+        detail={"delay": 1.5, "next_attempt": AT + 60},
+    )
+    told.journal.committed([event])
+    (line,) = told.lines()
+    assert line == {
+        "time": "2026-09-21T14:13:21.000Z",  # when it happened, not when it was written
+        "service": "relay",
+        "event": "deferred",
+        "message": ID,
+        "account": "anna",
+        "recipient": "bob@example.net",
+        "provider": "sendgrid",
+        "code": 451,
+        "reply": "4.7.1 Try again later",
+        "delay": 1.5,
+        "next_attempt": AT + 60,
+    }
+
+
+def test_a_delivery_moves_what_operators_watch(told: Told) -> None:
+    event = Event(kind=EventKind.DELIVERED, at=AT, message=ID, provider="sendgrid", detail={"delay": 2.0})
+    told.journal.committed([event])
+    assert told.count("provider_last_success_timestamp_seconds", provider="sendgrid") == AT
+    assert told.count("delivery_delay_seconds_sum", provider="sendgrid") == 2.0
+    told.journal.committed([Event(kind=EventKind.DELIVERED, at=AT, message=ID, provider="an earlier one")])
+
+
+def test_connections_are_counted_and_not_written(told: Told) -> None:
+    told.journal.connection("submission", "192.0.2.1")
+    told.journal.connection("submission", "192.0.2.1")
+    told.journal.connection_ended("submission", "192.0.2.1")
+    assert told.count("connections_total", listener="submission") == 2
+    assert told.count("connections_open", listener="submission") == 1
+    assert told.lines() == []
+
+
+REFUSALS: dict[str, tuple[Callable[[Journal], None], dict[str, Any], str, dict[str, str]]] = {
+    "connection": (
+        lambda journal: journal.connection_refused("lan", "192.0.2.1", Reason.NETWORK),
+        {"event": "connection_refused", "peer": "192.0.2.1", "reason": "network"},
+        "connections_refused_total",
+        {"listener": "lan", "reason": "network"},
+    ),
+    "tls": (
+        lambda journal: journal.tls_handshake("submissions", "", False, "no shared cipher"),
+        {"event": "tls_failed", "reason": "no shared cipher"},
+        "tls_handshakes_total",
+        {"listener": "submissions", "version": "other", "result": "failed"},
+    ),
+    "login": (
+        lambda journal: journal.login("submission", "192.0.2.1", "anna", "PLAIN", False, Reason.AUTH_FAILED),
+        {"event": "login_failed", "peer": "192.0.2.1", "account": "anna", "reason": "auth_failed"},
+        "logins_total",
+        {"listener": "submission", "mechanism": "PLAIN", "result": "failed"},
+    ),
+    "login that worked": (
+        lambda journal: journal.login("submission", "192.0.2.1", "anna", "LOGIN", True),
+        {"event": "login", "account": "anna", "mechanism": "LOGIN"},
+        "logins_total",
+        {"listener": "submission", "mechanism": "LOGIN", "result": "ok"},
+    ),
+    "command": (
+        lambda journal: journal.refused("submission", "192.0.2.1", "", Reason.SENDER, "550 5.7.1 No."),
+        {"event": "command_refused", "reason": "sender", "reply": "550 5.7.1 No."},
+        "refused_total",
+        {"listener": "submission", "reason": "sender"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_strangers_do_is_a_line_and_a_count(told: Told, name: str) -> None:
+    call, expected, metric, labels = REFUSALS[name]
+    call(told.journal)
+    (line,) = told.lines()
+    assert expected.items() <= line.items()
+    assert told.count(metric, **labels) == 1
+
+
+def test_a_handshake_that_worked_is_counted(told: Told) -> None:
+    told.journal.tls_handshake("submission", "TLSv1.3", True)
+    assert told.lines() == []
+    assert told.count("tls_handshakes_total", listener="submission", version="TLSv1.3", result="ok") == 1
+
+
+def test_timings(told: Told) -> None:
+    told.journal.accepted_timing("lan", 0.02, 2048)
+    told.journal.attempt("sendgrid", "deferred", 3.0)
+    told.journal.attempt("unheard of", "new", 3.0)
+    told.journal.commit_group(7, 0.004)
+    assert told.count("messages_accepted_total", listener="lan") == 1
+    assert told.count("accept_duration_seconds_sum") == 0.02
+    assert told.count("message_size_bytes_sum") == 2048
+    assert told.count("delivery_attempts_total", provider="sendgrid", outcome="deferred") == 1
+    assert told.count("delivery_attempts_total", provider="other", outcome="other") == 1
+    assert told.count("delivery_duration_seconds_sum", provider="sendgrid") == 3.0
+    assert told.count("spool_commit_changes_sum") == 7
+    assert told.count("spool_commit_duration_seconds_sum") == 0.004
+    assert told.lines() == []
+
+
+def test_a_pause_lasts_until_the_provider_answers_again(told: Told) -> None:
+    told.journal.system("provider_paused", provider="sendgrid", reason="timed out")
+    told.journal.system("provider_paused", provider="unheard of", reason="")
+    assert told.count("provider_paused", provider="sendgrid") == 1
+    told.journal.attempt("sendgrid", "deferred", 1.0)
+    assert told.count("provider_paused", provider="sendgrid") == 1
+    told.journal.attempt("sendgrid", "delivered", 1.0)
+    assert told.count("provider_paused", provider="sendgrid") == 0
+
+
+def test_certificate_and_accounts(told: Told) -> None:
+    told.journal.system("certificate_loaded", folder="1", not_after=AT + 5)
+    told.journal.system("certificate_refused", problem="wrong key", kept=True)
+    assert told.count("tls_certificate_not_after_timestamp_seconds") == AT + 5
+    assert told.count("tls_reload_failures_total") == 1
+    assert told.count("accounts_last_reload_successful") == 1
+    told.journal.system("accounts_broken", problem="line 3")
+    assert told.count("accounts_last_reload_successful") == 0
+    told.journal.system("accounts_reloaded", accounts=2)
+    assert told.count("accounts_last_reload_successful") == 1
+    assert [line["event"] for line in told.lines()] == [
+        "certificate_loaded",
+        "certificate_refused",
+        "accounts_broken",
+        "accounts_reloaded",
+    ]

@@ -1,0 +1,92 @@
+"""Metrics: named after Prometheus' rules, all there from the start, and never more of them than at the start."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from relay.metrics import LISTENERS, Metrics
+from relay.model import EventKind, State
+from relay.refusal import Reason
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry(), ["sendgrid"], "0.1.0")
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = metrics.page("text/plain")[1].decode()
+    found = [sample for family in parse(text) for sample in family.samples]
+    return {(one.name, tuple(sorted(one.labels.items()))): one.value for one in found}
+
+
+def test_every_combination_is_there_at_zero(metrics: Metrics) -> None:
+    found = samples(metrics)
+    for listener in LISTENERS:
+        for reason in Reason:
+            assert found["ownpost_refused_total", (("listener", listener), ("reason", reason.value))] == 0
+        assert found["ownpost_messages_accepted_total", (("listener", listener),)] == 0
+        assert found["ownpost_connections_open", (("listener", listener),)] == 0
+    for kind in EventKind:
+        assert found["ownpost_mail_events_total", (("event", kind.value),)] == 0
+    for outcome in ("delivered", "deferred", "refused", "doubtful"):
+        labels = (("outcome", outcome), ("provider", "sendgrid"))
+        assert found["ownpost_delivery_attempts_total", labels] == 0
+    for state in ("due", "claimed", "sending", "held", "refused", "expired", "unknown"):
+        assert found["ownpost_queue_deliveries", (("state", state),)] == 0
+    assert found["ownpost_build_info", (("version", "0.1.0"),)] == 1
+
+
+def test_strangers_add_no_series(metrics: Metrics) -> None:
+    before = set(samples(metrics))
+    for number in range(1000):
+        metrics.logins.inc("submission", f"X-{number}", "failed")
+        metrics.tls_handshakes.inc("lan", f"TLSv{number}", "ok")
+        metrics.attempts.inc(f"provider{number}", "delivered")
+        metrics.refused.inc("submission", f"reason {number}")
+    after = samples(metrics)
+    assert set(after) == before
+    labels = (("listener", "submission"), ("mechanism", "other"), ("result", "failed"))
+    assert after["ownpost_logins_total", labels] == 1000
+
+
+def test_the_queue_is_shown_as_it_is_now(metrics: Metrics) -> None:
+    metrics.update_queue({State.DUE: 3, State.HELD: 1}, 2, 4096, 12.5)
+    metrics.update_queue({State.DUE: 2}, 1, 2048, 2.5)
+    metrics.update_spool(1000, 500)
+    found = samples(metrics)
+    assert found["ownpost_queue_deliveries", (("state", "due"),)] == 2
+    assert found["ownpost_queue_deliveries", (("state", "held"),)] == 0
+    assert found["ownpost_queue_messages", ()] == 1
+    assert found["ownpost_queue_bytes", ()] == 2048
+    assert found["ownpost_queue_oldest_message_age_seconds", ()] == 2.5
+    assert found["ownpost_spool_room_bytes", ()] == 1000
+    assert found["ownpost_spool_wal_bytes", ()] == 500
+
+
+def test_names_follow_the_rules(metrics: Metrics) -> None:
+    for family in parse(metrics.page("")[1].decode()):
+        assert family.name.startswith("ownpost_")
+        assert family.documentation
+        assert not any(sample.name.endswith("_created") for sample in family.samples)
+
+
+def test_openmetrics_on_request(metrics: Metrics) -> None:
+    kind, text = metrics.page("application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
+    assert kind.startswith("application/openmetrics-text")
+    assert text.endswith(b"# EOF\n")
+    assert len(list(parse_openmetrics(text.decode()))) == len(list(parse(metrics.page("")[1].decode())))
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus")
+def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=metrics.page("")[1], capture_output=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -1,0 +1,327 @@
+"""The operators' verbs as a person or a script sees them: text at 80 columns, JSON, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from relay.operator import queue, send_test, show
+from relay.operator.__main__ import main, parser
+from relay.operator.client import Client
+from support.fake_relay import FakeRelay
+
+AT = 1_790_000_000.0
+ID = "01M87G15P1F3MBJ0JS4RPWWWQX"
+ROW: dict[str, Any] = {
+    "message": ID,
+    "recipient": "bob@example.net",
+    "account": "anna",
+    "sender": "anna@example.org",
+    "kind": "mail",
+    "size": 2048,
+    "received_at": AT - 7200,
+    "state": "due",
+    "changed_at": AT - 60,
+    "attempts": 3,
+    "doubts": 0,
+    "next_attempt": AT + 840,
+    "provider": "sendgrid",
+    "code": 451,
+    "reply": "4.7.1 Too many messages, try again later",
+    "acknowledged": False,
+}
+STORY: dict[str, Any] = {
+    "message": ID,
+    "message_id": "<1@example.org>",
+    "account": "anna",
+    "sender": "anna@example.org",
+    "kind": "mail",
+    "size": 2048,
+    "received_at": AT,
+    "ended_at": None,
+    "deliveries": [ROW],
+    "events": [
+        {"event": "accepted", "at": AT, "detail": {"size": 2048, "peer": "192.0.2.1"}},
+        {
+            "event": "deferred",
+            "at": AT + 1,
+            "recipient": "bob@example.net",
+            "provider": "sendgrid",
+            "code": 451,
+            "reply": "4.7.1 Later",
+            "detail": {"next_attempt": AT + 60},
+        },
+    ],
+}
+HOSTILE = "\x1b]0;owned\x07\u202eevil[red]\x9b31m\r\n"
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[FakeRelay]:
+    relay = FakeRelay(tmp_path)
+    yield relay
+    relay.close()
+
+
+def run(relay: FakeRelay, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    code = main(arguments, {"RELAY_RUN": str(relay.folder)}, out, err)
+    return code, out.getvalue(), err.getvalue()
+
+
+def table(relay: FakeRelay, *rows: dict[str, Any], total: int = 0) -> str:
+    relay.answers["GET /queue?limit=1000"] = (200, {"total": total or len(rows), "deliveries": list(rows)})
+    out = io.StringIO()
+    args = parser({"RELAY_RUN": str(relay.folder)}, out).parse_args(["queue"])
+    found = Client(relay.folder / "relay/relay.sock").get("/queue", limit="1000")
+    console = show.console(out)
+    console.print(queue._table(found["deliveries"], AT))
+    console.print(queue._summary(found["deliveries"], found["total"]))
+    assert args.run(args) == 0
+    return out.getvalue()
+
+
+# --- queue
+
+
+def test_an_empty_queue(relay: FakeRelay) -> None:
+    relay.answers["GET /queue?limit=1000"] = (200, {"total": 0, "deliveries": []})
+    assert run(relay, "queue") == (0, "The queue is empty: nothing waits, and no failure is unacknowledged.\n", "")
+
+
+def test_the_queue_can_be_read_at_80_columns(relay: FakeRelay) -> None:
+    text = table(relay, ROW, {**ROW, "state": "held", "attempts": 1}, {**ROW, "state": "refused"}, total=7)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text  # no colours: it is no terminal
+    for word in (ID, "bob@example.net", "due", "3", "2 h", "in 14 min", "held", "refused"):
+        assert word in text
+    assert "  sendgrid: 451 4.7.1 Too many messages" in text
+    assert "1 waiting, 1 held (queue release ID), 1 failed (queue acknowledge ID); 4 more" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "left", "word"),
+    [("due", 0.5, "now"), ("due", -5, "now"), ("claimed", 840, "now"), ("sending", 840, "now"), ("held", 840, "-")],
+)
+def test_when_it_is_tried_next(state: str, left: float, word: str) -> None:
+    assert queue._next({**ROW, "state": state, "next_attempt": AT + left}, AT) == word
+
+
+def test_the_queue_for_scripts(relay: FakeRelay) -> None:
+    answer = {"total": 1, "deliveries": [ROW]}
+    relay.answers["GET /queue?limit=5"] = (200, answer)
+    code, out, _ = run(relay, "queue", "--json", "--limit", "5")
+    assert (code, json.loads(out)) == (0, answer)
+
+
+VERBS = [
+    (["retry", ID], f"POST /queue/retry?id={ID}", "2 deliveries made due now."),
+    (["hold", ID], f"POST /queue/hold?id={ID}", "2 deliveries held."),
+    (["hold", "--account", "anna"], "POST /queue/hold?account=anna", "2 deliveries held."),
+    (["release", ID], f"POST /queue/unhold?id={ID}", "2 deliveries released."),
+    (["unhold", "--account", "a b"], "POST /queue/unhold?account=a+b", "2 deliveries released."),
+    (["drop", ID], f"POST /queue/drop?id={ID}", "2 deliveries dropped."),
+    (["acknowledge", ID], f"POST /queue/acknowledge?id={ID}", "2 deliveries acknowledged."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "request_line", "sentence"), VERBS)
+def test_what_can_be_done_about_it(relay: FakeRelay, arguments: list[str], request_line: str, sentence: str) -> None:
+    relay.answers[request_line] = (200, {"changed": 2})
+    assert run(relay, "queue", *arguments) == (0, sentence + "\n", "")
+    code, out, _ = run(relay, "queue", *arguments, "--json")
+    assert (code, json.loads(out)) == (0, {"changed": 2})
+
+
+def test_nothing_to_be_done_is_said(relay: FakeRelay) -> None:
+    relay.answers[f"POST /queue/drop?id={ID}"] = (200, {"changed": 0})
+    code, out, _ = run(relay, "queue", "drop", ID)
+    assert code == 65
+    assert " ".join(out.split()) == f"Nothing changed: no delivery of {ID} waits or is held."
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["queue", "explode", ID],
+        ["queue", "retry"],
+        ["queue", "retry", "--account", "anna"],
+        ["queue", "hold", ID, "--account", "anna"],
+        ["trace"],
+        ["trace", "--id", ID, "--to", "a@example.net"],
+        ["send-test"],
+        ["send-test", "a@example.net", "--to", "b@example.net"],
+    ],
+)
+def test_wrong_usage_is_64(relay: FakeRelay, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(relay, *arguments)
+    assert ended.value.code == 64
+    assert "usage: ownpost" in capsys.readouterr().err
+    assert relay.asked == []
+
+
+def test_what_the_relay_refuses_is_its_sentence(relay: FakeRelay) -> None:
+    relay.answers["POST /queue/drop?id=x"] = (400, {"error": "A message id has 26\x1b letters."})
+    assert run(relay, "queue", "drop", "x") == (65, "", "A message id has 26\\x1b letters.\n")
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    assert main(["queue"], {"RELAY_RUN": str(tmp_path)}, out, err) == 69
+    assert (
+        err.getvalue() == f"No relay answers on {tmp_path}/relay/relay.sock (No such file or directory). Does it run?\n"
+    )
+
+
+def test_something_else_answers(relay: FakeRelay) -> None:
+    relay.answers["GET /queue?limit=1000"] = (200, b"<html>")
+    code, _, err = run(relay, "queue")
+    assert code == 69
+    assert "is not the relay" in err
+
+
+# --- trace
+
+
+def test_a_story(relay: FakeRelay) -> None:
+    relay.answers[f"GET /trace?id={ID}"] = (200, {"messages": [STORY]})
+    code, out, _ = run(relay, "trace", "--id", ID)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    words = " ".join(out.split())
+    assert f"Message {ID} From anna@example.org (account anna)" in words
+    assert "To bob@example.net: due" in words
+    assert "2026-09-21 14:13:20 accepted size 2048, peer 192.0.2.1" in words
+    assert "sendgrid: 451 4.7.1 Later next attempt 2026-09-21 14:14:20 UTC" in words
+
+
+def test_stories_of_a_recipient_for_scripts(relay: FakeRelay) -> None:
+    relay.answers["GET /trace?to=bob%40example.net"] = (200, {"messages": [STORY, STORY]})
+    code, out, _ = run(relay, "trace", "--to", "bob@example.net", "--json")
+    assert (code, len(json.loads(out)["messages"])) == (0, 2)
+
+
+def test_an_unknown_message(relay: FakeRelay) -> None:
+    relay.answers["GET /trace?to=x%40example.net"] = (200, {"messages": []})
+    code, out, _ = run(relay, "trace", "--to", "x@example.net")
+    assert code == 65
+    assert "No message to x@example.net is known" in out
+
+
+# --- send-test
+
+
+def follow(relay: FakeRelay, *stages: list[dict[str, Any]]) -> tuple[int, str]:
+    """Runs the verb while the message's story grows by one stage at each look."""
+    looks = iter([*stages, *[stages[-1]] * 1000])
+    relay.answers["POST /send-test?to=me%40example.net"] = (200, {"message": ID})
+    relay.answers[f"GET /trace?id={ID}"] = lambda: (200, {"messages": [{**STORY, "events": next(looks)}]})
+    out = io.StringIO()
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    top = parser({"RELAY_RUN": str(relay.folder)}, out)
+    verbs = next(action for action in top._actions if hasattr(action, "add_parser"))
+    verbs._name_parser_map.clear()  # type: ignore[attr-defined]  # the same verb with a clock of ours
+    client = Client(relay.folder / "relay/relay.sock")
+    send_test.register(verbs, client, Console(file=out, width=200), lambda: now[0], sleep)  # type: ignore[arg-type]
+    args = top.parse_args(["send-test", "--to", "me@example.net"])
+    return args.run(args), out.getvalue()
+
+
+ACCEPTED = {"event": "accepted", "at": AT}
+
+
+def event(kind: str, code: int, reply: str) -> dict[str, Any]:
+    detail = {"delay": 1.0}
+    return {"event": kind, "at": AT, "provider": "sendgrid", "code": code, "reply": reply, "detail": detail}
+
+
+def test_a_test_message_is_followed_to_the_provider(relay: FakeRelay) -> None:
+    code, out = follow(relay, [ACCEPTED], [ACCEPTED], [ACCEPTED, event("delivered", 250, "2.0.0 Ok")])
+    assert code == 0
+    assert f"Message {ID} is queued.\nAccepted by sendgrid: 250 2.0.0 Ok\n" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("deferred", 75), ("doubtful", 75), ("refused", 65), ("expired", 65), ("unknown", 65)]
+)
+def test_only_acceptance_is_success(relay: FakeRelay, kind: str, code: int) -> None:
+    found, out = follow(relay, [ACCEPTED, event(kind, 550, "5.1.1 No")])
+    assert found == code
+    assert "sendgrid: 550 5.1.1 No" in out
+
+
+def test_a_silent_provider_is_not_waited_for_for_ever(relay: FakeRelay) -> None:
+    code, out = follow(relay, [ACCEPTED])
+    assert code == 75
+    assert "No answer of the provider yet" in out
+
+
+# --- what strangers wrote
+
+
+def test_hostile_strings_are_harmless(relay: FakeRelay) -> None:
+    row = {**ROW, "recipient": HOSTILE, "reply": HOSTILE, "provider": HOSTILE}
+    text = table(relay, row)
+    story = {
+        **STORY,
+        "sender": HOSTILE,
+        "message_id": HOSTILE,
+        "events": [{"event": "accepted", "at": AT, "reply": HOSTILE}],
+    }
+    relay.answers[f"GET /trace?id={ID}"] = (200, {"messages": [story]})
+    text += run(relay, "trace", "--id", ID)[1]
+    text += follow(relay, [event("refused", 550, HOSTILE)])[1]
+    assert all(char == "\n" or char.isprintable() for char in text)
+    assert "[red]" in text  # markup is text
+    assert "\\x1b" in text
+
+
+def test_a_terminal_gets_colours_and_no_more() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, color_system="standard", width=80, highlight=False, markup=False)
+    console.print(queue._table([{**ROW, "state": "refused", "reply": HOSTILE}], AT))
+    assert "\x1b[31mrefused" in out.getvalue()
+    assert "\x1b]0" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 d")],
+)
+def test_spans_of_time(seconds: float, words: str) -> None:
+    assert show.span(seconds) == words
+
+
+# --- as a process
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_as_make_calls_it(relay: FakeRelay, form: list[str]) -> None:
+    relay.answers["GET /queue?limit=1000"] = (200, {"total": 1, "deliveries": [ROW] * 1000})
+    source = Path(__file__).parents[2] / "services/relay/src"
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(source), "RELAY_RUN": str(relay.folder)}
+    command = [sys.executable, "-m", "relay.operator", "queue", *form]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()  # `| head -1`
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1

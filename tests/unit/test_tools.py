@@ -1,0 +1,101 @@
+"""What the verbs say on a machine that lacks something."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.appliance import ROOT
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The verbs and what they read, in a folder of its own."""
+    for name in ("tools", "services/supervision", "config"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.toml", "__pycache__"))
+    for name in ("Makefile", "services/relay/requirements.txt", "tests/requirements.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """An executable shell script."""
+    file = folder / name
+    folder.mkdir(exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return file
+
+
+def run(tree: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run one verb without a Docker engine in sight."""
+    program(tree / "bin", "docker", "exit 1")
+    path = f"{tree / 'bin'}:/usr/bin:/bin"
+    return subprocess.run(
+        command, cwd=tree, env={"PATH": path, "LANG": "C.UTF-8"} | environ, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_python_that_is_too_old_is_one_line(tree: Path) -> None:
+    old = program(tree / "bin", "old", 'case "$1" in -V) echo "Python 3.9.2";; *) exit 1;; esac')
+    result = run(tree, "tools/venv", PYTHON=str(old))
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"ownpost: Python 3.11 or later is needed; {old} is Python 3.9.2. PYTHON=/path/to/python names another."
+    ]
+
+
+def test_a_missing_venv_module_is_one_line_that_names_the_package(tree: Path) -> None:
+    bare = program(tree / "bin", "bare", f'case "$2" in *ensurepip*) exit 1;; esac; exec {sys.executable} "$@"')
+    result = run(tree, "tools/venv", PYTHON=str(bare))
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["ownpost: Python's venv module is missing: apt-get install python3-venv"]
+
+
+def test_without_an_engine_up_names_try_in_one_line_and_leaves_no_settings_behind(tree: Path) -> None:
+    result = run(tree, "tools/up")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "ownpost: no Docker engine answers here; `make try` runs Ownpost without one."
+    ]
+    assert not (tree / ".env").exists()
+
+
+@pytest.mark.parametrize("verb", ["queue", "trace", "send-test", "account", "logs", "down"])
+def test_a_verb_says_that_no_relay_runs(tree: Path, verb: str) -> None:
+    result = run(tree, "tools/ask", verb, "x")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["ownpost: no relay runs here: neither `make up`'s nor `make try`'s."]
+
+
+def test_try_refuses_a_port_that_is_taken_and_names_another(tree: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = run(tree, sys.executable, "tools/trial.py", "--port", str(port), "--tls-port", "0")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert f"port {port} on 127.0.0.1 cannot be had (Address already in use)" in line
+    assert "make try PORT=" in line
+
+
+def test_try_where_it_cannot_write_is_one_line(tree: Path) -> None:
+    (tree / "var").write_text("no folder, so that root cannot write into it either")
+    result = run(tree, sys.executable, "tools/trial.py")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "must be yours to write" in line
+
+
+def test_make_alone_lists_every_verb(tree: Path) -> None:
+    listed = run(tree, "make").stdout
+    verbs = "try up down logs account queue trace send-test test check integration e2e crash fuzz soak bench lock"
+    for verb in [*verbs.split(), "bench-serve"]:
+        assert f"make {verb} " in listed
