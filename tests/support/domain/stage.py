@@ -63,7 +63,7 @@ def record(kind: str, name: str, content: str, number: int = 0, **more: Any) -> 
     return {**base, "proxied": False, "comment": None, **more}
 
 
-@dataclass
+@dataclass(repr=False)
 class Stage:
     """One operator's set-up. ``env`` adds to the settings; ``dns`` answers SPF's questions."""
 

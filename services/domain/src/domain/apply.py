@@ -94,12 +94,14 @@ class Applier:
         self._agreed = touched | (self._agreed or set())
 
     def _carry_out(self, sight: Sight, work: Sequence[Step]) -> None:
-        for step in work:
-            if isinstance(step.action, Create):
-                self.say(f"{step.zone}: {step.kind} {step.what}")
-                self.reach.services[step.action.provider].create(step.action.domain)
-        for zone in sight.zones.values():
-            steps = [step for step in work if step.zone == zone.name and not isinstance(step.action, Create)]
+        """Providers that must first name their records go alone, so that DNS then changes once, with all that is known."""
+        creates = [step for step in work if isinstance(step.action, Create)]
+        for step in creates:
+            assert isinstance(step.action, Create)
+            self.say(f"{step.zone}: {step.kind} {step.what}")
+            self.reach.services[step.action.provider].create(step.action.domain)
+        for zone in sight.zones.values() if not creates else ():
+            steps = [step for step in work if step.zone == zone.name]
             if steps:
                 self._save(zone)
                 self._zone(zone, steps)

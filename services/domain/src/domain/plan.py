@@ -174,14 +174,14 @@ def _place(step: Step) -> tuple[bool, str]:
 
 def _unlock(zone: SeenZone, steps: list[Step]) -> list[Step]:
     """A step for each domain whose records Email Routing has locked and a change touches."""
-    if zone.routing is None or not zone.routing.enabled or zone.routing.status == UNLOCKED:
-        return []
     touched = [
         step.action.old if isinstance(step.action, Patch) else step.action.record
         for step in steps
         if isinstance(step.action, (Patch, Delete))
     ]
-    managed = {(one.type, one.name) for one in zone.routing.needed}
+    routing = zone.routing
+    guarded = routing is not None and routing.enabled and routing.status != UNLOCKED
+    managed = {(one.type, one.name) for one in routing.needed} if routing is not None and guarded else set()
     if not any(one.locked or (one.type, one.name) in managed for one in touched):
         return []
     reason = "Email Routing has locked its records, and one of them must change; it goes on working"

@@ -89,12 +89,12 @@ def _spf_limits(domain: str, dns: Dns, text: str) -> Finding:
     result: Any = checkdmarc.spf.check_spf(domain, resolver=dns.resolver, timeout=TIMEOUT, retries=1)
     if result["valid"]:
         return Finding(domain, "SPF", Verdict.GOOD, f"{text} ({result['dns_lookups']} of {spf.LOOKUPS} look-ups)")
-    lookups, voids = result.get("dns_lookups") or 0, result.get("dns_void_lookups") or 0
-    if lookups > spf.LOOKUPS:
-        finding = f"it takes {lookups} DNS look-ups; receivers stop at {spf.LOOKUPS} and take it for an error"
+    cost = spf.cost(text, domain, dns)
+    if cost.lookups > spf.LOOKUPS:
+        finding = f"it takes {cost.lookups} DNS look-ups; receivers stop at {spf.LOOKUPS} and take it for an error"
         return Finding(domain, "SPF", Verdict.WRONG, finding, "Take includes out that nothing needs any more.")
-    if voids > spf.VOIDS:
-        finding = f"{voids} of the names in it do not exist; receivers stop at {spf.VOIDS} and take it for an error"
+    if cost.voids > spf.VOIDS:
+        finding = f"{cost.voids} of the names in it do not exist; receivers stop at {spf.VOIDS} and take it for an error"
         return Finding(domain, "SPF", Verdict.WRONG, finding, "Take out the terms whose names do not exist.")
     return Finding(domain, "SPF", Verdict.WRONG, f"{result['error']}", f"Mend the record by hand: {text}")
 

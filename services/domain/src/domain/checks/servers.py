@@ -161,8 +161,9 @@ def _expect(connection: socket.socket, command: bytes, code: str) -> str:
 
 
 def _complete(text: bytes) -> bool:
-    lines = text.split(b"\r\n")
-    return len(lines) > 1 and lines[-1] == b"" and lines[-2][3:4] != b"-"
+    """Whether the last line is not one that announces another (RFC 5321, section 4.2.1)."""
+    *lines, rest = text.split(b"\r\n")
+    return bool(lines) and not rest and not (lines[-1][:3].isdigit() and lines[-1][3:4] == b"-")
 
 
 def _certificate_fix(error: ssl.SSLCertVerificationError) -> str:
