@@ -92,6 +92,7 @@ def test_several_records_become_one_that_lets_no_stranger_in(texts: list[str], n
         (["v=spf1 mx -all include:late.example"], ["include:a.example"], "v=spf1 mx include:a.example -all"),
         (["v=spf1 mx exp=e.example ~all"], ["include:a.example"], "v=spf1 mx include:a.example ~all exp=e.example"),
         (["v=spf1 mx"], ["include:a.example"], "v=spf1 mx include:a.example ~all"),
+        (["v=spf1 mx -all", "v=spf1 include:a.example ~all"], ["include:a.example"], "v=spf1 mx include:a.example -all"),
         (["v=spf1 mx +all"], ["include:a.example"], "v=spf1 mx include:a.example +all"),
         (["v=spf1 mx +all", "v=spf1 a +all"], [], "v=spf1 mx a ~all"),
     ],

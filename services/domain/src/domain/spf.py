@@ -86,13 +86,19 @@ def merge(records: Sequence[str], needs: Sequence[str]) -> Merged:
     notes = [f"{term} is not a pass: it stays as its owner wrote it." for term in mechanisms if _weak(term, needs)]
     if len(records) == 1 and not missing:
         return Merged(records[0], (*notes, *_notes_on(parsed[0].all, records[0])))
-    everything, redirect = _ending(parsed)
+    everything, redirect = _ending([one for one in parsed if not _made(one, needs)] or parsed)
     ending = [f"redirect={redirect}"] if redirect else [f"{everything}all"]
     if everything == "+":
         ending = ["+all"] if len(records) == 1 else ["~all"]
     modifiers = dict.fromkeys(term for one in parsed for term in one.modifiers)
     text = " ".join(["v=spf1", *mechanisms, *missing, *ending, *modifiers])
     return Merged(text, (*notes, *_notes_on(everything, text)))
+
+
+def _made(record: Spf, needs: Sequence[str]) -> bool:
+    """Whether a service put it there, with nothing but what is needed: its ``all`` says nothing of the owner's will."""
+    needed = {_plain(need) for need in needs}
+    return record.all == "~" and bool(record.mechanisms) and {_plain(one) for one in record.mechanisms} <= needed
 
 
 def _ending(parsed: Sequence[Spf]) -> tuple[str, str]:
