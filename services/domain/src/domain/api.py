@@ -150,7 +150,7 @@ def client() -> httpx.Client:
 
 def words(status: int, answer: Any) -> tuple[str, tuple[int, ...]]:
     """Explains a refusal of most services: the first text found under the usual names."""
-    if status < 400:
+    if status < 300:
         return "", ()
     if isinstance(answer, dict):
         for name in ("message", "Message", "error", "detail"):

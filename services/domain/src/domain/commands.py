@@ -19,8 +19,6 @@ from rich.console import Console
 from . import aliases, api, backup, elsewhere, observe, pasted, plan, show
 from .apply import Applier, Declined, Unsettled
 from .authentication import Authentication, services
-from .checks import run as checks
-from .checks import show as checklist
 from .cloudflare import Cloudflare
 from .dns import Dns, resolver
 from .observe import Reach, Sight
@@ -116,6 +114,9 @@ class Commands:
 
     def check(self, *, as_json: bool) -> int:
         """Prints the checklist, and publishes it where DOMAIN_RUN says."""
+        from .checks import run as checks  # not before it is needed: its libraries take most of a second to load
+        from .checks import show as checklist
+
         findings = checks.run(
             checks.Ground(
                 settings=self.settings,
