@@ -1,13 +1,15 @@
-"""``apply`` and ``plan`` against Cloudflare and SendGrid as separate processes: what is there afterwards, and who was asked."""
+"""``apply`` and ``plan`` against Cloudflare and SendGrid as processes of their own: what is there afterwards."""
 
 from __future__ import annotations
 
 import pytest
+
 from domain.api import ApiError, NotAllowed
 from domain.apply import Declined
 from domain.steps import Kind
-from support.domain.fixtures import cloudflare_process, sendgrid_process, stage, web  # noqa: F401 - fixtures
 from support.domain.stage import Stage, cloudflare_state, record, zone
+
+pytest_plugins = ["support.domain.fixtures"]
 
 DMARC = '"v=DMARC1; p=none; rua=mailto:postmaster@example.org"'
 CF_SPF = "v=spf1 include:_spf.mx.cloudflare.net ~all"
@@ -84,13 +86,20 @@ def test_spf_records_are_merged_after_email_routing_is_unlocked(stage: Stage) ->
     writes = stage.cloudflare.writes
     assert writes[0] == "PATCH /client/v4/zones/zone-example.org/email/routing/dns"
     assert writes[1].endswith("/dns_records/batch")
-    assert next(one for one in stage.records() if one["name"] == "example.org" and one["type"] == "TXT")["comment"] == "mine"
+    assert (
+        next(one for one in stage.records() if one["name"] == "example.org" and one["type"] == "TXT")["comment"]
+        == "mine"
+    )
 
 
 def test_an_spf_record_that_email_routing_adds_is_merged_in_the_same_run(stage: Stage) -> None:
     """Nobody documents whether it does; both ways lead to one record."""
     stage.cloudflare.set(
-        cloudflare_state(zone("example.org", [record("TXT", "example.org", "v=spf1 -all")]), verified=("me@gmail.com",), adds_spf=True)
+        cloudflare_state(
+            zone("example.org", [record("TXT", "example.org", "v=spf1 -all")]),
+            verified=("me@gmail.com",),
+            adds_spf=True,
+        )
     )
     assert not stage.apply().different
     assert stage.texts("example.org") == ['"v=spf1 include:_spf.mx.cloudflare.net -all"']
@@ -127,7 +136,9 @@ def test_mail_is_not_switched_over_before_its_destinations_are_verified(stage: S
     state["addresses"]["account"][0]["verified"] = "2026-01-01T00:00:00Z"
     stage.cloudflare.set(state)
     plan = stage.plan()
-    assert [step.before for step in plan.steps if step.kind is Kind.REMOVE] == ["1 aspmx.l.google.com"], "what goes is named"
+    assert [step.before for step in plan.steps if step.kind is Kind.REMOVE] == ["1 aspmx.l.google.com"], (
+        "what goes is named"
+    )
     assert not stage.apply().different
     assert sorted(stage.texts("example.org", "MX")) == [f"route{n}.mx.cloudflare.net" for n in (1, 2, 3)]
 
@@ -143,7 +154,11 @@ def test_an_alias_that_is_taken_out_takes_its_rule_along_and_no_other(stage: Sta
     stage.aliases = 'hello = "me@gmail.com"'
     assert not stage.apply().different
     after = stage.cloudflare.state["zones"][0]
-    assert {rule["matchers"][0]["value"] for rule in after["rules"]} == {"hello@example.org", "postmaster@example.org", "hand@example.org"}
+    assert {rule["matchers"][0]["value"] for rule in after["rules"]} == {
+        "hello@example.org",
+        "postmaster@example.org",
+        "hand@example.org",
+    }
     assert not after["catch_all"]["enabled"]
 
 
@@ -176,7 +191,9 @@ def test_nothing_of_ours_is_given_up_while_a_providers_records_are_not_known(sta
 
 def test_a_stricter_dmarc_record_is_never_weakened_and_a_second_one_goes(stage: Stage) -> None:
     strict = record("TXT", "_dmarc.example.org", "v=DMARC1; p=reject; rua=mailto:x@example.net")
-    stage.cloudflare.set(cloudflare_state(zone("example.org", [record("TXT", "_dmarc.example.org", "v=DMARC1; p=none"), strict])))
+    stage.cloudflare.set(
+        cloudflare_state(zone("example.org", [record("TXT", "_dmarc.example.org", "v=DMARC1; p=none"), strict]))
+    )
     stage.apply()
     assert [one for one in stage.records() if one["name"] == "_dmarc.example.org"] == [strict]
 
@@ -230,13 +247,17 @@ def test_dmarc_reports_to_another_zone_of_ours_are_agreed_to_there(stage: Stage)
         (["Zone"], ["Zone · Zone · Read"]),
         (["DNS"], ["Zone · DNS · Edit"]),
         (["Settings", "Rules"], ["Zone · Zone Settings · Edit"]),
-        (["Rules", "Addresses", "DNS"], ["Zone · Email Routing Rules · Edit", "Account · Email Routing Addresses · Edit", "Zone · DNS · Edit"]),
+        (
+            ["Rules", "Addresses", "DNS"],
+            ["Zone · Email Routing Rules · Edit", "Account · Email Routing Addresses · Edit", "Zone · DNS · Edit"],
+        ),
     ],
 )
-def test_missing_permissions_are_named_as_the_dashboard_names_them(stage: Stage, lacks: list[str], named: list[str]) -> None:
+def test_missing_permissions_are_named_as_the_dashboard_names_them(
+    stage: Stage, lacks: list[str], named: list[str]
+) -> None:
     """All that can be seen at once, before anything is written."""
-    state = stage.cloudflare.state
-    stage.cloudflare.set({**state, "lacks": lacks, "zones": state["zones"] if "Zone" not in lacks else state["zones"]})
+    stage.cloudflare.set({**stage.cloudflare.state, "lacks": lacks})
     with pytest.raises(NotAllowed) as refused:
         stage.apply()
     assert all(one in str(refused.value) for one in named)
@@ -245,7 +266,10 @@ def test_missing_permissions_are_named_as_the_dashboard_names_them(stage: Stage,
 
 @pytest.mark.parametrize(
     ("token", "words"),
-    [("cfat_account", "account-owned token"), ("cfut_wrong", "not accepted. Make a user token with: Zone · Zone · Read; ")],
+    [
+        ("cfat_account", "account-owned token"),
+        ("cfut_wrong", "not accepted. Make a user token with: Zone · Zone · Read; "),
+    ],
 )
 def test_a_token_of_no_use_is_told_first(stage: Stage, token: str, words: str) -> None:
     stage.env = {"DOMAIN_CLOUDFLARE_API_TOKEN": token}

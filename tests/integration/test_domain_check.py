@@ -1,4 +1,4 @@
-"""``check`` against a name server and a mail host on loopback: all well, then each fault in turn, its finding and its fix."""
+"""``check`` against a name server and a mail host on loopback: all well, then each fault in turn."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import checkdmarc.utils  # type: ignore[import-untyped]
 import httpx
 import pytest
 import trustme
+from rich.console import Console
+
 from domain import settings
 from domain.checks import run, servers
 from domain.checks import show as shown
 from domain.checks.model import Finding, Verdict
 from domain.commands import Commands, read_files
 from domain.dns import Dns, resolver
-from rich.console import Console
 from support.domain import mailhost, nameserver
-from support.domain.fixtures import cloudflare_process, web  # noqa: F401 - fixtures
 from support.domain.nameserver import NameServer, Table
 from support.ports import free_port
+
+pytest_plugins = ["support.domain.fixtures"]
 
 KEY = '"v=DKIM1; k=rsa; p=MIGfMA0"'
 WELL: Table = {
@@ -44,7 +46,9 @@ WELL: Table = {
     "_smtp._tls.example.org TXT": ['"v=TLSRPTv1; rua=mailto:tls@example.org"'],
 }
 MAILGUN = '[mailgun.dns]\nrecords = ["mx._domainkey TXT k=rsa; p=MIGfMA0"]\n[sendgrid.dns]\nrecords = [\n'
-MAILGUN += '"s1._domainkey CNAME s1.domainkey.u1.wl.sendgrid.net", "s2._domainkey CNAME s2.domainkey.u1.wl.sendgrid.net"]'
+MAILGUN += (
+    '"s1._domainkey CNAME s1.domainkey.u1.wl.sendgrid.net", "s2._domainkey CNAME s2.domainkey.u1.wl.sendgrid.net"]'
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,9 @@ def authority() -> trustme.CA:
 class World:
     """All that a check looks at. ``host`` serves a certificate on both ports."""
 
-    def __init__(self, names: NameServer, authority: trustme.CA, cloudflare: str, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, names: NameServer, authority: trustme.CA, cloudflare: str, folder: Path, stack: ExitStack
+    ) -> None:
         self.names, self.authority, self.folder, self.stack = names, authority, folder, stack
         (folder / "aliases.toml").write_text('hello = "me@gmail.com"')
         (folder / "providers.toml").write_text(MAILGUN)
@@ -85,7 +91,9 @@ class World:
         issued = self.authority.issue_cert("mail.example.org", **certificate)  # type: ignore[arg-type]
         self.serve(issued, banner=banner, offers=offers)
 
-    def serve(self, issued: trustme.LeafCert, *, banner: bytes = mailhost.GREETING, offers: bytes = b"STARTTLS") -> None:
+    def serve(
+        self, issued: trustme.LeafCert, *, banner: bytes = mailhost.GREETING, offers: bytes = b"STARTTLS"
+    ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         issued.configure_cert(context)
         for name, implicit in (("OWNPOST_SUBMISSION_PORT", False), ("OWNPOST_SUBMISSIONS_PORT", True)):
@@ -114,7 +122,7 @@ class World:
 def world(
     names: NameServer,
     authority: trustme.CA,
-    cloudflare_process,  # type: ignore[no-untyped-def]  # noqa: ANN001, F811
+    cloudflare_process,  # type: ignore[no-untyped-def]
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
@@ -155,7 +163,11 @@ FAULTS = {
         "Take includes out",
     ),
     "SPF with names that do not exist": (
-        {"example.org TXT": ['"v=spf1 a:n1.nowhere a:n2.nowhere a:n3.nowhere include:_spf.mx.cloudflare.net include:mailgun.org -all"']},
+        {
+            "example.org TXT": [
+                '"v=spf1 a:n1.no a:n2.no a:n3.no include:_spf.mx.cloudflare.net include:mailgun.org -all"'
+            ]
+        },
         "SPF",
         "do not exist",
         "Take out the terms",
@@ -173,14 +185,24 @@ FAULTS = {
         "adds it",
     ),
     "DKIM missing": ({"mx._domainkey.example.org TXT": []}, "DKIM of Mailgun", "no key at mx._domainkey", "make apply"),
-    "DKIM revoked": ({"mx._domainkey.example.org TXT": ['"v=DKIM1; p="']}, "DKIM of Mailgun", "no key at mx._domainkey", "make apply"),
+    "DKIM revoked": (
+        {"mx._domainkey.example.org TXT": ['"v=DKIM1; p="']},
+        "DKIM of Mailgun",
+        "no key at mx._domainkey",
+        "make apply",
+    ),
     "a DKIM CNAME that leads nowhere": (
         {"s2.domainkey.u1.wl.sendgrid.net TXT": []},
         "DKIM of SendGrid",
         "no key at s2._domainkey",
         "make apply",
     ),
-    "MX of somebody else": ({"example.org MX": ["1 aspmx.l.google.com."]}, "MX", "aspmx.l.google.com is not", "make apply"),
+    "MX of somebody else": (
+        {"example.org MX": ["1 aspmx.l.google.com."]},
+        "MX",
+        "aspmx.l.google.com is not",
+        "make apply",
+    ),
     "no MX": ({"example.org MX": []}, "MX", "no MX record", "make apply"),
     "no DMARC": ({"_dmarc.example.org TXT": []}, "DMARC", "no DMARC record", "publishes one"),
     "DMARC twice": (
@@ -195,8 +217,18 @@ FAULTS = {
         "nothing",
         "by hand",
     ),
-    "the address of the proxy": ({"mail.example.org A": ["104.16.1.1"]}, "address", "104.16.1.1 is Cloudflare's proxy", "off the proxy"),
-    "the address of another server": ({"mail.example.org A": ["127.0.0.9"]}, "address", "127.0.0.9 is not this server", "DOMAIN_ADDRESSES"),
+    "the address of the proxy": (
+        {"mail.example.org A": ["104.16.1.1"]},
+        "address",
+        "104.16.1.1 is Cloudflare's proxy",
+        "off the proxy",
+    ),
+    "the address of another server": (
+        {"mail.example.org A": ["127.0.0.9"]},
+        "address",
+        "127.0.0.9 is not this server",
+        "DOMAIN_ADDRESSES",
+    ),
     "no address": ({"mail.example.org A": []}, "address", "no A or AAAA", "make apply"),
     "no TLS reports": ({"_smtp._tls.example.org TXT": []}, "TLS reports", "no record", "make apply"),
 }
@@ -210,7 +242,7 @@ def test_a_fault_in_dns_is_found(world: World, fault: str, monkeypatch: pytest.M
     changes, check, finding, fix = FAULTS[fault]
     findings = world.findings({**WELL, **changes})
     wrong = [one for one in findings if one.verdict is Verdict.WRONG and not one.check.startswith("port ")]
-    assert [one.check for one in wrong] == [check] or fault in ("no SPF",)
+    assert [one.check for one in wrong] == [check] or fault == "no SPF"
     assert finding in wrong[0].finding
     assert fix in wrong[0].fix
     assert wrong[0].fix.count("\n") == 0
@@ -222,9 +254,17 @@ ADVICE = {
         "DMARC",
         "pct no longer exists",
     ),
-    "nobody gets DMARC reports": ({"_dmarc.example.org TXT": ['"v=DMARC1; p=reject"']}, "DMARC", "nobody gets its reports"),
+    "nobody gets DMARC reports": (
+        {"_dmarc.example.org TXT": ['"v=DMARC1; p=reject"']},
+        "DMARC",
+        "nobody gets its reports",
+    ),
     "an address without a name": ({"1.0.0.127.in-addr.arpa PTR": []}, "reverse DNS of 127.0.0.1", "it has no name"),
-    "a name that leads elsewhere": ({"1.0.0.127.in-addr.arpa PTR": ["host.example."]}, "reverse DNS of 127.0.0.1", "does not lead back"),
+    "a name that leads elsewhere": (
+        {"1.0.0.127.in-addr.arpa PTR": ["host.example."]},
+        "reverse DNS of 127.0.0.1",
+        "does not lead back",
+    ),
 }
 
 
@@ -242,7 +282,10 @@ def test_a_resolver_in_trouble_is_no_verdict(world: World, trouble: str, monkeyp
     monkeypatch.setattr("domain.dns.LIFETIME", 0.5)
     world.host()
     findings = world.findings({**WELL, "example.org MX": [trouble], "mx._domainkey.example.org TXT": [trouble]})
-    assert {(one.check, one.verdict) for one in bad(findings)} == {("MX", Verdict.UNKNOWN), ("DKIM of Mailgun", Verdict.UNKNOWN)}
+    assert {(one.check, one.verdict) for one in bad(findings)} == {
+        ("MX", Verdict.UNKNOWN),
+        ("DKIM of Mailgun", Verdict.UNKNOWN),
+    }
 
 
 def test_a_dmarc_record_above_covers_a_sub_domain(world: World) -> None:
@@ -262,7 +305,9 @@ def test_a_dmarc_record_above_covers_a_sub_domain(world: World) -> None:
 def test_dkim_for_another_domain_is_not_aligned(world: World) -> None:
     world.host()
     (world.folder / "providers.toml").write_text(
-        MAILGUN.replace("[mailgun.dns]", '[mailgun.dns]\nspf = []').replace("mx._domainkey TXT", "mx._domainkey.elsewhere TXT")
+        MAILGUN.replace("[mailgun.dns]", "[mailgun.dns]\nspf = []").replace(
+            "mx._domainkey TXT", "mx._domainkey.elsewhere TXT"
+        )
     )
     table = {**WELL, "mx._domainkey.elsewhere.example.org TXT": [KEY]}
     assert bad(world.findings(table)) == [], "a name below the domain is aligned, relaxed"

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.domain import nameserver, sendgrid
-from support.domain.fixtures import cloudflare_process, sendgrid_process, stage, web  # noqa: F401 - fixtures
 from support.domain.nameserver import NameServer
 from support.domain.stage import KEY, Stage, cloudflare_state, record, zone
 from support.ports import free_port
+
+pytest_plugins = ["support.domain.fixtures"]
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,7 +34,7 @@ def names() -> Iterator[NameServer]:
 
 
 @pytest.fixture
-def told(stage: Stage, names: NameServer) -> Stage:  # noqa: F811
+def told(stage: Stage, names: NameServer) -> Stage:
     """The stage with its files on disk and SendGrid that knows the domain as number 1001."""
     names.set(TABLE)
     (stage.folder / "aliases.toml").write_text(stage.aliases)
@@ -45,7 +47,12 @@ def run(stage: Stage, *arguments: str, code: int, text: str = "") -> subprocess.
     """Runs the program with nothing else in its environment, at a width that terminals have."""
     environ = {**stage.environment(), "PYTHONPATH": str(ROOT / "services/domain/src"), "COLUMNS": "100"}
     done = subprocess.run(
-        [sys.executable, "-m", "domain", *arguments], env=environ, input=text, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "domain", *arguments],
+        env=environ,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert KEY not in done.stdout + done.stderr
@@ -118,7 +125,11 @@ def test_records_to_paste_for_a_domain_elsewhere(told: Stage, names: NameServer)
             "mail.example.org A": ["198.51.100.1"],
         }
     )
-    told.env |= {"DOMAIN_CLOUDFLARE_API_TOKEN": "", "OWNPOST_PROVIDERS": "sendgrid,mailjet", "DOMAIN_TLS_REPORTS": "tls@example.org"}
+    told.env |= {
+        "DOMAIN_CLOUDFLARE_API_TOKEN": "",
+        "OWNPOST_PROVIDERS": "sendgrid,mailjet",
+        "DOMAIN_TLS_REPORTS": "tls@example.org",
+    }
     golden("domain_plan_text.txt", run(told, "plan", "--text", code=2).stdout)
     assert told.cloudflare.journal == []
 
@@ -143,7 +154,9 @@ def test_cloudflare_that_cannot_be_reached(told: Stage) -> None:
 
 
 def test_cloudflare_refuses(told: Stage) -> None:
-    told.cloudflare.spoil({3: {"status": 400, "body": {"success": False, "errors": [{"code": 6003, "message": "bad \x1b[2J"}]}}})
+    told.cloudflare.spoil(
+        {3: {"status": 400, "body": {"success": False, "errors": [{"code": 6003, "message": "bad \x1b[2J"}]}}}
+    )
     done = run(told, "plan", code=69)
     assert "It said: bad \\x1b[2J (6003)" in done.stderr
 
@@ -151,9 +164,15 @@ def test_cloudflare_refuses(told: Stage) -> None:
 def test_wrong_settings_and_files_are_all_told_at_once(told: Stage) -> None:
     told.env |= {"DOMAIN_ADDRESSES": "somewhere", "DOMAIN_POSTMASTR": "x", "DOMAIN_MTA_STS": "maybe"}
     done = run(told, "--check", code=78)
-    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["DOMAIN_MTA_STS", "DOMAIN_ADDRESSES", "DOMAIN_POSTMASTR"] or sorted(
-        line.split(":")[0] for line in done.stderr.splitlines()
-    ) == ["DOMAIN_ADDRESSES", "DOMAIN_MTA_STS", "DOMAIN_POSTMASTR"]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "DOMAIN_MTA_STS",
+        "DOMAIN_ADDRESSES",
+        "DOMAIN_POSTMASTR",
+    ] or sorted(line.split(":")[0] for line in done.stderr.splitlines()) == [
+        "DOMAIN_ADDRESSES",
+        "DOMAIN_MTA_STS",
+        "DOMAIN_POSTMASTR",
+    ]
     told.env = {}
     (told.folder / "aliases.toml").write_text('hello = 3\n["example.com"]\na = "drop"')
     (told.folder / "providers.toml").write_text('[x.dns]\nrecords = ["nonsense"]')

@@ -1,7 +1,8 @@
 """What holds for every zone an owner may start from, with the services as separate processes.
 
-``apply`` leaves nothing to do; a second one writes nothing; what is not ours and not in the way is the same, byte for byte;
-and a failure at any request, carried out or not, leaves a zone from which the next ``apply`` arrives at the same end.
+``apply`` leaves nothing to do; a second one writes nothing; what is not ours and not in the way is the same, byte for
+byte; and a failure at any request, carried out or not, leaves a zone from which the next ``apply`` arrives at the
+same end.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from domain import dmarc, spf
 from domain.api import ApiError
 from domain.records import unquote
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from support.domain.fake import Fake
-from support.domain.fixtures import cloudflare_process, sendgrid_process, web  # noqa: F401 - fixtures
 from support.domain.stage import FLAT, Stage
 from support.domain.zones import HOME, cloudflares, sendgrids
 
+pytest_plugins = ["support.domain.fixtures"]
+
 DNS = FLAT | {(f"i{number}.example", "TXT"): ("v=spf1 -all",) for number in range(10)}
-ALIASES = st.sampled_from(["", 'hello = "me@gmail.com"', 'hello = "me@gmail.com"\nshop = "drop"\n"*" = { worker = "w" }'])
+ALIASES = st.sampled_from(
+    ["", 'hello = "me@gmail.com"', 'hello = "me@gmail.com"\nshop = "drop"\n"*" = { worker = "w" }']
+)
 ENV = st.sampled_from(
     [
         {},
@@ -50,11 +55,13 @@ FEW = max(25, settings.default.max_examples // 4)  # each one is some sixty requ
 
 
 @pytest.fixture
-def made(cloudflare_process: Fake, sendgrid_process: Fake, web: httpx.Client, tmp_path: Path) -> Stage:  # noqa: F811
+def made(cloudflare_process: Fake, sendgrid_process: Fake, web: httpx.Client, tmp_path: Path) -> Stage:
     return Stage(cloudflare_process, sendgrid_process, web, tmp_path, dns=DNS)
 
 
-def start(stage: Stage, cloudflare: dict[str, Any], sendgrid: dict[str, Any], aliases: str, env: dict[str, str]) -> None:
+def start(
+    stage: Stage, cloudflare: dict[str, Any], sendgrid: dict[str, Any], aliases: str, env: dict[str, str]
+) -> None:
     stage.cloudflare.set(cloudflare)
     stage.sendgrid.set(sendgrid)
     stage.aliases, stage.env = aliases, env
@@ -69,7 +76,9 @@ def foreign(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _apex_mail(one: dict[str, Any]) -> bool:
-    return one["name"] == HOME and (one["type"] == "MX" or (one["type"] == "TXT" and spf.is_spf(unquote(one["content"]))))
+    return one["name"] == HOME and (
+        one["type"] == "MX" or (one["type"] == "TXT" and spf.is_spf(unquote(one["content"])))
+    )
 
 
 def _marked(one: dict[str, Any]) -> bool:
@@ -104,7 +113,9 @@ def _sane(stage: Stage) -> None:
     if len(readable) > 1:
         assert any(step.kind == "blocked" and step.what == f"TXT {HOME}" for step in stage.plan().steps)
     assert len([one for one in map(unquote, stage.texts(f"_dmarc.{HOME}")) if dmarc.is_dmarc(one)]) <= 1
-    assert not any(one["proxied"] for one in stage.records() if one["name"] == f"mail.{HOME}" and one["type"] in ("A", "AAAA"))
+    assert not any(
+        one["proxied"] for one in stage.records() if one["name"] == f"mail.{HOME}" and one["type"] in ("A", "AAAA")
+    )
 
 
 @given(
@@ -141,7 +152,7 @@ def test_a_failure_at_any_request_leaves_a_zone_that_converges(
 
 
 def _end(stage: Stage) -> Any:
-    """Applies, and tells where that led, without what differs from run to run: identities and how often providers were told."""
+    """Applies, and tells where that led, without what differs from run to run: identities."""
     stage.apply()
     state = stage.cloudflare.state["zones"][0]
     records = sorted((one["type"], one["name"], one["content"], one["proxied"]) for one in state["records"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from domain import aliases, dotenv, names, pasted, settings
 from domain.aliases import Act, Target
 from domain.records import Record
-from hypothesis import given
-from hypothesis import strategies as st
 
 HOME = ("example.org", "xn--bcher-kva.example")
 
@@ -44,7 +45,10 @@ def test_aliases_read_like_what_they_are() -> None:
         ('"a b" = "drop"', "a b: 'a b' cannot stand before an @"),
         ('"ä" = "drop"', "cannot stand before an @"),
         ('a = { worker = "../x" }', "a: is neither"),
-        ('a = { worker = "x", more = 1 }', "[a] is not a domain of OWNPOST_DOMAINS (example.org, xn--bcher-kva.example)."),
+        (
+            'a = { worker = "x", more = 1 }',
+            "[a] is not a domain of OWNPOST_DOMAINS (example.org, xn--bcher-kva.example).",
+        ),
         ('a = "a@example.org"', "a: forwards to itself."),
         ('A = "drop"\na = "drop"', "a: example.org has a twice."),
         ('hello = "drop"\n["example.org"]\nhello = "drop"', "hello: example.org has hello twice."),
@@ -68,9 +72,10 @@ def test_all_wrong_aliases_are_told_at_once() -> None:
 @given(st.text(max_size=80))
 def test_any_text_is_aliases_or_told(text: str) -> None:
     try:
-        aliases.parse(text, HOME)
+        found: object = aliases.parse(text, HOME)
     except aliases.AliasesError as error:
-        assert error.problems
+        found = error.problems
+    assert found
 
 
 def test_pasted_records_relative_whole_and_quoted() -> None:
@@ -153,7 +158,12 @@ BASE = {"OWNPOST_DOMAINS": "example.org"}
 
 def test_settings_in_their_simplest_form() -> None:
     found = settings.read(BASE)
-    assert (found.hostname, found.providers, found.cloudflare, found.addresses) == ("mail.example.org", ("capture",), None, None)
+    assert (found.hostname, found.providers, found.cloudflare, found.addresses) == (
+        "mail.example.org",
+        ("capture",),
+        None,
+        None,
+    )
     assert found.resolvers == (("1.1.1.1", 53), ("8.8.8.8", 53), ("9.9.9.9", 53))
     assert found.email_routing
     assert found.subaddressing is None
@@ -178,7 +188,9 @@ def test_names_of_other_scripts_addresses_and_resolvers() -> None:
 
 def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("SG.secret\n")
-    found = settings.read({**BASE, "DOMAIN_SENDGRID_API_KEY_FILE": str(tmp_path / "key"), "DOMAIN_CLOUDFLARE_API_TOKEN": "cf-secret"})
+    found = settings.read(
+        {**BASE, "DOMAIN_SENDGRID_API_KEY_FILE": str(tmp_path / "key"), "DOMAIN_CLOUDFLARE_API_TOKEN": "cf-secret"}
+    )
     assert found.keys["sendgrid"].secrets == ("SG.secret",)
     assert "secret" not in repr(found)
 
@@ -192,9 +204,17 @@ def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
         ("OWNPOST_HOSTNAME", "mail_1.example.org", "OWNPOST_HOSTNAME: 'mail_1.example.org' is not"),
         ("OWNPOST_PROVIDERS", "send-grid", "OWNPOST_PROVIDERS: 'send-grid' is not a provider's name"),
         ("DOMAIN_CLOUDFLARE_API_TOKEN", "two words", "DOMAIN_CLOUDFLARE_API_TOKEN: has characters that no key has"),
-        ("DOMAIN_CLOUDFLARE_URL", "http://api.example.com", "DOMAIN_CLOUDFLARE_URL: 'http://api.example.com' is not a URL"),
+        (
+            "DOMAIN_CLOUDFLARE_URL",
+            "http://api.example.com",
+            "DOMAIN_CLOUDFLARE_URL: 'http://api.example.com' is not a URL",
+        ),
         ("DOMAIN_CLOUDFLARE_URL", "https://u:p@x.example", "is not a URL that begins with https://"),
-        ("DOMAIN_SES_ACCESS_KEY_ID", "AKIA", "DOMAIN_SES_SECRET_ACCESS_KEY: missing, while DOMAIN_SES_ACCESS_KEY_ID is set."),
+        (
+            "DOMAIN_SES_ACCESS_KEY_ID",
+            "AKIA",
+            "DOMAIN_SES_SECRET_ACCESS_KEY: missing, while DOMAIN_SES_ACCESS_KEY_ID is set.",
+        ),
         ("DOMAIN_ADDRESSES", "here", "DOMAIN_ADDRESSES: 'here' is not an IP address; or say none."),
         ("DOMAIN_MTA_STS", "true", "DOMAIN_MTA_STS: 'true' is not known; allowed are yes, no."),
         ("DOMAIN_RESOLVERS", "dns.google", "DOMAIN_RESOLVERS: 'dns.google' is not a name server's address"),
@@ -203,7 +223,11 @@ def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
         ("OWNPOST_SUBMISSION_PORT", "0", "OWNPOST_SUBMISSION_PORT: '0' is not a port; allowed are 1 to 65535."),
         ("DOMAIN_POSTMASTER", "me", "DOMAIN_POSTMASTER: 'me' is not a mail address"),
         ("DOMAIN_SENDGRID_KEY", "x", "DOMAIN_SENDGRID_KEY: there is no such setting; did you mean DOMAIN_SENDGRID_"),
-        ("DOMAIN_SENDGRID_API_KEY_FILE", "/nowhere", "DOMAIN_SENDGRID_API_KEY_FILE: /nowhere cannot be read: No such file"),
+        (
+            "DOMAIN_SENDGRID_API_KEY_FILE",
+            "/nowhere",
+            "DOMAIN_SENDGRID_API_KEY_FILE: /nowhere cannot be read: No such file",
+        ),
     ],
 )
 def test_a_wrong_setting_is_told(name: str, value: str, problem: str) -> None:
@@ -216,7 +240,12 @@ def test_a_setting_and_its_file_contradict_each_other(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     with pytest.raises(settings.SettingsError) as error:
         settings.read(
-            {**BASE, "DOMAIN_BREVO_API_KEY": "a", "DOMAIN_BREVO_API_KEY_FILE": "b", "DOMAIN_RESEND_API_KEY_FILE": str(tmp_path / "empty")}
+            {
+                **BASE,
+                "DOMAIN_BREVO_API_KEY": "a",
+                "DOMAIN_BREVO_API_KEY_FILE": "b",
+                "DOMAIN_RESEND_API_KEY_FILE": str(tmp_path / "empty"),
+            }
         )
     assert [one.split(":")[0] for one in error.value.problems] == ["DOMAIN_BREVO_API_KEY", "DOMAIN_RESEND_API_KEY_FILE"]
 
@@ -228,12 +257,25 @@ def test_every_setting_is_in_the_documentation() -> None:
     text = (root / "docs/domain.md").read_text()
     assert [name for name in sorted(known) if f"`{name}`" not in text] == []
     example = (root / ".env.example").read_text()
-    assert [name for name in ("DOMAIN_CLOUDFLARE_API_TOKEN", "DOMAIN_ADDRESSES", "DOMAIN_SENDGRID_API_KEY") if name not in example] == []
+    assert [
+        name
+        for name in ("DOMAIN_CLOUDFLARE_API_TOKEN", "DOMAIN_ADDRESSES", "DOMAIN_SENDGRID_API_KEY")
+        if name not in example
+    ] == []
 
 
 def test_dotenv() -> None:
     text = 'A=1\n# B=2\nexport C="x \\"y\\" #z" # comment\nD=\'$E\'\nF=a b # c\nG=\nnonsense\n  H = 7\nI=a#b\nJ=#c'
-    assert dotenv.parse(text) == {"A": "1", "C": 'x "y" #z', "D": "$E", "F": "a b", "G": "", "H": "7", "I": "a#b", "J": ""}
+    assert dotenv.parse(text) == {
+        "A": "1",
+        "C": 'x "y" #z',
+        "D": "$E",
+        "F": "a b",
+        "G": "",
+        "H": "7",
+        "I": "a#b",
+        "J": "",
+    }
 
 
 @given(st.text(max_size=60))
@@ -241,10 +283,14 @@ def test_any_text_is_a_name_or_told(text: str) -> None:
     try:
         form = names.ascii_name(text)
     except names.BadName as error:
-        assert names.printable(str(error)) == str(error)
+        form = "told"
+        text = str(error)
+        printed = names.printable(text)
     else:
-        assert names.ascii_name(form) == form
-        assert form.isascii()
+        printed = text
+    assert names.ascii_name(form) == form
+    assert form.isascii()
+    assert printed == text
 
 
 def test_nothing_steers_the_terminal() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from domain import dmarc
 from domain.diff import Claim, Scene, Want, compare
 from domain.records import Record, quote, read, unquote
 from domain.steps import Kind
-from hypothesis import given
-from hypothesis import strategies as st
 
 SCENE = Scene("example.org", "Ownpost mail.example.org", frozenset({"example.org", "post.example.org"}))
 
@@ -39,7 +40,14 @@ def test_a_long_text_is_split_into_strings_of_255_bytes() -> None:
 
 
 def test_a_record_of_the_api() -> None:
-    item = {"id": "1", "type": "CNAME", "name": "A.Example.org", "content": "X.example.", "proxied": True, "meta": {"read_only": True}}
+    item = {
+        "id": "1",
+        "type": "CNAME",
+        "name": "A.Example.org",
+        "content": "X.example.",
+        "proxied": True,
+        "meta": {"read_only": True},
+    }
     found = read(item)
     assert (found.name, found.value, found.proxied, found.locked) == ("a.example.org", "x.example", True, True)
 
@@ -66,14 +74,26 @@ TEXT = Want(Record(type="TXT", name="post.example.org", content="v=spf1 -all"), 
         ([at("A", "mail.example.org", "192.0.2.1")], HOST, ["keep"]),
         ([at("A", "mail.example.org", "192.0.2.1", proxied=True)], HOST, ["change"]),
         ([at("A", "mail.example.org", "192.0.2.9")], HOST, ["change"]),
-        ([at("A", "mail.example.org", "192.0.2.9"), at("A", "mail.example.org", "192.0.2.8")], HOST, ["remove", "change"]),
+        (
+            [at("A", "mail.example.org", "192.0.2.9"), at("A", "mail.example.org", "192.0.2.8")],
+            HOST,
+            ["remove", "change"],
+        ),
         ([at("AAAA", "mail.example.org", "2001:db8::1"), at("TXT", "mail.example.org", "x")], HOST, ["add"]),
         ([at("CNAME", "mail.example.org", "x.example")], HOST, ["remove", "add"]),
         ([at("NS", "mail.example.org", "ns.example")], HOST, ["blocked"]),
         ([at("CNAME", "em.example.org", "U.example.net.")], CNAME, ["keep"]),
-        ([at("A", "em.example.org", "192.0.2.1"), at("TXT", "em.example.org", "x")], CNAME, ["remove", "remove", "add"]),
+        (
+            [at("A", "em.example.org", "192.0.2.1"), at("TXT", "em.example.org", "x")],
+            CNAME,
+            ["remove", "remove", "add"],
+        ),
         ([at("TXT", "k._domainkey.example.org", "k=rsa; p=A B")], KEY, ["keep"]),
-        ([at("TXT", "k._domainkey.example.org", "p=OLD"), at("TXT", "k._domainkey.example.org", "note")], KEY, ["change"]),
+        (
+            [at("TXT", "k._domainkey.example.org", "p=OLD"), at("TXT", "k._domainkey.example.org", "note")],
+            KEY,
+            ["change"],
+        ),
         ([at("CNAME", "post.example.org", "web.example")], TEXT, ["blocked"]),
         ([at("TXT", "post.example.org", "note")], TEXT, ["add"]),
     ],

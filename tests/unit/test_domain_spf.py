@@ -1,13 +1,14 @@
-"""Merged SPF records, judged by pyspf against a table of DNS: who passed still passes, every provider passes, ten look-ups."""
+"""Merged SPF records, judged by pyspf: who passed still passes, every provider passes, with ten look-ups at most."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from domain import spf
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from domain import spf
 from support.domain.evaluate import judge
 
 HOME = "example.org"
@@ -27,17 +28,27 @@ NEEDS = {
     "include:sendgrid.net": "167.89.3.3",
     "include:mailgun.org": "69.72.33.1",
 }
-SENDERS = ["198.51.100.7", "198.51.100.200", "203.0.113.1", "203.0.113.77", "203.0.113.9", "192.0.2.200", *NEEDS.values()]
+SENDERS = [
+    "198.51.100.7",
+    "198.51.100.200",
+    "203.0.113.1",
+    "203.0.113.77",
+    "203.0.113.9",
+    "192.0.2.200",
+    *NEEDS.values(),
+]
 MECHANISMS = st.sampled_from(
-    ["a", "mx", "A", "ip4:198.51.100.7", "-ip4:198.51.100.200", "?ip4:203.0.113.9", "ip4:203.0.113.0/28", "ip6:2001:db8::/32"]
-    + ["include:friend.example", "a:mx.friend.example", "INCLUDE:SendGrid.net", "+mx:example.org", "exists:%{i}.x.example"]
+    "a mx A ip4:198.51.100.7 -ip4:198.51.100.200 ?ip4:203.0.113.9 ip4:203.0.113.0/28 ip6:2001:db8::/32"
+    " include:friend.example a:mx.friend.example INCLUDE:SendGrid.net +mx:example.org exists:%{i}.x.example".split(" ")
 )
 
 
 @st.composite
 def records(draw: st.DrawFn) -> str:
     terms = draw(st.lists(MECHANISMS, max_size=5))
-    end = draw(st.sampled_from(["-all", "~all", "?all", "+all", "all", "", "redirect=friend.example", "-all ip4:192.0.2.0/24"]))
+    end = draw(
+        st.sampled_from(["-all", "~all", "?all", "+all", "all", "", "redirect=friend.example", "-all ip4:192.0.2.0/24"])
+    )
     return " ".join(filter(None, ["v=spf1", *terms, end, draw(st.sampled_from(["", "exp=why.example.org", "x=y"]))]))
 
 
@@ -92,7 +103,11 @@ def test_several_records_become_one_that_lets_no_stranger_in(texts: list[str], n
         (["v=spf1 mx -all include:late.example"], ["include:a.example"], "v=spf1 mx include:a.example -all"),
         (["v=spf1 mx exp=e.example ~all"], ["include:a.example"], "v=spf1 mx include:a.example ~all exp=e.example"),
         (["v=spf1 mx"], ["include:a.example"], "v=spf1 mx include:a.example ~all"),
-        (["v=spf1 mx -all", "v=spf1 include:a.example ~all"], ["include:a.example"], "v=spf1 mx include:a.example -all"),
+        (
+            ["v=spf1 mx -all", "v=spf1 include:a.example ~all"],
+            ["include:a.example"],
+            "v=spf1 mx include:a.example -all",
+        ),
         (["v=spf1 mx +all"], ["include:a.example"], "v=spf1 mx include:a.example +all"),
         (["v=spf1 mx +all", "v=spf1 a +all"], [], "v=spf1 mx a ~all"),
     ],
@@ -116,7 +131,9 @@ def test_an_owners_refusal_of_a_provider_stays_and_is_told() -> None:
 
 @pytest.mark.parametrize("count", [10, 11])
 def test_look_ups_are_counted_over_the_tree(count: int) -> None:
-    world = {(f"n{number}.example", "TXT"): (f"v=spf1 include:n{number + 1}.example -all",) for number in range(1, count)}
+    world = {
+        (f"n{number}.example", "TXT"): (f"v=spf1 include:n{number + 1}.example -all",) for number in range(1, count)
+    }
     world[f"n{count}.example", "TXT"] = ("v=spf1 -all",)
     cost = spf.cost("v=spf1 include:n1.example -all", HOME, lambda name, kind: world.get((name, kind), ()))
     assert cost.lookups == count

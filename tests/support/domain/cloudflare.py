@@ -1,8 +1,9 @@
 """Cloudflare's API v4 as documented, as far as a mail domain needs it: zones, dns_records with batch, Email Routing.
 
-The state: ``token``, ``lacks`` (permissions the token has not), ``zones`` (each with ``id name account records routing rules
-catch_all locked``), ``addresses`` by account, ``page`` (items a page at most), ``refuse_unverified`` (rules to destinations
-that are not verified are refused), ``adds_spf`` (switching routing on adds an SPF record beside one that is there).
+The state: ``token``, ``lacks`` (permissions the token has not), ``zones`` (each with ``id name account records
+routing rules catch_all locked``), ``addresses`` by account, ``page`` (items a page at most), ``refuse_unverified``
+(rules to destinations that are not verified are refused), ``adds_spf`` (switching routing on adds an SPF record
+beside one that is there).
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ class Refused(Exception):
 
 def good(result: Any, **info: Any) -> Answer:
     """An answer in the envelope. A good one may carry code 10000 among its messages, which is no error."""
-    return 200, {"success": True, "errors": [], "messages": [{"code": 10000, "message": "fine"}], "result": result, **info}
+    return 200, {
+        "success": True,
+        "errors": [],
+        "messages": [{"code": 10000, "message": "fine"}],
+        "result": result,
+        **info,
+    }
 
 
 def answer(state: State, request: Request) -> Answer:
@@ -90,7 +97,12 @@ def _allow(state: State, permission: str) -> None:
 
 
 def _zone(zone: dict[str, Any]) -> dict[str, Any]:
-    return {"id": zone["id"], "name": zone["name"], "status": "active", "account": {"id": zone["account"], "name": "me"}}
+    return {
+        "id": zone["id"],
+        "name": zone["name"],
+        "status": "active",
+        "account": {"id": zone["account"], "name": "me"},
+    }
 
 
 def _settings(zone: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +227,10 @@ def _routing_dns(state: State, zone: dict[str, Any], request: Request) -> Answer
     if request.method == "PATCH":
         zone["locked"] = False
     elif request.method == "POST":
-        if any(one["type"] == "MX" and one["name"] == domain and "cloudflare" not in one["content"] for one in zone["records"]):
+        if any(
+            one["type"] == "MX" and one["name"] == domain and "cloudflare" not in one["content"]
+            for one in zone["records"]
+        ):
             raise Refused(409, 2020, "Existing MX records conflict with Email Routing.")
         _switch_on(state, zone, domain)
     return good(_settings(zone))

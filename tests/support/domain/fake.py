@@ -1,9 +1,9 @@
 """What the fake services have in common: HTTP, a journal of requests, faults on demand, and a way to start one.
 
-Tests talk to a fake at ``/_test/…`` below the same address: ``PUT state`` replaces everything, ``GET state`` and ``GET
-journal`` read, ``PUT faults`` says what happens to the n-th request from then on: ``{"3": {"status": 500}}``,
-``{"hang_up": "before"}`` or ``"after"`` (carried out, but the answer never arrives), ``{"status": 429, "headers": {…}}``.
-A request whose form is not the documented one is answered 400 and stands in the journal with ``"wrong"``.
+Tests talk to a fake at ``/_test/…`` below the same address: ``PUT state`` replaces everything, ``GET state`` and
+``GET journal`` read, ``PUT faults`` says what happens to the n-th request from then on: ``{"3": {"status": 500}}``,
+``{"hang_up": "before"}`` or ``"after"`` (carried out, but the answer never arrives), ``{"status": 429, "headers":
+{…}}``. A request whose form is not the documented one is answered 400 and stands in the journal with ``"wrong"``.
 """
 
 from __future__ import annotations

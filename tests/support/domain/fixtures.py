@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.domain.fake import Fake, running
 from support.domain.stage import KEY, Stage, cloudflare_state, zone
 

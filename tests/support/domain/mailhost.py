@@ -12,7 +12,9 @@ GREETING = b"220 mail.example.org ESMTP\r\n"
 
 
 @contextmanager
-def running(context: ssl.SSLContext, *, implicit: bool, offers: bytes = b"STARTTLS", banner: bytes = GREETING) -> Iterator[int]:
+def running(
+    context: ssl.SSLContext, *, implicit: bool, offers: bytes = b"STARTTLS", banner: bytes = GREETING
+) -> Iterator[int]:
     """Serves one client after the other; the port. ``offers``: what EHLO lists before TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         Thread(target=_serve, args=(listening, context, implicit, offers, banner), daemon=True).start()

@@ -1,8 +1,8 @@
 """A recursive name server on loopback, UDP and TCP, as a process of its own: what it says is a table that tests set.
 
-The table maps "name TYPE" to contents as zone files have them. A CNAME is followed. A name with no entry at all does not
-exist; the content ``SERVFAIL`` makes the server fail, ``SILENT`` makes it say nothing. Each line of standard input is a new
-table as JSON, answered by one line.
+The table maps "name TYPE" to contents as zone files have them. A CNAME is followed. A name with no entry at all does
+not exist; the content ``SERVFAIL`` makes the server fail, ``SILENT`` makes it say nothing. Each line of standard
+input is a new table as JSON, answered by one line.
 """
 
 from __future__ import annotations

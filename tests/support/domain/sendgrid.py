@@ -12,7 +12,17 @@ from typing import Any
 from support.domain.fake import Answer, Request, Wrong, serve
 
 ids = count(1001)
-FIELDS = {"domain", "subdomain", "automatic_security", "custom_spf", "custom_dkim_selector", "default", "ips", "username", "region"}
+FIELDS = {
+    "domain",
+    "subdomain",
+    "automatic_security",
+    "custom_spf",
+    "custom_dkim_selector",
+    "default",
+    "ips",
+    "username",
+    "region",
+}
 
 
 def entry(number: int, domain: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from domain import aliases, pasted, plan, settings
 from domain.apply import Applier
 from domain.authentication import services
@@ -132,7 +133,8 @@ class Stage:
 
     def records(self, name: str = "example.org") -> list[dict[str, Any]]:
         """The records of a zone as they are now."""
-        return next(one for one in self.cloudflare.state["zones"] if one["name"] == name)["records"]
+        found: dict[str, Any] = next(one for one in self.cloudflare.state["zones"] if one["name"] == name)
+        return list(found["records"])
 
     def texts(self, name: str, kind: str = "TXT", zone: str = "example.org") -> list[str]:
         """The contents at a name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
+
 from support.domain import cloudflare, sendgrid
 from support.domain.stage import KEY, cloudflare_state, record, zone
 
@@ -95,7 +96,9 @@ def cloudflares(draw: st.DrawFn, home: str = HOME, domains: tuple[str, ...] = (H
     found = [record for domain in domains for record in draw(st.lists(_record(domain), max_size=9))]
     rules = draw(st.lists(_rule(), max_size=3))
     made = zone(home, _fit(found, home), rules=[{**one, "id": f"old{number}"} for number, one in enumerate(rules)])
-    made["catch_all"].update(draw(st.sampled_from([{}, {"name": "Ownpost: *", "enabled": True}, {"name": "by hand", "enabled": True}])))
+    made["catch_all"].update(
+        draw(st.sampled_from([{}, {"name": "Ownpost: *", "enabled": True}, {"name": "by hand", "enabled": True}]))
+    )
     if draw(st.booleans()):
         made["routing"]["enabled"] = True
         made["locked"] = draw(st.booleans())
@@ -114,9 +117,13 @@ def _rule() -> st.SearchStrategy[dict[str, Any]]:
             "actions": [action],
             **more,
         },
-        st.sampled_from(["hello@example.org", "Hello@example.org", "postmaster@example.org", "gone@example.org", "x@example.org"]),
+        st.sampled_from(
+            ["hello@example.org", "Hello@example.org", "postmaster@example.org", "gone@example.org", "x@example.org"]
+        ),
         st.sampled_from(["Ownpost: gone@example.org", "by hand"]),
-        st.sampled_from([{"type": "drop"}, {"type": "forward", "value": ["me@gmail.com"]}, {"type": "worker", "value": ["w"]}]),
+        st.sampled_from(
+            [{"type": "drop"}, {"type": "forward", "value": ["me@gmail.com"]}, {"type": "worker", "value": ["w"]}]
+        ),
         st.booleans(),
         st.sampled_from([{}, {}, {}, {"source": "wrangler"}]),
     )

@@ -94,7 +94,7 @@ class Applier:
         self._agreed = touched | (self._agreed or set())
 
     def _carry_out(self, sight: Sight, work: Sequence[Step]) -> None:
-        """Providers that must first name their records go alone, so that DNS then changes once, with all that is known."""
+        """Providers that must first name their records go alone, so that DNS then changes once, with all of them."""
         creates = [step for step in work if isinstance(step.action, Create)]
         for step in creates:
             assert isinstance(step.action, Create)
@@ -113,7 +113,7 @@ class Applier:
             self.say(f"{zone.name} as it was: {path}")
 
     def _zone(self, zone: Zone, steps: Sequence[Step]) -> None:
-        """Locks first, then DNS, then the rest in the plan's order."""
+        """Locks first, then DNS, then the rest in the plan's order; after a refused batch nothing in this round."""
         unlock = [step for step in steps if isinstance(step.action, Unlock)]
         dns = [step for step in steps if isinstance(step.action, (Post, Patch, Delete))]
         for step in unlock:
@@ -125,6 +125,7 @@ class Applier:
             except ApiError as error:
                 if not DONE.intersection(error.codes):
                     raise
+                return
         for step in steps:
             if step not in unlock and step not in dns:
                 self._one(zone, step)

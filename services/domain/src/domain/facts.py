@@ -22,7 +22,7 @@ class Needs(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """``ports`` in order of trial; of each group of ``selectors`` one must be published, where records are not known."""
+    """``ports`` in order of trial; of each group of ``selectors`` one must be there, where records are not known."""
 
     title: str
     host: str = ""

@@ -159,7 +159,9 @@ def _zone_steps(settings: Settings, zone: SeenZone, wishes: Wishes, fetch: Fetch
         routing.subaddressing(wishes, zone.name, zone.routing, settings.subaddressing)
     protected = frozenset(name for name in settings.domains if names.within(name, zone.name))
     scene = Scene(zone.name, settings.mark, protected)
-    dns = compare(scene, zone.records, wishes.wants, remove_orphans=wishes.certain)
+    gone = {step.action.record.id for step in wishes.steps if isinstance(step.action, Delete)}
+    there = [record for record in zone.records if record.id not in gone]
+    dns = compare(scene, there, wishes.wants, remove_orphans=wishes.certain)
     create = [step for step in wishes.steps if isinstance(step.action, Create)]
     others = [step for step in wishes.steps if not isinstance(step.action, Create)]
     locked = _unlock(zone, [*dns, *others])

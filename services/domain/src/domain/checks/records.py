@@ -94,7 +94,7 @@ def _spf_limits(domain: str, dns: Dns, text: str) -> Finding:
         finding = f"it takes {cost.lookups} DNS look-ups; receivers stop at {spf.LOOKUPS} and take it for an error"
         return Finding(domain, "SPF", Verdict.WRONG, finding, "Take includes out that nothing needs any more.")
     if cost.voids > spf.VOIDS:
-        finding = f"{cost.voids} of the names in it do not exist; receivers stop at {spf.VOIDS} and take it for an error"
+        finding = f"{cost.voids} of its names do not exist; receivers stop at {spf.VOIDS} and take it for an error"
         return Finding(domain, "SPF", Verdict.WRONG, finding, "Take out the terms whose names do not exist.")
     return Finding(domain, "SPF", Verdict.WRONG, f"{result['error']}", f"Mend the record by hand: {text}")
 
