@@ -23,6 +23,7 @@ from pathlib import Path
 
 import uvloop
 
+from relay.allocator import keep_read_buffers_on_the_heap
 from relay.model import Event, Message
 from support.fakes import FakeReservation, FakeSpool, FakeUpload
 from support.reception import reception
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("counts", type=int, nargs="*")
     options = parser.parse_args()
     if options.serve is not None:
+        keep_read_buffers_on_the_heap()
         uvloop.run(serve(options.serve, options.tls))
         return
     messages, connections, size = (options.counts + [20_000, 20, 1_024][len(options.counts) :])[:3]

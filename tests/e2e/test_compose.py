@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from support.appliance import eventually
+from support.appliance import PASSWORD, account, eventually, toml
 from support.project import Project
 from support.tree import first_mail, without_added_fields
 
@@ -34,11 +34,15 @@ def up(project: Project) -> Project:
     return project
 
 
-def client(project: Project) -> smtplib.SMTP_SSL:
+def client(project: Project, login: str = "demo", password: str = "demo-password") -> smtplib.SMTP_SSL:
     """A logged-in client on the TLS port."""
     context = ssl.create_default_context(cafile=str(project.ca))
     smtp = smtplib.SMTP_SSL("127.0.0.1", project.submissions, context=context, timeout=60)
-    smtp.login("demo", "demo-password")
+    try:
+        smtp.login(login, password)
+    except (OSError, smtplib.SMTPException):
+        smtp.close()
+        raise
     return smtp
 
 
@@ -151,7 +155,7 @@ class Sender(threading.Thread):
         number = 0
         while not self.enough.is_set():
             try:
-                with client(self.project) as smtp:
+                with client(self.project, "crowd", PASSWORD) as smtp:
                     while not self.enough.is_set():
                         number += 1
                         smtp.mail("demo@example.org")
@@ -171,6 +175,8 @@ def count_in_captured(project: Project, subjects: list[str]) -> int:
 
 
 def test_killed_with_its_container_during_mail_nothing_acknowledged_is_lost(up: Project) -> None:
+    with (up.folder / "config/accounts.toml").open("a") as accounts:
+        accounts.write("\n" + toml({"crowd": account(["demo@example.org"])}))  # without limits, unlike demo
     sender = Sender(up)
     sender.start()
     try:
@@ -206,6 +212,7 @@ def test_stop_lets_a_mail_on_its_way_finish_and_keeps_it(up: Project) -> None:
     eventually(lambda: not reachable(up), "the port to close")
     smtp.send(MAIL[300:] + b".\r\n")
     code, _ = smtp.getreply()
+    smtp.close()
     assert code == 250
     stopping.join(60)
     assert up.exit_code() == 0

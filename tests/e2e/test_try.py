@@ -6,7 +6,9 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,49 +30,48 @@ class Terminal:
 
     def __init__(self, command: list[str], folder: Path, environ: dict[str, str]) -> None:
         self.text = ""
+        self.code: int | None = None  # 128 + n when a signal ended it, as a shell shows it
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
             os.execvpe(command[0], command, environ)
 
-    def read(self, seconds: float) -> None:
-        """Take what has been printed; returns early when there is something."""
-        if select.select([self.master], [], [], seconds)[0]:
+    def look(self) -> None:
+        """Take what has been printed, and the exit code if there is one."""
+        if select.select([self.master], [], [], 0.05)[0]:
             try:
                 self.text += os.read(self.master, 65536).decode(errors="replace").replace("\r\n", "\n")
             except OSError:  # Linux: the last process has closed it
                 time.sleep(0.01)
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status)
+            self.code = None if pid == 0 else code if code >= 0 else 128 - code
 
-    def until(self, words: str, seconds: float) -> str:
-        """Everything printed up to ``words``."""
+    def until(self, words: str, seconds: float) -> None:
+        """Wait until ``words`` have been printed."""
 
         def found() -> bool:
-            self.read(0.1)
-            return words in self.text
+            self.look()
+            return words in self.text or self.code is not None
 
-        try:
-            eventually(found, words, seconds)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; printed:\n{self.text}") from error
-        return self.text
+        eventually(found, words, seconds)
+        assert words in self.text, f"ended with {self.code}:\n{self.text}"
 
     def press(self, key: bytes) -> None:
         os.write(self.master, key)
 
     def wait(self, seconds: float) -> int:
-        """The exit code; 128 + n when a signal ended it, as a shell shows it."""
-        ended: list[int] = []
+        """The exit code."""
 
         def over() -> bool:
-            self.read(0.05)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                ended.append(os.waitstatus_to_exitcode(status))
-            return bool(ended)
+            self.look()
+            return self.code is not None
 
-        eventually(over, f"the end of {self.text[-1000:]}", seconds)
+        eventually(over, "the end of the command", seconds)
         os.close(self.master)
-        return ended[0] if ended[0] >= 0 else 128 - ended[0]
+        assert self.code is not None
+        return self.code
 
 
 class Trial:
@@ -109,12 +110,11 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    folder = tmp_path_factory.mktemp("try")
-    for parent in (folder, *folder.parents[:2]):  # pytest's folders are for its own user only
-        if parent.stat().st_uid == os.getuid() and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    return Trial(folder)
+def trial() -> Iterator[Trial]:
+    folder = Path(tempfile.mkdtemp(prefix="ownpost-try-"))  # pytest's own temporary folders are for its own user only
+    folder.chmod(0o755)
+    yield Trial(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from support.appliance import ROOT, eventually
 from support.fake_cloudflare import FakeCloudflare, fake_cloudflare
 from support.pebble import Pebble, pebble
 from support.ports import free_port
+from support.renewer import Renewer
+from support.unix_http import get
 
 HOST = "mail.example.org"
 TOKEN = "cfut_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -422,6 +424,41 @@ async def test_the_loop_goes_on_through_faults_of_both_sides(
         "certificate_published",
         "certificate_recovered",
     ]
+
+
+def test_as_a_process_the_whole_way_and_the_token_in_no_output(world: World, tmp_path: Path) -> None:
+    """First a wrong token, then the right one, then a restart; as an operator lives through it."""
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    environ = world.environ | {
+        "OWNPOST_TLS": "acme",
+        "ACME_SERVER": world.proxy.directory,
+        "ACME_DNS_PROPAGATION_SECONDS": "0",
+        "RENEWER_ACME": str(tmp_path),
+    }
+    renewer = Renewer(tmp_path, **environ, CLOUDFLARE_API_TOKEN="x" * 40)
+    try:
+        renewer.start()
+        eventually(lambda: b"certificate_failed" in renewer.log.read_bytes(), "no failure")
+        status = renewer.status()
+        assert "Cloudflare refuses CLOUDFLARE_API_TOKEN (403: 9109" in str(status["last_error"])
+        assert (status["mode"], status["last_success"], status["certificate"]) == ("acme", None, None)
+        assert b'ownpost_renewer_failures_total{kind="token"} 1.0' in get(renewer.socket, "/metrics")[1]
+        assert renewer.stop() == 0
+        del renewer.environ["CLOUDFLARE_API_TOKEN"]
+        renewer.environ["CLOUDFLARE_API_TOKEN_FILE"] = str(tmp_path / "token")
+        renewer.start()
+        name = renewer.published()
+        assert stat.S_IMODE((renewer.certs / name / "privkey.pem").stat().st_mode) == 0o600
+        assert renewer.stop() == 0
+        renewer.start()
+        eventually(lambda: get(renewer.socket, "/livez")[0] == 200, "no answer")
+        eventually(lambda: renewer.status()["last_success"], "no success")
+        assert renewer.published() == name
+        assert renewer.stop() == 0
+    finally:
+        renewer.kill()
+    assert TOKEN.encode() not in renewer.log.read_bytes()
+    assert b"x" * 40 not in renewer.log.read_bytes()
 
 
 async def test_a_volume_that_cannot_be_written(world: World, tmp_path: Path) -> None:

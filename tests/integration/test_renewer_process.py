@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,67 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from support.appliance import ROOT, eventually
+from support.appliance import eventually
 from support.chains import Authority
+from support.renewer import Renewer
 from support.unix_http import get
 
 HOST = "mail.example.org"
-
-
-class Renewer:
-    """Runs ``python -m renewer`` with folders of its own."""
-
-    def __init__(self, folder: Path, **environ: str) -> None:
-        self.certs, self.run, self.log = folder / "certs", folder / "run", folder / "log"
-        self.certs.mkdir(exist_ok=True)
-        self.environ = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT / "services/renewer/src"),
-            "OWNPOST_DOMAINS": "example.org",
-            "RENEWER_CERTS": str(self.certs),
-            "RENEWER_RUN": str(self.run),
-            **environ,
-        }
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def socket(self) -> Path:
-        return self.run / "renewer" / "renewer.sock"
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-W", "error", "-m", "renewer", *arguments]
-            self.process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log)
-        return self.process
-
-    def check(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "renewer", *arguments]
-        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=30)
-
-    def stop(self, number: int = signal.SIGTERM) -> int | None:
-        if self.process is None:
-            return None
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-    def published(self) -> str:
-        """The folder that ``current`` points to; waits until there is one."""
-        link = self.certs / "current"
-        eventually(link.is_symlink, "nothing was published")
-        return os.readlink(link)
-
-    def status(self) -> dict[str, object]:
-        status: dict[str, object] = json.loads(get(self.socket, "/status.json")[1])
-        return status
 
 
 @pytest.fixture
 def renewer(tmp_path: Path) -> Iterator[Renewer]:
     renewer = Renewer(tmp_path)
     yield renewer
-    if renewer.process is not None and renewer.process.poll() is None:
-        renewer.process.kill()
-        renewer.process.wait()
+    renewer.kill()
 
 
 def handshake(certs: Path, name: str) -> dict[str, object]:
@@ -87,7 +35,7 @@ def handshake(certs: Path, name: str) -> dict[str, object]:
     ours, theirs = socket.socketpair()
 
     def serve() -> None:
-        with theirs, contextlib.suppress(ssl.SSLError), serving.wrap_socket(theirs, server_side=True) as connection:
+        with theirs, contextlib.suppress(OSError), serving.wrap_socket(theirs, server_side=True) as connection:
             connection.recv(1)  # a client that refuses us says so here
 
     thread = threading.Thread(target=serve)
@@ -155,7 +103,7 @@ def test_files_are_published_and_a_bad_pair_is_one_sentence(tmp_path: Path) -> N
         assert renewer.status()["last_error"] == f"{tmp_path}/c.pem: The key does not belong to the certificate."
         assert renewer.published() == name
     finally:
-        renewer.stop()
+        renewer.kill()
     assert b"PRIVATE" not in renewer.log.read_bytes()
 
 

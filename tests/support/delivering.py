@@ -11,7 +11,7 @@ from typing import Any
 from relay.delivery.connection import Times
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.pause import Pause
-from relay.delivery.providers import Provider, client_context
+from relay.delivery.providers import PRESETS, Provider, client_context
 from support.memory_spool import MemorySpool
 from support.scripted_provider import ScriptedProvider
 
@@ -47,6 +47,7 @@ def provider_for(peer: ScriptedProvider, **more: Any) -> Provider:
         "password": password,
         "tls_context": None if peer.tls == "none" else client_context(peer.pem()),
         "connections": 1,
+        "rules": PRESETS["generic"].rules,
     }
     return Provider(**{**known, **more})
 

@@ -43,6 +43,7 @@ class Project:
             "OWNPOST_SUBMISSION_PORT": str(self.submission),
             "OWNPOST_SUBMISSIONS_PORT": str(self.submissions),
             "OWNPOST_LAN_PORT": str(free_port()),
+            "RENEWER_PUBLISH": f"127.0.0.1:{free_port()}",
             "OWNPOST_IPV6_SUBNET": subnet,
         }
         self.configure()

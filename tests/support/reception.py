@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from relay.clock import SystemClock
 from relay.submission.desk import Desk, Lan
 from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
+from relay.submission.ports import take
 from relay.submission.tls import Certificates
 from support.appliance import publish_certificate
 from support.fakes import FakeAccountsFile, FakeJournal, FakePasswords, FakeSpool
@@ -50,7 +52,8 @@ class Reception:
     lan_per_day: int | None = None
     limits: dict[str, int] = field(default_factory=dict)
     gateways: frozenset[str] = frozenset()
-    networks: tuple[Any, ...] = (LOOPBACK,)
+    networks: tuple[Any, ...] | None = (LOOPBACK,)
+    address: str = "127.0.0.1"
     port: int = 0
     desk: dict[str, Any] = field(default_factory=dict)
     clients: list[RawClient] = field(default_factory=list)
@@ -68,9 +71,7 @@ class Reception:
         self.limiter = Limiter(clock=SystemClock(), gateways=self.gateways, **self.limits)
         self.listener = Listener(
             self._desk(),
-            address="127.0.0.1",
-            port=self.port,
-            setting="RELAY_SUBMISSION_PORT",
+            take(self.address, self.port, "RELAY_SUBMISSION_PORT"),
             networks=self.networks if self.name == "lan" else None,
             gateways=self.gateways,
         )
@@ -111,7 +112,6 @@ class Reception:
 
     def start(self) -> None:
         """Let clients in."""
-        self.listener.bind()
         self.listener.start()
 
     async def stop(self) -> None:
@@ -134,6 +134,21 @@ class Reception:
             reply = await client.ask(b"AUTH PLAIN AGFubmEAY29ycmVjdCBob3JzZQ==")
             assert reply.startswith(b"235 "), reply
         return client
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Let the loop run until ``condition()`` is true; fails with ``what`` after ten seconds."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.001)
+
+
+async def to_data(client: RawClient) -> None:
+    """From MAIL to the 354."""
+    assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"250")
+    assert (await client.ask(b"RCPT TO:<bob@example.net>")).startswith(b"250")
+    assert (await client.ask(b"DATA")).startswith(b"354")
 
 
 @asynccontextmanager

@@ -153,8 +153,10 @@ class ScriptedProvider:
         talk = Talk(self.connections, reader, writer, secure=self.tls == "tls")
         try:
             await self._talk(talk)
-        except (Over, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client left, the script ended it, or the test is over
+        except asyncio.CancelledError:
+            talk.writer.transport.abort()  # the test is over
+        except (Over, OSError, asyncio.IncompleteReadError):
+            pass  # the client left, or the script ended it
         finally:
             self.open -= 1
             talk.writer.close()
@@ -186,8 +188,10 @@ class ScriptedProvider:
             await talk.writer.drain()
         elif act is HANG:
             self._tell()
-            await talk.reader.read()  # until the client gives up
-            raise Over
+            transport = talk.writer.transport
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()
+            await asyncio.Event().wait()  # until the test is over
         elif act is RESET:
             raw = talk.writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -47,6 +47,10 @@ class RawClient:
         """The handshake after a 220 to STARTTLS."""
         await asyncio.wait_for(self._writer.start_tls(context, server_hostname="localhost"), self._seconds)
 
+    def stop_reading(self) -> None:
+        """Leave what the server says in the system's buffers."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     def half_close(self) -> None:
         """Send nothing more, but go on reading."""
         self._writer.write_eof()

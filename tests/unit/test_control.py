@@ -167,6 +167,16 @@ async def test_closing_lets_answers_finish(server: Server) -> None:
     assert (await asked).endswith(b"done")
 
 
+async def test_closing_does_not_wait_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.create_task(server.raw(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"))
+    await wait_for(lambda: len(server.control._open) == 1)
+    (task,) = server.control._open
+    monkeypatch.setattr(control, "REQUEST_TIME", 0.01)
+    await server.control.close()
+    await wait_for(task.done)
+    assert await asked == b""
+
+
 async def test_a_dead_socket_is_replaced(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.path.parent.mkdir()

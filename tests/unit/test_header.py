@@ -163,6 +163,7 @@ def test_mailboxes(value: str, addresses: list[str]) -> None:
         (": a@b.example;", "a colon"),
         ("a@b.example; c@d.example", "not by semicolons"),
         ("(no end anna@example.org", "a comment"),
+        ("(bell \x07) anna@example.org", "a comment"),
         ("anna@example.org)", "a quote"),
         ('"no end <anna@example.org>', "a quote"),
         ("Anna\x00 <anna@example.org>", "a quote"),

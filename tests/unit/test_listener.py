@@ -1,178 +1,22 @@
-"""Listeners and sessions as clients meet them: let in, turned away, timed out, and sent away politely at the end."""
+"""Listeners as clients meet them: let in, turned away, a new certificate, sent away politely at the end."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import errno
 import socket
 from pathlib import Path
 
 import pytest
 
-from relay import limits
 from relay.accounts import Accounts
-from relay.submission import front, gateway, intake
+from relay.submission import front, gateway, listener, ports
 from relay.submission.front import Front
-from relay.submission.listener import CannotListen
+from relay.submission.ports import CannotListen
 from support.appliance import publish_certificate
-from support.fakes import FakeSpool
-from support.reception import PASSWORD, Reception, person, reception
-from support.smtp_client import RawClient
+from support.reception import Reception, person, reception, to_data, until
 
 HEAD = b"From: anna@example.org\r\n\r\n"
-
-
-async def until(condition: object, what: str) -> None:
-    """Let the loop run until ``condition()`` is true."""
-    assert callable(condition)
-    deadline = asyncio.get_running_loop().time() + 10
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, what
-        await asyncio.sleep(0.001)
-
-
-async def to_data(client: RawClient) -> None:
-    assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"250")
-    assert (await client.ask(b"RCPT TO:<bob@example.net>")).startswith(b"250")
-    assert (await client.ask(b"DATA")).startswith(b"354")
-
-
-# --- the commit ---
-
-
-async def test_a_client_that_leaves_during_the_commit_does_not_stop_it(tmp_path: Path) -> None:
-    async with reception(tmp_path) as host:
-        client = await host.logged_in()
-        await to_data(client)
-        host.spool.gate.clear()
-        await client.send(HEAD + b".\r\n")
-        await until(lambda: not host.spool.gate.is_set() and host.journal.told("login"), "the message to arrive")
-        client.abort()
-        await until(lambda: all(session.lost for session in host.listener._sessions), "the hang-up to be seen")
-        host.spool.gate.set()
-        await asyncio.wait_for(host.spool.arrived.wait(), 10)
-        assert host.spool.kept[0].message.recipients == ("bob@example.net",)
-
-
-async def test_no_250_before_the_commit(tmp_path: Path) -> None:
-    async with reception(tmp_path, "lan", tls=False) as host:
-        client = await host.logged_in()
-        await to_data(client)
-        host.spool.gate.clear()
-        await client.send(HEAD + b".\r\n")
-        waiting = asyncio.create_task(client.line())
-        await asyncio.sleep(0)
-        done, _ = await asyncio.wait({waiting}, timeout=0.05)
-        assert not done
-        host.spool.gate.set()
-        assert (await waiting).startswith(b"250 2.0.0 Kept safe as " + host.spool.kept[0].message.id.encode())
-
-
-async def test_a_client_that_closes_its_half_after_the_dot_gets_its_answer(tmp_path: Path) -> None:
-    async with reception(tmp_path, "lan", tls=False) as host:
-        client = await host.logged_in()
-        await to_data(client)
-        await client.send(HEAD + b".\r\nQUIT\r\n")
-        client.half_close()
-        assert (await client.line()).startswith(b"250 ")
-        assert (await client.line()).startswith(b"221 ")
-
-
-async def test_a_large_message_travels_in_chunks_and_whole(tmp_path: Path) -> None:
-    body = b"".join(b"%09d .leading\r\n.dot %d\r\n" % (number, number) for number in range(60_000))
-    async with reception(tmp_path) as host:
-        client = await host.logged_in()
-        await to_data(client)
-        await client.send(HEAD + body.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-        assert (await client.line()).startswith(b"250 ")
-        kept = host.spool.kept[0]
-        assert kept.data.endswith(HEAD[-4:] + body)
-        assert kept.message.size == len(kept.data)
-        assert host.spool.largest == limits.CHUNK
-
-
-async def test_what_was_reserved_is_given_back_however_a_message_ends(tmp_path: Path) -> None:
-    async with reception(tmp_path, "lan", tls=False) as host:
-        client = await host.logged_in()
-        for ending in (b"RSET", b"EHLO again", b"DATA"):
-            assert (await client.ask(b"MAIL FROM:<anna@example.org> SIZE=1000")).startswith(b"250")
-            assert host.spool.reserved == 1000
-            await client.ask(b"RCPT TO:<bob@example.net>")
-            await client.ask(ending)
-            if ending == b"DATA":
-                await client.send(HEAD + b".\r\n")
-                await client.line()
-            assert host.spool.reserved == 0
-        await client.ask(b"MAIL FROM:<anna@example.org> SIZE=1000")
-        client.abort()
-        await until(lambda: host.spool.reserved == 0, "the reservation to be given back")
-
-
-# --- time ---
-
-
-async def test_an_idle_client_is_told_and_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "IDLE_BEFORE_AUTH", 0.05)
-    async with reception(tmp_path) as host:
-        client = await host.connect()
-        await client.line()
-        await client.send(b"EH")
-        assert (await client.line()).startswith(b"421 4.4.2 ")
-        assert await client.line() == b""
-
-
-async def test_who_has_logged_in_may_idle_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "IDLE_AFTER_AUTH", 0.1)
-    async with reception(tmp_path) as host:
-        client = await host.logged_in()
-        monkeypatch.setattr(limits, "IDLE_BEFORE_AUTH", 0.0)
-        assert (await client.line()).startswith(b"421 4.4.2 ")
-
-
-async def test_a_client_may_be_as_slow_as_the_limit_and_no_slower(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(intake, "RATE_WINDOW", 0.1)
-    async with reception(tmp_path, "lan", tls=False) as host:
-        client = await host.logged_in()
-        await to_data(client)
-        await client.send(HEAD)  # 26 bytes, and 50 are wanted in each window
-        assert (await client.line()).startswith(b"421 4.4.2 ")
-        assert await client.line() == b""
-        assert host.spool.kept == []
-
-
-def test_pace_counts_in_windows_and_ends_after_two_hours() -> None:
-    pace = intake.Pace(1000.0)
-    pace.count = 30_000
-    assert (pace.deadline, pace.kept(1060.0)) == (1060.0, True)
-    pace.count = 29_999
-    assert not pace.kept(1120.0)
-    pace.pause(40.0)
-    assert pace.deadline == 1220.0
-    pace.count = 30_000_000
-    assert pace.kept(1000.0 + limits.DATA_TIME + 39)
-    pace.count = 30_000_000
-    assert not pace.kept(1000.0 + limits.DATA_TIME + 40)
-
-
-async def test_a_tls_handshake_must_come_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TLS_HANDSHAKE_TIME", 0.05)
-    async with reception(tmp_path, "submissions") as host:
-        assert await (await host.connect_plainly()).line() == b""
-        await until(lambda: host.limiter.connections == 0, "the connection to be given back")
-
-
-async def test_a_handshake_after_starttls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TLS_HANDSHAKE_TIME", 0.05)
-    async with reception(tmp_path) as host:
-        client = await host.connect()
-        await client.line()
-        await client.ask(b"EHLO client")
-        assert (await client.ask(b"STARTTLS")).startswith(b"220 ")
-        assert await client.line() == b""
-        assert host.journal.told("tls_handshake")[0][0][:3] == ("submission", "", False)
-        await until(lambda: host.limiter.connections == 0, "the connection to be given back")
 
 
 # --- who may come in ---
@@ -228,6 +72,36 @@ async def test_a_failed_handshake_is_known_with_its_reason(tmp_path: Path) -> No
         assert host.limiter.connections == 0
 
 
+class Exhausted:
+    """A listening socket of a machine that is out of file descriptors, then no more."""
+
+    def __init__(self, real: socket.socket, failures: int) -> None:
+        self.real, self.failures = real, failures
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "too many open files")
+        return self.real.accept()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+
+async def test_out_of_file_descriptors_it_waits_and_does_not_spin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "WAIT_WHEN_OUT", 0.05)
+    host = Reception(tmp_path, "lan", tls=False)
+    host.listener._sockets = [Exhausted(host.listener._sockets[0], 2)]  # type: ignore[list-item]
+    host.start()
+    try:
+        assert (await (await host.connect()).line()).startswith(b"220 ")
+        assert [fields["error"] for _, fields in host.journal.told("system")] == ["EMFILE", "EMFILE"]
+    finally:
+        await host.stop()
+
+
 # --- certificates and accounts that change meanwhile ---
 
 
@@ -270,57 +144,6 @@ async def test_the_lan_port_of_an_account_that_is_gone(tmp_path: Path) -> None:
         client = await host.logged_in()
         host.file.current = Accounts()
         assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"451 4.3.5 ")
-
-
-# --- our own mistakes, and secrets ---
-
-
-async def test_an_exception_tells_the_client_nothing_and_the_log_no_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    said = "hush-hush"
-
-    def broken(self: FakeSpool, size: int) -> None:
-        raise RuntimeError(said)
-
-    monkeypatch.setattr(FakeSpool, "reserve", broken)
-    async with reception(tmp_path, "lan", tls=False) as host:
-        client = await host.logged_in()
-        reply = await client.ask(b"MAIL FROM:<anna@example.org>")
-        assert reply.startswith(b"451 4.3.0 ")
-        assert (await client.ask(b"NOOP")).startswith(b"250 ")
-        assert ("system", ("internal_error",), {"error": "RuntimeError"}) in host.journal.calls
-        assert said not in caplog.text
-        assert "RuntimeError" in caplog.text
-
-
-async def test_after_an_exception_in_mid_message_the_stream_is_not_read_as_commands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*args: object, **more: object) -> None:
-        raise RuntimeError
-
-    monkeypatch.setattr(intake, "prepare", broken)
-    async with reception(tmp_path, "lan", tls=False) as host:
-        client = await host.logged_in()
-        await to_data(client)
-        await client.send(HEAD)
-        assert (await client.line()).startswith(b"451 4.3.0 ")
-        assert await client.line() == b""
-
-
-async def test_no_secret_reaches_log_or_journal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with reception(tmp_path) as host:
-        client = await host.logged_in()
-        await client.ask(b"AUTH PLAIN AGFubmEAY29ycmVjdCBob3JzZQ==")
-        await to_data(client)
-        await client.send(HEAD + b"between us\r\n.\r\n")
-        await client.line()
-        await client.ask(b"Y29ycmVjdCBob3JzZQ==")
-        told = caplog.text + repr(host.journal.calls)
-        for secret in (PASSWORD, "Y29ycmVjdCBob3JzZQ", "AGFubmEAY29ycmVjdCBob3JzZQ", "between us"):
-            assert secret not in told
 
 
 # --- the end ---
@@ -374,7 +197,6 @@ async def test_tls_ports_open_with_the_first_certificate_and_the_lan_at_once(tmp
     assert certificates is not None
     served, certificates.current = certificates.current, None
     both = Front([tls.listener, lan.listener], certificates)
-    assert both.bind() == []
     stop = asyncio.Event()
     running = asyncio.create_task(both.run(stop))
     await until(lambda: lan.listener.open, "the LAN's port to open")
@@ -396,7 +218,6 @@ async def test_tls_ports_open_with_the_first_certificate_and_the_lan_at_once(tmp
 async def test_without_tls_the_front_runs_until_it_is_stopped(tmp_path: Path) -> None:
     lan = Reception(tmp_path, "lan", tls=False)
     alone = Front([lan.listener], None)
-    assert alone.bind() == []
     stop = asyncio.Event()
     running = asyncio.create_task(alone.run(stop))
     await until(lambda: lan.listener.open, "the port to open")
@@ -408,26 +229,35 @@ async def test_without_tls_the_front_runs_until_it_is_stopped(tmp_path: Path) ->
 
 async def test_an_occupied_port_is_named_with_its_setting(tmp_path: Path) -> None:
     async with reception(tmp_path) as host:
-        other = Reception(tmp_path, port=host.listener.port)
-        problems = Front([other.listener], None).bind()
-        in_use = (
-            f"RELAY_SUBMISSION_PORT: port {host.listener.port} on 127.0.0.1 is in use by another program; "
-            "end that, or choose another port."
-        )
-        assert problems == [in_use]
+        port = host.listener.port
+        for address in ("127.0.0.1", "0.0.0.0"):
+            with pytest.raises(CannotListen) as problem:
+                ports.take(address, port, "RELAY_SUBMISSION_PORT")
+            assert str(problem.value) == (
+                f"RELAY_SUBMISSION_PORT: port {port} on {address} is in use by another program; "
+                "end that, or choose another port."
+            )
 
 
-async def test_a_foreign_address_cannot_be_listened_on(tmp_path: Path) -> None:
-    host = Reception(tmp_path)
-    host.listener._address = "192.0.2.1"
-    with pytest.raises(CannotListen, match=r"^RELAY_SUBMISSION_PORT: cannot listen on 192\.0\.2\.1 port 0: "):
-        host.listener.bind()
+def test_a_foreign_address_cannot_be_listened_on() -> None:
+    with pytest.raises(CannotListen, match=r"^RELAY_LAN_PORT: cannot listen on 192\.0\.2\.1 port 0: "):
+        ports.take("192.0.2.1", 0, "RELAY_LAN_PORT")
+
+
+def test_a_port_for_which_only_ipv6_is_occupied_is_occupied() -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            other.bind(("::", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        other.listen()
+        with pytest.raises(CannotListen, match="is in use"):
+            ports.take("0.0.0.0", other.getsockname()[1], "RELAY_LAN_PORT")
 
 
 async def test_a_wildcard_means_both_protocols(tmp_path: Path) -> None:
-    host = Reception(tmp_path, "lan", tls=False, networks=())
-    host.listener._address = "::"
-    host.listener._networks = None
+    host = Reception(tmp_path, "lan", tls=False, networks=None, address="::")
     host.start()
     try:
         for address in ["127.0.0.1"] + (["::1"] if len(host.listener._sockets) == 2 else []):

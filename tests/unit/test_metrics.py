@@ -70,6 +70,16 @@ def test_the_queue_is_shown_as_it_is_now(metrics: Metrics) -> None:
     assert found["ownpost_spool_wal_bytes", ()] == 500
 
 
+def test_buckets_hold_what_is_at_most_their_bound_and_add_up(metrics: Metrics) -> None:
+    for amount in (1, 2, 3, 1000):
+        metrics.commit_size.observe(amount)
+    found = samples(metrics)
+    name = "ownpost_spool_commit_changes"
+    counts = {le: found[f"{name}_bucket", (("le", le),)] for le in ("1.0", "2.0", "4.0", "256.0", "+Inf")}
+    assert counts == {"1.0": 1, "2.0": 2, "4.0": 3, "256.0": 3, "+Inf": 4}
+    assert (found[f"{name}_count", ()], found[f"{name}_sum", ()]) == (4, 1006)
+
+
 def test_names_follow_the_rules(metrics: Metrics) -> None:
     for family in parse(metrics.page("")[1].decode()):
         assert family.name.startswith("ownpost_")

@@ -176,7 +176,7 @@ def test_a_reached_limit_says_which_until_when_and_how_to_raise_it() -> None:
         "2027-01-15 08:00:00 UTC, or the operator can raise recipients_per_hour of the account.",
         Reason.LIMIT_HOUR,
     )
-    lan = policy.limit_reached(ANNA, Exceeded("day", 5, 5, 1_800_000_000.0), "RELAY_LAN_RECIPIENTS_PER_DAY")
+    lan = policy.limit_reached(ANNA, Exceeded("day", 5, 5, 1_800_000_000.0), policy.LAN_LIMIT)
     assert lan.reason is Reason.LIMIT_DAY
     assert lan.reply.endswith("the operator can raise RELAY_LAN_RECIPIENTS_PER_DAY.")
     never = policy.limit_reached(ANNA, Exceeded("day", 50, 0, inf))

@@ -206,6 +206,7 @@ def test_dates_are_those_of_rfc_5322_in_utc() -> None:
         (b"To: a@b.example\r\n", b"From: nas@example.org\r\nTo: a@b.example\r\n"),
         (b"", b"From: nas@example.org\r\n"),
         (b"From: x@example.com\r\nSender: root@nas\r\n", b"From: x@example.com\r\n"),
+        (b"From: root\r\nSender: y@example.com\r\n", b"From: root <nas@example.org>\r\nSender: y@example.com\r\n"),
         (b"From: x@example.com\r\nSender: y@example.com\r\n", b"From: x@example.com\r\nSender: y@example.com\r\n"),
         (b"From: x@example.com\r\nResent-From: R <r@nas>\r\nResent-Sender: r@nas\r\n",
          b"From: x@example.com\r\nResent-From: R <nas@example.org>\r\n"),

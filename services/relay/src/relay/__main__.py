@@ -7,6 +7,7 @@ import sys
 
 import uvloop
 
+from relay.allocator import keep_read_buffers_on_the_heap
 from relay.assembly import CannotStart, serve
 from relay.clock import SystemClock
 from relay.log import Log, take_over_logging
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
             return 0
         log = Log(sys.stdout.fileno(), settings.log_format, SystemClock())
         take_over_logging(log)
+        keep_read_buffers_on_the_heap()
         try:
             return uvloop.run(serve(settings, log, SystemClock()))
         finally:

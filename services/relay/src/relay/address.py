@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from relay.refusal import Reason, Refusal, refuse, shown
 
-LOCAL_BYTES, ADDRESS_BYTES, DOMAIN_BYTES = 64, 254, 253
+LOCAL_BYTES, ADDRESS_BYTES = 64, 254
 
 _ATEXT = r"A-Za-z0-9#$&'*+/=?^_`{|}~\-"  # RFC 5322's without ``!`` and ``%``
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -111,13 +111,8 @@ def _bad_local(local: str, *, quoted: bool) -> str:
 
 def _bad_domain(domain: str) -> str:
     if domain.startswith("[") and domain.endswith("]"):
-        return (
-            ""
-            if _is_literal(domain[1:-1])
-            else "the brackets hold no IP address, like [192.0.2.1] or [IPv6:2001:db8::1]"
-        )
-    if len(domain.encode()) > DOMAIN_BYTES:
-        return f"the domain is longer than {DOMAIN_BYTES} bytes"
+        why = "the brackets hold no IP address, like [192.0.2.1] or [IPv6:2001:db8::1]"
+        return "" if _is_literal(domain[1:-1]) else why
     if "." not in domain.strip("."):
         return "the domain is not a full name; write one with a dot, like example.org"
     if not (_HOST if domain.isascii() else _HOST_UTF8).fullmatch(domain):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ from relay.submission.front import Front
 from relay.submission.gateway import default_gateways
 from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
+from relay.submission.ports import CannotListen, take
 from relay.submission.tls import Certificates
 from relay.testmail import TestMail
 
@@ -134,24 +136,48 @@ def announced_size(settings: Settings, to: Provider) -> int:
     )
 
 
-def front(settings: Settings, certificates: Certificates, shared: dict[str, Any], gateways: frozenset[str]) -> Front:
-    """The ports that the settings ask for. ``shared`` is what every desk has in common."""
-    listeners = []
-    for name, port, implicit in (
-        ("submission", settings.submission_port, False),
-        ("submissions", settings.submissions_port, True),
-    ):
+def take_ports(settings: Settings, problems: Problems) -> dict[str, list[socket.socket]]:
+    """Bound sockets of each listener that the settings ask for; what cannot be had is among the problems."""
+    wanted = {
+        "submission": (settings.listen, settings.submission_port, "RELAY_SUBMISSION_PORT"),
+        "submissions": (settings.listen, settings.submissions_port, "RELAY_SUBMISSIONS_PORT"),
+        "lan": (settings.lan.listen, settings.lan.port, "RELAY_LAN_PORT") if settings.lan else ("", 0, ""),
+    }
+    taken = {}
+    for name, (address, port, setting) in wanted.items():
         if port:
-            desk = Desk(listener=name, certificate=certificates, implicit_tls=implicit, **shared)
-            setting = f"RELAY_{name.upper()}_PORT"
-            listeners.append(Listener(desk, address=settings.listen, port=port, setting=setting, gateways=gateways))
-    if settings.lan:
-        listeners.append(_lan_listener(settings.lan, certificates if settings.tls else None, shared, gateways))
+            try:
+                taken[name] = take(address, port, setting)
+            except CannotListen as problem:
+                problems.append(str(problem))
+    return taken
+
+
+def front(
+    settings: Settings,
+    taken: dict[str, list[socket.socket]],
+    certificates: Certificates,
+    shared: dict[str, Any],
+    gateways: frozenset[str],
+) -> Front:
+    """The listeners on those ports. ``shared`` is what every desk has in common."""
+    listeners = []
+    for name, sockets in taken.items():
+        if name == "lan" and settings.lan:
+            listeners.append(_lan_listener(settings, settings.lan, sockets, certificates, shared, gateways))
+        else:
+            desk = Desk(listener=name, certificate=certificates, implicit_tls=name == "submissions", **shared)
+            listeners.append(Listener(desk, sockets, gateways=gateways))
     return Front(listeners, certificates if settings.tls else None)
 
 
 def _lan_listener(
-    lan: LanSettings, certificates: Certificates | None, shared: dict[str, Any], gateways: frozenset[str]
+    settings: Settings,
+    lan: LanSettings,
+    sockets: list[socket.socket],
+    certificates: Certificates,
+    shared: dict[str, Any],
+    gateways: frozenset[str],
 ) -> Listener:
     budget = Account(
         name="lan listener",
@@ -161,10 +187,8 @@ def _lan_listener(
         recipients_per_hour=None,
     )
     rights = Lan(account=lan.account, recipients=lan.recipients, budget=budget)
-    desk = Desk(listener="lan", certificate=certificates, lan=rights, **shared)
-    return Listener(
-        desk, address=lan.listen, port=lan.port, setting="RELAY_LAN_PORT", networks=lan.networks, gateways=gateways
-    )
+    desk = Desk(listener="lan", certificate=certificates if settings.tls else None, lan=rights, **shared)
+    return Listener(desk, sockets, networks=lan.networks, gateways=gateways)
 
 
 def open_files(settings: Settings) -> None:
@@ -201,6 +225,7 @@ async def assemble(
     problems.catch(lambda: open_files(settings))
     accounts = problems.catch(lambda: accounts_file(settings, journal))
     to = problems.catch(lambda: provider(settings))
+    taken = take_ports(settings, problems)
     try:
         spool = await open_spool(settings, journal, clock, spool_failed)
     except SpoolUnusable as error:
@@ -208,7 +233,7 @@ async def assemble(
     try:
         if accounts is None or to is None or problems:
             raise CannotStart(problems)
-        return await wire(settings, journal, metrics, clock, spool, accounts, to)
+        return await wire(settings, journal, metrics, clock, spool, accounts, to, taken)
     except BaseException:
         await spool.close()
         raise
@@ -222,6 +247,7 @@ async def wire(
     spool: Spool,
     accounts: AccountsFile,
     to: Provider,
+    taken: dict[str, list[socket.socket]],
 ) -> Relay:
     """The parts that need the spool and the accounts, put together. Raises :class:`CannotStart`."""
     gateways = default_gateways()
@@ -240,10 +266,9 @@ async def wire(
         "recipients_limit": settings.recipients_limit,
         "client_address_in_received": settings.client_address_in_received,
     }
-    ports = front(settings, certificates, shared, gateways)
-    if problems := ports.bind():
-        raise CannotStart(problems)
-    accounts.on_change = Holding(spool).accounts_changed
+    ports = front(settings, taken, certificates, shared, gateways)
+    holding = Holding(spool, accounts.current)
+    accounts.on_change = holding.accounts_changed
     hostname, postmaster = settings.hostname, settings.postmaster
     state = Status(settings, ports, certificates, accounts, spool, clock)
     pages = routes(
@@ -262,6 +287,7 @@ async def wire(
     return Relay(
         journal=journal,
         accounts=accounts,
+        holding=holding,
         passwords=passwords,
         spool=spool,
         front=ports,

@@ -99,11 +99,13 @@ class Control:
             writer.close()
             return
         self._open.add(task)
-        # A client that goes away or speaks no HTTP has nothing to be told and nobody to be reported to.
-        with contextlib.suppress(OSError, TimeoutError, h11.ProtocolError):
-            await self._serve(reader, writer)
-        self._open.discard(task)
-        writer.close()
+        try:
+            # A client that goes away or speaks no HTTP has nothing to be told and nobody to be reported to.
+            with contextlib.suppress(OSError, TimeoutError, h11.ProtocolError):
+                await self._serve(reader, writer)
+        finally:
+            self._open.discard(task)
+            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_SIZE)

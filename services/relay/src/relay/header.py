@@ -18,7 +18,10 @@ from relay import limits
 from relay.address import SIMPLE, Bad, parse
 from relay.refusal import Reason, Refusal, refuse
 
-_FIELD = re.compile(rb"([!-9;-~]++)([ \t]*+:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+\r\n)")
+_FIELD_PATTERN = rb"([!-9;-~]++)([ \t]*+:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+\r\n)"
+_FIELD = re.compile(_FIELD_PATTERN)
+# What is no field is taken whole up to the end: tried again from each next byte, a long line would cost its square.
+_FIELDS = re.compile(_FIELD_PATTERN + rb"|(?s:.++)")
 _SIMPLE_LIST = re.compile(
     rb"[ \t]*+"
     rb'(?:(?:[A-Za-z0-9!#$%&\'*+/=?^_`{|}~.\x80-\xff \t-]*+|"[^"\\\x00-\x1f\x7f]*+"[ \t]*+)(<))?'  # display name
@@ -79,7 +82,9 @@ def split(header: bytes, names: Container[bytes] | None = None) -> list[Field] |
         )
     fields = []
     position = 0
-    for name, rest in _FIELD.findall(header):
+    for name, rest in _FIELDS.findall(header):
+        if not name:
+            break
         start, colon = position, position + len(name)
         position = colon + len(rest)
         name = name.lower()
@@ -87,7 +92,6 @@ def split(header: bytes, names: Container[bytes] | None = None) -> list[Field] |
             if rest[0] != 58:  # spaces before the colon: obsolete, and yet the same field
                 colon += rest.index(b":")
             fields.append(Field(name, start, colon, position))
-    # ``findall`` leaps over what does not match; then the lengths do not add up.
     if position == len(header) or (position == len(header) - 2 and header.endswith(b"\r\n")):
         return fields
     return _bad_line(header)

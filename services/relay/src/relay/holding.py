@@ -1,14 +1,18 @@
-"""What `hold_queue` in ``accounts.toml`` does: an account's waiting mail is held when it is set, and let go when it is
+"""What `hold_queue` in ``accounts.toml`` does: an account's waiting mail is held while it is set, and let go when it is
 cleared.
+
+What a provider has in hand at that moment cannot be held; when it is deferred it waits again, so the accounts' mail is
+held anew every half minute, and once at the start for a file that was edited while nothing ran.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Protocol
 
 from relay.accounts import Accounts
+
+INTERVAL = 30.0  # seconds
 
 
 class HoldingSpool(Protocol):
@@ -19,24 +23,37 @@ class HoldingSpool(Protocol):
 
 
 class Holding:
-    """Hears of changed accounts and changes the spool accordingly."""
+    """Keeps the spool true to the accounts in force."""
 
-    def __init__(self, spool: HoldingSpool) -> None:
+    def __init__(self, spool: HoldingSpool, accounts: Accounts) -> None:
         self._spool = spool
-        self._tasks: set[asyncio.Task[int]] = set()
+        self._wanted = held(accounts)
+        self._released: set[str] = set()
+        self._changed = asyncio.Event()
 
-    def accounts_changed(self, old: Accounts, new: Accounts) -> None:
+    def accounts_changed(self, _: Accounts, new: Accounts) -> None:
         """To be called in the event loop after ``new`` has come into force."""
-        before, after = held(old), held(new)
-        for name in sorted(after - before):
-            self._start(self._spool.hold(account=name))
-        for name in sorted(before - after):
-            self._start(self._spool.unhold(account=name))
+        wanted = held(new)
+        self._released = (self._released | (self._wanted - wanted)) - wanted
+        self._wanted = wanted
+        self._changed.set()
 
-    def _start(self, work: Coroutine[None, None, int]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def run(self, stop: asyncio.Event, interval: float = INTERVAL) -> None:
+        """Works until ``stop`` is set. The spool's failures leave as exceptions."""
+        while not stop.is_set():
+            self._changed.clear()
+            await self._apply()
+            waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._changed)]
+            await asyncio.wait(waits, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
+    async def _apply(self) -> None:
+        released, self._released = self._released, set()
+        for name in sorted(released):
+            await self._spool.unhold(account=name)
+        for name in sorted(self._wanted):
+            await self._spool.hold(account=name)
 
 
 def held(accounts: Accounts) -> frozenset[str]:

@@ -18,7 +18,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import select
 import threading
 import time
@@ -35,8 +34,6 @@ KEPT = 1024 * 1024  # bytes that wait for a reader
 PIPE_BUF = 4096  # pipe(7): poll's word that a pipe is writable is good for this much and no more
 AGAIN = 0.1  # seconds until a blocked output is tried again
 LAST_WORDS = 1.0  # seconds that closing waits for a reader
-_BARE = re.compile(rf"[!#-<>-\[\]-~]{{1,{VALUE_LENGTH}}}").fullmatch  # printable ASCII without space, ", = and \
-_PLAIN = re.compile(rf"[ !#-\[\]-~]{{0,{VALUE_LENGTH}}}").fullmatch  # what JSON needs no escape for
 _QUOTE = json.encoder.encode_basestring_ascii
 
 
@@ -150,7 +147,7 @@ class Log:
 
     def _time(self, at: float) -> str:
         """ISO 8601 in UTC with milliseconds; the part down to the second is kept from one line to the next."""
-        second = int(at // 1)
+        second = int(at)
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._stamp}.{int((at - second) * 1000):03d}Z"
@@ -158,22 +155,32 @@ class Log:
 
 def _text(stamp: str, event: str, fields: Mapping[str, Value]) -> str:
     line = f"{stamp} relay {event}"
+    plain = _plain("".join([value for value in fields.values() if type(value) is str]))
     for name, value in fields.items():
         if type(value) is str:
-            line += f" {name}={value if _BARE(value) else _quoted(name, value)}"
+            if plain or _plain(value):
+                line += f' {name}="{value}"' if " " in value or "=" in value or not value else f" {name}={value}"
+            else:
+                line += f" {name}={_quoted(name, value)}"
         else:
-            line += f" {name}={_number(value)}"
+            line += f" {name}={value if type(value) is int else _number(value)}"
     return line + "\n"
 
 
 def _json(stamp: str, event: str, fields: Mapping[str, Value]) -> str:
     line = f'{{"time":"{stamp}","service":"relay","event":"{event}"'
+    plain = _plain("".join([value for value in fields.values() if type(value) is str]))
     for name, value in fields.items():
         if type(value) is str:
-            line += f',"{name}":"{value}"' if _PLAIN(value) else f',"{name}":{_quoted(name, value)}'
+            line += f',"{name}":"{value}"' if plain or _plain(value) else f',"{name}":{_quoted(name, value)}'
         else:
-            line += f',"{name}":{_number(value)}'
+            line += f',"{name}":{value if type(value) is int else _number(value)}'
     return line + "}\n"
+
+
+def _plain(text: str) -> bool:
+    """Whether ``text`` needs neither escapes nor a cut; asked of all values of a line at once first."""
+    return len(text) <= VALUE_LENGTH and text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
 
 
 def _number(value: Value) -> str:
@@ -193,7 +200,7 @@ def _quoted(name: str, value: str) -> str:
         value = value[: length - 3] + "..."
     if not value.isascii():
         value = value.encode("utf-8", "backslashreplace").decode("utf-8")  # surrogates: bytes that were no UTF-8
-    return _QUOTE(value).replace("\x7f", "\\u007f")
+    return _QUOTE(value)
 
 
 class LogHandler(logging.Handler):

@@ -15,6 +15,7 @@ from relay.accounts_file import AccountsFile
 from relay.control import Control
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
+from relay.holding import Holding
 from relay.journal import Journal
 from relay.spool import Spool, SpoolFailed
 from relay.submission.auth import Authenticator
@@ -30,6 +31,7 @@ class Relay:
 
     journal: Journal
     accounts: AccountsFile
+    holding: Holding
     passwords: Authenticator
     spool: Spool
     front: Front
@@ -44,6 +46,7 @@ class Relay:
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("accounts", self.accounts.watch(ending)),
+                ("holding", self.holding.run(ending)),
                 ("submission", self.front.run(ending)),
                 ("delivery", self.dispatcher.run(ending)),
                 ("digests", self.digests.run(ending)),

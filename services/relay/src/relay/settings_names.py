@@ -24,10 +24,20 @@ OF_COMPOSE = frozenset(
 OF_RENEWER = frozenset(
     {
         "OWNPOST_TLS",
+        "ACME_CHALLENGE",
+        "ACME_DNS_PROPAGATION_SECONDS",
+        "ACME_EMAIL",
+        "ACME_KEY_TYPE",
+        "ACME_PROFILE",
+        "ACME_SERVER",
+        "CLOUDFLARE_API_TOKEN",
+        "RENEWER_ACME",
         "RENEWER_EXTRA_NAMES",
         "RENEWER_FILES_CERT",
         "RENEWER_FILES_KEY",
         "RENEWER_CERTS",
+        "RENEWER_HTTP_PORT",
+        "RENEWER_PUBLISH",
         "RENEWER_RUN",
         "RENEWER_LOG_FORMAT",
     }

@@ -17,6 +17,7 @@ from relay.delivery.providers import Provider
 from relay.delivery.replies import Link
 from relay.delivery.transaction import Source, Stale, Transaction
 from relay.model import Job
+from relay.spool import SpoolFailed
 
 
 class Carrier(Protocol):
@@ -58,12 +59,18 @@ class SmtpCarrier:
                 if failed is not None:
                     return [failed] * len(job.recipients)
                 continue
+            transaction = Transaction(link, offer, self._provider, self._source, self._times, job)
             try:
-                findings = await Transaction(link, offer, self._provider, self._source, self._times, job).run()
+                return await transaction.run()
             except Stale:
                 continue
-            link.messages += 1
-            return findings
+            except SpoolFailed:
+                raise
+            except Exception as error:  # a body that cannot be read, or our bug: it must not take the others with it
+                link.fail(error)
+                return [Finding(Stage.FINAL if transaction.dotted else Stage.BODY, error)] * len(job.recipients)
+            finally:
+                link.messages += 1
 
     async def _open(self) -> Finding | None:
         """A fresh connection in place of the old; a finding if there is none to be had."""

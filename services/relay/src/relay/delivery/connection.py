@@ -95,13 +95,22 @@ class Opener(aiosmtplib.SMTP):
         """Connects, secures, logs in. Raises what aiosmtplib, ssl and the system raise; see :func:`~.outcome.judge`."""
         await self.connect(timeout=times.connect)
         if self.is_ehlo_or_helo_needed:
-            await self.ehlo()
+            await self._greet()
         if self.transport is None or self.transport.is_closing():
             raise aiosmtplib.SMTPServerDisconnected("Connection lost")
         transport = cast("asyncio.Transport", self.transport)
         link = Link(asyncio.get_running_loop(), transport)
         transport.set_protocol(link)
         return link, self._offer()
+
+    async def _greet(self) -> None:
+        """EHLO, or HELO where a server does not know it; one that has neither TLS nor a login may be that old."""
+        try:
+            await self.ehlo()
+        except aiosmtplib.SMTPHeloError as error:
+            if error.code not in (500, 502) or not self.is_connected:
+                raise
+            await self.helo()
 
     def _offer(self) -> Offer:
         size = self.esmtp_extensions.get("size", "").strip()

@@ -132,6 +132,7 @@ class Lane:
 
     async def _work(self, carrier: Carrier) -> None:
         recording: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
         try:
             while (job := await self._next()) is not None:
                 started = self._now()
@@ -139,7 +140,7 @@ class Lane:
                 self._bytes -= job.message.size
                 if recording is not None:
                     await recording
-                recording = asyncio.ensure_future(self._record(job, findings, self._now() - started))
+                recording = loop.create_task(self._record(job, findings, self._now() - started))
                 if not went_well(findings):  # it may begin a pause: look before taking the next
                     await recording
         finally:

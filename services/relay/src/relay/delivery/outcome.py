@@ -111,9 +111,12 @@ class Finding:
     answer: Reply | BaseException
 
 
-# Generic patterns, after real replies (sources: docs/providers.md). Gaps are bounded: a reply is hostile input.
+# Generic patterns, after replies of SendGrid, SES, Gmail, Mailgun, SMTP2GO, ZeptoMail, GoDaddy and Plesk that people
+# reported (tests/unit/test_outcome.py has them). Gaps are bounded: a reply is hostile input.
 _QUOTA = re.compile(r"\bquota\b|\bcredits?\b.{0,20}\bexceeded|too many (?:messages|e-?mails)", re.IGNORECASE)
-_LIMIT = re.compile(r"\b(?:limit|rate)\b.{0,60}\b(?:exceeded|reached)|\bexceed(?:s|ed)?\b.{0,40}\blimit\b", re.IGNORECASE)
+_LIMIT = re.compile(
+    r"\b(?:limit|rate)\b.{0,60}\b(?:exceeded|reached)|\bexceed(?:s|ed)?\b.{0,40}\blimit\b", re.IGNORECASE
+)
 _CONTENT = re.compile(r"\b(?:size|lines?|headers?|nesting|hops?|attachments?|too (?:big|large|long))\b", re.IGNORECASE)
 _RATE = re.compile(r"\b(?:rate|concurrent|connections?)\b", re.IGNORECASE)
 _KEY = re.compile(

@@ -20,8 +20,7 @@ from relay.delivery.failures import Garbage
 from relay.delivery.outcome import Reply
 
 SHUTTING_DOWN = 421  # RFC 5321, 3.8: the provider closes the connection after it, at any time
-_DIGITS = frozenset(b"0123456789")
-_CLASSES = frozenset(b"2345")
+_CODES = {b"%d" % code: code for code in range(200, 600)}  # RFC 5321, 4.2.1: 1yz is not used
 _TICK = 5.0  # how exactly time limits are kept
 
 
@@ -171,18 +170,19 @@ class Link(asyncio.Protocol):
         lines = self._lines
         if len(line) > limits.REPLY_LINE or len(lines) >= limits.REPLY_LINES:
             raise Garbage("a reply without an end")
-        code, mark = line[:3], line[3:4]
-        if len(code) < 3 or code[0] not in _CLASSES or not _DIGITS.issuperset(code) or mark not in (b" ", b"-", b""):
+        code, mark = _CODES.get(line[:3]), line[3:4]
+        if code is None or mark not in (b" ", b"-", b""):
             raise Garbage(line[:80].decode("ascii", "replace"))
-        if lines and lines[0][:3] != code:
+        if lines and lines[0][:3] != line[:3]:
             raise Garbage("two codes in one reply")
         if mark == b"-":
             lines.append(line)
             return
+        text = line[4:]
         if lines:
-            line = code + b" " + b" ".join([first[4:].strip() for first in lines] + [line[4:]])
+            text = b" ".join([first[4:].strip() for first in lines] + [text])
             self._lines = []
-        self._reply(Reply(int(code), line[4:].decode("utf-8", "replace")))
+        self._reply(Reply(code, text.decode("utf-8", "replace")))
 
     def _reply(self, reply: Reply) -> None:
         if len(self._got) >= self._wanted:

@@ -47,7 +47,18 @@ def _lost(link: Link, stage: Stage) -> Finding:
 class Transaction:
     """Carries one job; used once."""
 
-    __slots__ = ("_accepted", "_findings", "_job", "_link", "_offer", "_provider", "_source", "_times")
+    __slots__ = (
+        "_accepted",
+        "_findings",
+        "_job",
+        "_link",
+        "_offer",
+        "_provider",
+        "_source",
+        "_times",
+        "_utf8",
+        "dotted",
+    )
 
     def __init__(self, link: Link, offer: Offer, provider: Provider, source: Source, times: Times, job: Job) -> None:
         self._link = link
@@ -56,6 +67,8 @@ class Transaction:
         self._source = source
         self._times = times
         self._job = job
+        self._utf8 = False  # whether it is sent with SMTPUTF8 (RFC 6531)
+        self.dotted = False  # whether the final dot was written, as far as we know
         self._findings: list[Finding | None] = [None] * len(job.recipients)
         self._accepted: list[int] = []  # indexes of the recipients that RCPT took
 
@@ -70,15 +83,17 @@ class Transaction:
         go_on = await (self._envelope_at_once(reused) if self._offer.pipelining else self._envelope_in_turn(reused))
         if go_on:
             await self._content()
-        return [finding for finding in self._findings if finding is not None]
+        return [finding or _lost(self._link, Stage.BODY) for finding in self._findings]
 
     # --- the envelope
     def _cannot(self) -> OwnRefusal | None:
         job = self._job
-        addresses = [job.message.sender, *(recipient.address for recipient in job.recipients)]
-        if not all(address.isprintable() for address in addresses):
+        addresses = job.message.sender + "".join([recipient.address for recipient in job.recipients])
+        if not addresses.isprintable():
             return OwnRefusal("an address contains a control character")
-        if not self._offer.smtputf8 and not all(address.isascii() for address in addresses):
+        wide = not addresses.isascii()
+        self._utf8 = self._offer.smtputf8 and (wide or job.message.smtputf8)
+        if wide and not self._utf8:
             return OwnRefusal(
                 "the provider does not take addresses with letters beyond ASCII; use an ASCII form of the address"
             )
@@ -93,7 +108,7 @@ class Transaction:
         message, offer = self._job.message, self._offer
         size = f" SIZE={message.size}" if offer.size else ""
         eightbit = " BODY=8BITMIME" if offer.eightbit else ""
-        utf8 = " SMTPUTF8" if message.smtputf8 and offer.smtputf8 else ""
+        utf8 = " SMTPUTF8" if self._utf8 else ""
         return f"MAIL FROM:<{message.sender}>{size}{eightbit}{utf8}\r\n"
 
     async def _envelope_at_once(self, reused: bool) -> bool:
@@ -124,6 +139,9 @@ class Transaction:
         for recipient in self._job.recipients:
             replies += await link.ask(f"RCPT TO:<{recipient.address}>\r\n".encode(), 1, seconds)
         self._note_recipients(replies)
+        if len(replies) < len(self._findings):
+            self._rest(_lost(link, Stage.RCPT))
+            return False
         if not self._accepted:
             return await self._reset()
         got = await link.ask(b"DATA\r\n", 1, seconds)
@@ -227,5 +245,6 @@ class Transaction:
         if not link.usable:
             self._rest(_lost(link, Stage.BODY))
             return
+        self.dotted = True
         got = await link.ask(end, 1, self._times.final + self._job.message.size / self._times.rate)
         self._rest(Finding(Stage.FINAL, got[0]) if got else _lost(link, Stage.FINAL))

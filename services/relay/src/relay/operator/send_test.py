@@ -59,9 +59,8 @@ def _follow(
             word = event["event"]
             if word == "delivered":
                 console.print(f"Accepted by {what({**event, 'detail': {}, 'recipient': ''})}")
-                console.print(
-                    "Whether it reaches the mailbox is the provider's part: look there, in the spam folder too."
-                )
+                if event.get("provider") != "capture":
+                    console.print("The rest is the provider's part: look into the mailbox, and into its spam folder.")
                 return show.EX_OK
             if word in FAILED:
                 console.print(f"It {word.upper()}: {what(event)}")

@@ -161,7 +161,7 @@ def record(
 def with_notices(
     numbers: Numbers, change: Change, key: int, notices: Sequence[tuple[Message, bytes, Sequence[Event]]]
 ) -> Change:
-    """``change`` with whole new messages riding along; those of their events that name another message belong to ``key``."""
+    """``change`` with whole new messages riding along; events of theirs that name another message belong to ``key``."""
     change.messages, change.chunks, change.deliveries = [], [], []
     change.events, change.told = list(change.events), list(change.told)
     for message, body, events in notices:

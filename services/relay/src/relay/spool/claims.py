@@ -10,7 +10,6 @@ Works inside the transaction of its caller.
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import apsw
 
 from relay import limits
 from relay.model import Job, Recipient
-from relay.spool import rows
+from relay.spool import rows, schema
 from relay.spool.schema import MASK, SHIFT
 
 # A loose index scan: one seek per account, however many rows each has.
@@ -73,11 +72,11 @@ class Claims:
             return []
         turn = next((n for n, account in enumerate(ready) if account > self._served), 0)
         keys = self._choose(ready[turn:] + ready[:turn], limit, now)
-        return self._jobs(keys, self._run(_SEIZE, (apsw.carray(array("q", keys)), now)).fetchall())
+        return self._jobs(keys, self._run(_SEIZE, (schema.numbers(keys), now)).fetchall())
 
     def stuck(self, keys: list[int]) -> list[Job]:
         """Jobs for those deliveries of these messages that are still ``sending``: recovery leaves them to be ended."""
-        return self._jobs(keys, self._run(_RECIPIENTS, (apsw.carray(array("q", keys)),)).fetchall()) if keys else []
+        return self._jobs(keys, self._run(_RECIPIENTS, (schema.numbers(keys),)).fetchall()) if keys else []
 
     def _choose(self, accounts: list[str], limit: int, now: float) -> list[int]:
         share = max(1, limit // len(accounts))
@@ -105,7 +104,7 @@ class Claims:
         for delivery, address, attempts, doubts, held, provider in sorted(deliveries):
             one = Recipient(delivery=delivery, address=address, attempts=attempts, doubts=doubts, held=held)
             recipients.setdefault((delivery >> SHIFT, provider if doubts else ""), []).append(one)
-        found = {row[0]: row for row in self._run(_MESSAGES, (apsw.carray(array("q", keys)),))}
+        found = {row[0]: row for row in self._run(_MESSAGES, (schema.numbers(keys),))}
         order = {key: n for n, key in enumerate(keys)}
         jobs = []
         for (key, tie), to in sorted(recipients.items(), key=lambda item: (order[item[0][0]], item[0][1])):

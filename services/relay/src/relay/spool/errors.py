@@ -37,12 +37,15 @@ def is_full(error: Exception, system_errno: int) -> bool:
     """
     if isinstance(error, apsw.FullError):
         return True
+    no_room = system_errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, apsw.CantOpenError):  # the log or its index could not be made
+        return no_room
     if not isinstance(error, apsw.IOError):
-        return False
+        return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = getattr(error, "extendedresult", 0)
     if code == apsw.SQLITE_IOERR_SHMSIZE:
         return True
-    return code == apsw.SQLITE_IOERR_WRITE and system_errno in (errno.ENOSPC, errno.EDQUOT)
+    return code == apsw.SQLITE_IOERR_WRITE and no_room
 
 
 def is_ours(error: Exception) -> bool:

@@ -5,11 +5,9 @@ Runs as ``Change.work`` in groups of its own, when the writer has nothing else t
 
 from __future__ import annotations
 
-from array import array
 from typing import Final
 
-import apsw
-
+from relay.spool import schema
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import PAGE, Store
 
@@ -56,7 +54,7 @@ class Pruner:
         before = now - self._history
         keys = [row[0] for row in run(_OLD, (self._after, before))]
         if keys:
-            bound = (apsw.carray(array("q", keys)),)
+            bound = (schema.numbers(keys),)
             for statement in _DELETES:
                 run(statement, bound)
         self._after = keys[-1] if len(keys) == MESSAGES else 0

@@ -86,6 +86,12 @@ _USED: Final = f"""
 SELECT received_at, recipients FROM message
 WHERE key > ?1 AND key <= ?2 AND account = ?3 AND received_at >= ?4 AND kind = '{Kind.MAIL.value}' ORDER BY received_at
 """
+_DELIVERIES: Final = f"""
+SELECT {_MESSAGE}, {_ENTRY} FROM message AS m CROSS JOIN delivery AS d ON {_OF} WHERE m.key = ?1 ORDER BY d.id
+"""
+_SIZES: Final = """
+SELECT count(*), coalesce(sum(size), 0), min(received_at) FROM message INDEXED BY message_open WHERE ended_at IS NULL
+"""
 _COUNTS: Final = (
     "SELECT 'due', count(*) FROM delivery WHERE state = 'due'",
     "SELECT state, count(*) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
@@ -147,7 +153,7 @@ class Queries:
             return None
         found = messages[0]
         deliveries = self._run(
-            f"SELECT {_MESSAGE}, {_ENTRY} FROM message AS m CROSS JOIN delivery AS d ON {_OF} WHERE m.key = ? ORDER BY d.id",
+            _DELIVERIES,
             (key,),
         ).fetchall()
         events = self._run(f"SELECT {rows.EVENT_COLUMNS} FROM event WHERE message = ? ORDER BY seq", (key,)).fetchall()
@@ -178,9 +184,7 @@ class Queries:
 
     def stats(self, room: int, wal_bytes: int) -> Stats:
         """The spool in numbers, counted from indexes that hold open deliveries only."""
-        messages, size, oldest = self._run(
-            "SELECT count(*), coalesce(sum(size), 0), min(received_at) FROM message INDEXED BY message_open WHERE ended_at IS NULL"
-        ).fetchall()[0]
+        messages, size, oldest = self._run(_SIZES).fetchall()[0]
         counted: dict[State, int] = {}
         for statement in _COUNTS:
             counted.update({State(state): n for state, n in self._run(statement)})

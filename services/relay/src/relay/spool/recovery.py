@@ -19,8 +19,9 @@ from relay import limits
 from relay.model import Event, EventKind, Job
 from relay.spool import schema, store
 from relay.spool.changes import Numbers
-from relay.spool.errors import SpoolUnusable
+from relay.spool.errors import SpoolUnusable, is_full
 from relay.spool.schema import SHIFT
+from relay.spool.space import Ballast
 from relay.spool.store import Store
 
 DOUBTS: Final = 2  # how often a message in doubt is sent again
@@ -69,14 +70,19 @@ def _open_locked(folder: Path, lock: int, now: float, connect: Callable[[Path], 
         schema.migrate(connection)
         return _recover(connection, lock, now)
     except (apsw.Error, OSError, SpoolUnusable) as error:
+        full = is_full(error, connection.system_errno if connection is not None else 0)
         if connection is not None:
             connection.close()
         if isinstance(error, SpoolUnusable):
             raise
-        raise SpoolUnusable(
-            f"The spool in {folder} cannot be read ({_words(error)}). It was left as it is: check the disk, make a copy of the folder "
-            "before anything else, or point RELAY_SPOOL to an empty one."
-        ) from error
+        if not full:
+            raise SpoolUnusable(
+                f"The spool in {folder} cannot be read ({_words(error)}). It was left as it is: check the disk, copy "
+                "the folder before anything else, or point RELAY_SPOOL to an empty one."
+            ) from error
+        if not Ballast(folder / "ballast").give_up():
+            raise SpoolUnusable(f"The disk that holds the spool in {folder} is full; make room on it.") from error
+    return _open_locked(folder, lock, now, connect)
 
 
 def _words(error: Exception) -> str:
@@ -84,7 +90,7 @@ def _words(error: Exception) -> str:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, private to this user; raises :class:`SpoolUnusable` if it is someone else's or cannot be made."""
+    """Make the folder, private to this user; raises :class:`SpoolUnusable` if that cannot be."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
@@ -100,7 +106,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def take_lock(path: Path) -> int:
-    """An exclusive lock that lasts as long as the returned descriptor; raises :class:`SpoolUnusable` if another relay has it."""
+    """An exclusive lock, for as long as the descriptor is open; raises :class:`SpoolUnusable` if another has it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:

@@ -9,6 +9,8 @@ Partial indexes keep the cost with what is open: an ended delivery is in none of
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from typing import Final
 
 import apsw
@@ -106,6 +108,14 @@ def first(key: int) -> int:
 def last(key: int) -> int:
     """The greatest chunk or delivery id of the message ``key``."""
     return key << SHIFT | MASK
+
+
+def numbers(values: Sequence[int]) -> apsw.CArrayBinding:
+    """``values`` as the argument of SQL's carray(): keys and ids, which are never negative.
+
+    An empty array has no address that SQLite would take; -1 stands for nothing.
+    """
+    return apsw.carray(array("q", values or (-1,)))
 
 
 def check(connection: apsw.Connection) -> None:

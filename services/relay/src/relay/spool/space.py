@@ -96,7 +96,7 @@ class Ballast:
         return self.path.exists()
 
     def give_up(self) -> bool:
-        """Free its room; False if there was none. Truncated first: a removed file's blocks go when its last user does."""
+        """Free its room; False if there was none. Truncated first: a removed file's blocks go with its last user."""
         try:
             os.truncate(self.path, 0)
             self.path.unlink()
@@ -105,7 +105,7 @@ class Ballast:
         return True
 
     def make(self, disk: Disk, floor: int) -> None:
-        """Take the room (again) if there is plenty; never raises: without ballast the spool works, until the disk is full."""
+        """Take the room (again) if there is plenty. Never raises: without ballast the spool works, until it is full."""
         if self.there() or disk.free < floor + 2 * self.size:
             return
         try:

@@ -11,36 +11,34 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from relay import limits
 from relay.clock import Clock
 from relay.model import Event, EventKind, Job, Message, Result
 from relay.spool import changes, recovery
 from relay.spool.changes import Change
-from relay.spool.errors import SpoolError, SpoolFailed, SpoolUnusable
+from relay.spool.errors import SpoolFailed, SpoolUnusable
 from relay.spool.filesystem import problem_of
+from relay.spool.log import Log
 from relay.spool.pruning import Pruner
-from relay.spool.queries import Queries, QueueEntry, Stats, Trace
+from relay.spool.reading import Reading
 from relay.spool.recovery import Opened
-from relay.spool.space import Ballast, Reservation, Space, floor
+from relay.spool.space import Ballast, Reservation, Space, floor, look
+from relay.spool.store import connect
 from relay.spool.upload import Budget, Upload
 from relay.spool.verbs import delay_noticed, verb
 from relay.spool.writer import Group, Standing, Writer
 
-T = TypeVar("T")
 Notice = tuple[Message, bytes, Sequence[Event]]
 
 HOUSEKEEPING = 60.0  # seconds between looks for something to forget; then every second while there is
 LOOK_AGAIN = 60.0  # longest sleep before something due: the machine's clock may be set meanwhile
-STATS_AGE = 1.0
 
 
-class Spool:
+class Spool(Reading):
     """See the module. Make one with :meth:`open`."""
 
     @classmethod
@@ -91,24 +89,26 @@ class Spool:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Not for callers: see :meth:`open`."""
+        super().__init__(folder, vfs, loop)
         self.filesystem_problem: str | None = None
         self.recovered_unknown: tuple[Job, ...] = (
             opened.stuck
         )  # delivery must record() these as UNKNOWN, with their notices
-        self._folder, self._opened, self._clock, self._loop = folder, opened, clock, loop
+        self._opened, self._clock = opened, clock
         self._numbers = opened.numbers
         self._on_committed: Callable[[Sequence[Event]], None]
         self._on_fatal: Callable[[str], None]
         self._on_group: Callable[[int, float], None] | None
+        stone, disk = Ballast(folder / "ballast", ballast), look(folder)
+        stone.make(disk, floor(message_size_limit, disk.size))
         self._space = Space(folder, clock, message_size_limit)
         self._space.free_inside = opened.store.free_bytes()
-        stone = Ballast(folder / "ballast", ballast)
-        stone.make(self._space.disk, floor(message_size_limit, self._space.disk.size))
         self._budget = Budget(limits.UPLOADS_IN_FLIGHT)
         self._writer = Writer(
             opened.store,
             clock,
             self._post,
+            log=Log(opened.store, lambda: connect(folder / "spool.db", vfs, 512)),
             ballast=stone,
             message_limit=message_size_limit,
             pruner=Pruner(history),
@@ -118,10 +118,6 @@ class Spool:
         self._next_due = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._chores: asyncio.TimerHandle | None = None
-        self._bodies, self._questions = Queries(folder / "spool.db", vfs), Queries(folder / "spool.db", vfs)
-        self._body_thread = ThreadPoolExecutor(1, "spool-read")
-        self._question_thread = ThreadPoolExecutor(1, "spool-query")
-        self._stats: tuple[float, Stats] | None = None
 
     async def close(self) -> None:
         """Write what has gathered, answer it, and give the folder up. Waiting claims are cancelled."""
@@ -136,10 +132,7 @@ class Spool:
         await asyncio.sleep(0)  # the last group's answers were posted before the thread ended
         while self._writer.standing:
             self._writer.standing.popleft().future.cancel()
-        for pool in (self._body_thread, self._question_thread):
-            await self._loop.run_in_executor(None, pool.shutdown)
-        self._bodies.close()
-        self._questions.close()
+        await self.close_reading()
         self._opened.close()
 
     # --- between loop and writer ------------------------------------------------------------------------------------
@@ -264,67 +257,16 @@ class Spool:
         """Give claimed deliveries back as they were; those whose dot was marked stay so."""
         await self._submit(changes.release(jobs))
 
-    async def read(self, message_id: str) -> AsyncIterator[bytes]:
-        """The body of a message, chunk by chunk; raises :class:`SpoolError` if it is (or goes) away."""
-        found = await self._read(self._bodies.key, message_id)
-        if found is None:
-            raise SpoolError(f"There is no message {message_id}.")
-        key, number = found
-        for n in range(number):
-            data = await self._read(self._bodies.chunk, key, n)
-            if data is None:
-                raise SpoolError(f"The body of message {message_id} is gone.")
-            yield data
-
-    async def header(self, message_id: str) -> bytes:
-        """The message's header up to and including the blank line; all of it if there is none."""
-        kept = b""
-        async for data in self.read(message_id):
-            kept += data
-            end = kept.find(b"\r\n\r\n")
-            if end >= 0:
-                return kept[: end + 4]
-            if len(kept) > 2 * limits.HEADER_SIZE:
-                break
-        return kept
-
     # --- operators and accounts -------------------------------------------------------------------------------------
-
-    async def queue(self, limit: int = 1000) -> list[QueueEntry]:
-        """Every delivery that is open, or failed and not acknowledged; oldest first."""
-        return await self._ask(self._questions.queue, limit)
-
-    async def trace(self, *, message_id: str = "", recipient: str = "", limit: int = 20) -> list[Trace]:
-        """The story of one message, or of the latest messages to one recipient, newest first."""
-        return await self._ask(self._questions.trace, message_id, recipient, limit)
-
-    async def used(self, account: str, since: float) -> list[tuple[float, int]]:
-        """(accepted at, number of recipients) of what ``account`` sent since then: rebuilds the limiter's windows."""
-        return await self._ask(self._questions.used, account, since)
-
-    async def delayed(self, before: float) -> list[QueueEntry]:
-        """Deliveries of clients' mail accepted before then and still on their way, whose sender was not told of the delay."""
-        return await self._ask(self._questions.delayed, before)
 
     async def delay_noticed(
         self, deliveries: Sequence[int], notice: Notice | None = None, events: Sequence[Event] = ()
     ) -> None:
-        """Note that the sender of these deliveries is told of the delay, by ``notice``, which rides in the same commit."""
+        """Note that somebody is told of these deliveries' delay, by ``notice``, which rides in the same commit."""
         await self._submit(delay_noticed(self._numbers, deliveries, notice, events, self._clock.time()))
 
-    async def stats(self) -> Stats:
-        """The spool in numbers, at most a second old."""
-        now = self._loop.time()
-        if self._stats is None or now - self._stats[0] >= STATS_AGE:
-            try:
-                wal = os.stat(self._folder / "spool.db-wal").st_size
-            except FileNotFoundError:
-                wal = 0
-            self._stats = (now, await self._ask(self._questions.stats, self.room(), wal))
-        return self._stats[1]
-
     async def retry(self, message_id: str) -> int:
-        """Make a message's waiting deliveries due now. Like the others below: returns the number of deliveries changed."""
+        """Make a message's waiting deliveries due now. Returns, as the others below, how many were changed."""
         return await self._verb(EventKind.RETRIED, message_id=message_id)
 
     async def hold(self, message_id: str = "", account: str = "") -> int:
@@ -347,12 +289,6 @@ class Spool:
         change = verb(kind, self._numbers, self._clock.time(), message_id=message_id, account=account)
         changed: int = await self._submit(change)
         return changed
-
-    async def _ask(self, question: Callable[..., T], *arguments: Any) -> T:
-        return await self._loop.run_in_executor(self._question_thread, question, *arguments)
-
-    async def _read(self, question: Callable[..., T], *arguments: Any) -> T:
-        return await self._loop.run_in_executor(self._body_thread, question, *arguments)
 
 
 def _answer(change: Change) -> None:

@@ -9,7 +9,6 @@ feels.
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,7 @@ from relay.spool import rows, schema
 from relay.spool.changes import Change
 from relay.spool.claims import Claims
 from relay.spool.rows import Row
-from relay.spool.schema import MASK, OPEN, SHIFT
+from relay.spool.schema import MASK, OPEN, SHIFT, numbers
 
 PAGE: Final = 4096
 CACHE_KIB: Final = 8192
@@ -84,7 +83,7 @@ _RESULT: Final = Bulk(
 )
 
 
-def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
+def connect(path: Path, vfs: str | None = None, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     """The writing connection, set up; raises :class:`SpoolUnusable` for a file that is not ours."""
     connection = apsw.Connection(str(path), vfs=vfs, statementcachesize=256)
     schema.check(connection)
@@ -96,7 +95,7 @@ def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
         ("journal_mode", "WAL"),
         ("synchronous", "FULL"),
         ("temp_store", "MEMORY"),
-        ("cache_size", -CACHE_KIB),
+        ("cache_size", -cache_kib),
         ("wal_autocheckpoint", 0),  # the writer does it between groups, not inside someone's commit
     ):
         connection.pragma(name, value)
@@ -196,7 +195,7 @@ class Store:
     def _update(self, changes: Sequence[Change]) -> None:
         run = self.connection.execute
         if finished := _all(change.finished for change in changes):
-            run("DELETE FROM upload WHERE key IN carray(?1)", (_array(finished),))
+            run("DELETE FROM upload WHERE key IN carray(?1)", (numbers(finished),))
         for key in _all(change.forgotten for change in changes):
             run(_FORGET, (key,))
         self._mark(changes)
@@ -205,7 +204,7 @@ class Store:
         if touched := _all(change.touched for change in changes if change.results):
             self.end(touched, max(change.at for change in changes if change.touched))
         if released := _all(change.released for change in changes):
-            run(_RELEASE, (_array(released),))
+            run(_RELEASE, (numbers(released),))
             self.next_due = -math.inf
         self.next_due = min([self.next_due, *(row[5] for row in results if row[1] == "due")])
 
@@ -214,14 +213,14 @@ class Store:
         for provider, deliveries in _all(change.marks for change in changes):
             marks.setdefault(provider, []).extend(deliveries)
         for provider, ids in marks.items():
-            self.connection.execute(_MARK, (_array(ids), provider))
+            self.connection.execute(_MARK, (numbers(ids), provider))
 
     def end(self, keys: Sequence[int], at: float) -> None:
         """End those of the messages ``keys`` whose last delivery has ended, and drop their bodies."""
-        array_of_keys = _array(keys)
-        self.connection.execute(_END, (array_of_keys, at))
+        bound = numbers(keys)
+        self.connection.execute(_END, (bound, at))
         if self.connection.changes():
-            self.connection.execute(_DROP_BODIES, (array_of_keys,))
+            self.connection.execute(_DROP_BODIES, (bound,))
 
     @staticmethod
     def write_events(connection: apsw.Connection, values: Sequence[Row]) -> None:
@@ -247,7 +246,3 @@ class Store:
 
 def _all(parts: Iterable[Sequence[Any]]) -> list[Any]:
     return list(chain.from_iterable(parts))
-
-
-def _array(keys: Sequence[int]) -> apsw.CArrayBinding:
-    return apsw.carray(array("q", keys))

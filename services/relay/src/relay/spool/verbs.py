@@ -7,13 +7,11 @@ are told after it.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import apsw
-
 from relay.model import Event, EventKind, Message
+from relay.spool import schema
 from relay.spool.changes import Change, Numbers, with_notices
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import Store
@@ -103,7 +101,7 @@ def delay_noticed(
     by_id = {event.message: [one for one in events if one.message == event.message] for event in events}
 
     def work(store: Store) -> None:
-        bound = apsw.carray(array("q", deliveries))
+        bound = schema.numbers(deliveries)
         store.connection.execute("UPDATE delivery SET delay_noticed = 1 WHERE id IN carray(?1)", (bound,))
         for message_id, some in by_id.items():
             found: list[Any] = store.connection.execute(

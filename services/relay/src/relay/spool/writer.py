@@ -23,13 +23,12 @@ from relay.clock import Clock
 from relay.model import Job
 from relay.spool.changes import Change
 from relay.spool.errors import SpoolFailed, SpoolFull, is_full, is_ours
+from relay.spool.log import Log
 from relay.spool.pruning import Pruner
 from relay.spool.space import Ballast, Disk, floor, look
 from relay.spool.store import Store
 
 CHUNK_BYTES: Final = 2 * 1024 * 1024  # of uploads' chunks in one group: small messages wait behind no more than these
-CHECKPOINT_PAGES: Final = 4_000  # 16 MiB of log, then it is copied into the database
-RESTART_PAGES: Final = 64_000  # readers have kept the log from starting anew: wait for them once
 RETRY: Final = 1.0  # seconds until a claim is tried again that found no room to be written
 FULL: Final = "There is not enough free disk space to keep this."
 
@@ -74,6 +73,7 @@ class Writer(threading.Thread):
         clock: Clock,
         post: Callable[[Group], None],
         *,
+        log: Log,
         ballast: Ballast,
         message_limit: int,
         pruner: Pruner,
@@ -82,12 +82,12 @@ class Writer(threading.Thread):
         """``post`` hands a group to the loop, and is called in this thread."""
         super().__init__(name="spool", daemon=True)
         self._store, self._clock, self._post = store, clock, post
-        self._ballast, self._message_limit, self._pruner, self._look = ballast, message_limit, pruner, look
+        self._log, self._ballast, self._message_limit = log, ballast, message_limit
+        self._pruner, self._look = pruner, look
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._chunks: deque[Change] = deque()
         self._stopping = False
         self._failed = ""
-        self._checkpoint_at = CHECKPOINT_PAGES
         self._counted = -math.inf
         self.standing: deque[Standing] = deque()  # appended to by the loop without waking this thread
 
@@ -123,6 +123,7 @@ class Writer(threading.Thread):
                 self._guard([], self._housekeeping)
         if not self._failed:
             self._guard([], self._last)
+        self._log.close()
 
     def _gather(self) -> tuple[list[Change], bool]:
         """Everything that waits, except that chunks are limited; waits until there is something."""
@@ -175,8 +176,7 @@ class Writer(threading.Thread):
         group.free_inside = self._count(now)
         group.seconds = time.perf_counter() - began
         self._post(group)
-        if self._store.wal_pages >= self._checkpoint_at:
-            self._checkpoint()
+        self._log.tend()
 
     def _next_claim(self) -> Standing | None:
         """The oldest claim that is still wanted; it stays in the row until it has been served."""
@@ -195,21 +195,38 @@ class Writer(threading.Thread):
             jobs = self._store.apply(changes, now, claim)
         except Exception as error:
             full = is_full(error, self._store.connection.system_errno)
-            if not full and not is_ours(error):
+            if not full and not (changes and is_ours(error)):
                 raise _Fatal from error
-            if full and not any(change.needs_room for change in changes) and self._ballast.give_up():
-                return self._write(changes, now, claim)
-            if len(changes) > 1:
-                for part in _parts(changes):
-                    self._write(part, now, 0)
-            elif changes:
-                changes[0].error = SpoolFull(FULL) if full else error
-            else:
-                self._store.next_due = now + RETRY
+            self._mend(changes, now, claim, SpoolFull(FULL) if full else error)
             return []
         for change in changes:
             change.committed = True
         return jobs
+
+    def _mend(self, changes: list[Change], now: float, claim: int, error: Exception) -> None:
+        """Commit what can be committed of a group that failed with ``error``; the rest gets it."""
+        full = isinstance(error, SpoolFull)
+        if full and not any(change.needs_room for change in changes) and self._make_way():
+            self._write(changes, now, 0)
+        elif claim and changes:
+            self._write(changes, now, 0)  # perhaps the claim was what failed; it waits for the next group
+        elif len(changes) > 1:
+            for part in _parts(changes):
+                self._write(part, now, 0)
+        elif changes:
+            changes[0].error = error
+        else:
+            self._store.next_due = now + RETRY
+
+    def _make_way(self) -> bool:
+        """Find room for outcomes: by copying the log, whose room is then used again, and by giving up the ballast, into
+        which the database can grow for that. False when nothing is left to try.
+        """
+        if self._store.wal_pages:
+            self._log.copy(apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if not self._store.wal_pages:
+                return True
+        return self._ballast.give_up()
 
     def _count(self, now: float) -> int | None:
         """The free bytes inside the file, once a second."""
@@ -218,25 +235,14 @@ class Writer(threading.Thread):
         self._counted = now
         return self._store.free_bytes()
 
-    def _checkpoint(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
-        if self._store.wal_pages >= RESTART_PAGES:
-            mode = apsw.SQLITE_CHECKPOINT_RESTART
-        try:
-            self._store.checkpoint(mode)
-        except apsw.Error as error:
-            if not is_full(error, self._store.connection.system_errno):
-                raise _Fatal from error
-            # No room to grow the database: what is in the log is safe there, and the log is tried again later.
-        self._checkpoint_at = self._store.wal_pages + CHECKPOINT_PAGES
-
     def _last(self, _changes: list[Change]) -> None:
-        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._log.copy(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _housekeeping(self, _changes: list[Change]) -> None:
         now = self._clock.time()
         change = Change(at=now, work=lambda store: self._pruner.turn(store, now))
         self._write([change], now, 0)
-        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._log.copy(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         disk = self._look(self._ballast.path.parent)
         self._ballast.make(disk, floor(self._message_limit, disk.size))
         group = Group([], next_due=self._store.next_due, free_inside=self._store.free_bytes(), more=bool(change.answer))

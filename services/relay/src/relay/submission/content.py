@@ -62,12 +62,11 @@ class Decoder:
             block, self._held = self._held + block, b""
         # One search for both, a doubled dot and the end; none at all in base64.
         dot = block.find(b"\r\n.") if b"." in block else -1
-        stuffed = dot >= 0 or (self._start and block[:1] == b".")
-        if stuffed:
+        if dot >= 0 or (self._start and block[:1] == b"."):
             block = self._cut_at_end(block, dot)
         if not self.done:
             block = self._hold_back(block)
-        return self._settle(block, stuffed) if block else b""
+        return self._settle(block, 0 <= dot < len(block) - 2) if block else b""
 
     def _feed_long(self, block: bytes) -> bytes:
         pieces = []
@@ -99,6 +98,7 @@ class Decoder:
         return block[:-held]
 
     def _settle(self, block: bytes, stuffed: bool) -> bytes:
+        """``stuffed``: some line of ``block`` but the first begins with a dot."""
         crlf = block.count(b"\r\n")
         # Counted by what is missing after a replace, which is twice as fast as bytes.count for a single byte.
         bare_lf = len(block) - len(block.replace(b"\n", b"")) != crlf
@@ -110,8 +110,8 @@ class Decoder:
         start, self._start = self._start, block.endswith(b"\r\n")
         if stuffed:
             block = block.replace(b"\r\n.", b"\r\n")
-            if start and block[:1] == b".":
-                block = block[1:]
+        if start and block[:1] == b".":
+            block = block[1:]
         if bare and self._normalize:
             block = _ENDINGS.sub(b"\r\n", block)
             crlf = 1
@@ -122,14 +122,9 @@ class Decoder:
         self.size += len(block)
         if self.size > self._limit:
             self._refuse(Fault.TOO_BIG)
-        if crlf:
-            if self._line + block.find(b"\r\n") > limits.BODY_LINE:
-                self._refuse(Fault.LONG_LINE)
-            self._line = len(block) - block.rfind(b"\r\n") - 2
-        else:
-            self._line += len(block)
-            if self._line > limits.BODY_LINE:
-                self._refuse(Fault.LONG_LINE)
+        if self._line + (block.find(b"\r\n") if crlf else len(block)) > limits.BODY_LINE:
+            self._refuse(Fault.LONG_LINE)
+        self._line = len(block) - block.rfind(b"\r\n") - 2 if crlf else self._line + len(block)
 
     def _refuse(self, fault: Fault) -> None:
         if self.fault is None or self.fault.value < fault.value:

@@ -1,6 +1,6 @@
 """The dialogue with one client: lines in, verbs called, replies out. What the verbs do is in ``session``.
 
-A subclass of aiosmtpd's ``SMTP`` that keeps its shape (a protocol whose ``smtp_VERB`` methods answer with ``push``, its
+A subclass of aiosmtpd's ``SMTP`` that keeps its shape (a protocol with a method ``smtp_VERB`` for each command, its
 ``Session`` and ``Envelope``) and replaces its machinery, for three reasons. *Cost*: upstream inspects all members for
 each connection, arms a timer and calls the log several times for each command, and writes each reply by itself: 0.28 ms
 for a message, most of our whole budget. *Safety*: it logs what clients send, passwords among it; tells clients the text
@@ -48,15 +48,17 @@ FLAWS = {
 class Dialogue(SMTP):
     """One connection, from 220 to its end."""
 
-    VERBS: ClassVar[dict[bytes, Verb]] = {}  # upper-case name to method; filled once for each subclass
+    VERBS: ClassVar[dict[bytes, Verb]] = {}  # upper-case name to method, once for each subclass; none of upstream's
 
     transport: asyncio.Transport
     session: Greeting
     envelope: Transaction
 
     def __init_subclass__(cls) -> None:
-        methods = ((name[5:].encode(), getattr(cls, name)) for name in dir(cls) if name.startswith("smtp_"))
-        cls.VERBS = dict(methods)
+        own = (
+            name for name in dir(cls) if name.startswith("smtp_") and getattr(cls, name) is not getattr(SMTP, name, 0)
+        )
+        cls.VERBS = {name[5:].encode(): getattr(cls, name) for name in own}
 
     def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, peer: str) -> None:
         """Sets only what is used here; upstream's own initialisation is most of what a connection would cost."""
@@ -67,6 +69,7 @@ class Dialogue(SMTP):
         self.closing = False  # no further command is read
         self.errors = 0
         self._out: list[str] = []
+        self._deadline = 0.0  # by which the next line must have come
         self.task: asyncio.Task[None] | None = None
 
     # --- the protocol's side ------------------------------------------------------------------------------------------
@@ -102,10 +105,6 @@ class Dialogue(SMTP):
     def reply(self, line: str) -> None:
         """Answer the command in hand; sent with the next flush."""
         self._out.append(line)
-
-    async def push(self, status: str | bytes) -> None:
-        """Upstream's name for :meth:`reply`, for what is inherited."""
-        self.reply(status if isinstance(status, str) else status.decode("ascii"))
 
     def protest(self, line: str, reason: Reason = Reason.SYNTAX) -> None:
         """Answer what no well-made client does; too many such end the session."""
@@ -164,27 +163,31 @@ class Dialogue(SMTP):
             if not self.too_early():
                 self.reply(f"220 {self.hostname} ESMTP Ownpost")
             while not self.closing:
-                await self._next()
+                line = None if self.wire.stopping else self.wire.take(limits.AUTH_LINE)
+                if line is None:
+                    self.flush()
+                    await self._wait()
+                    continue
+                self._deadline = 0.0
+                if isinstance(line, Flaw):
+                    self.protest(FLAWS[line])
+                else:
+                    await self._command(line)
             self.flush()
         finally:
             self._end()
 
-    async def _next(self) -> None:
-        line = None if self.wire.stopping else self.wire.take(limits.AUTH_LINE)
-        if line is None:
-            self.flush()
-            if self.wire.blocked and await self.wire.drained(self.patience) is not None:
-                self.closing = True
-                return
-            more = await self.wire.line(limits.AUTH_LINE, self.patience)
-            if isinstance(more, End):
-                self.no_more(more)
-                return
-            line = more
-        if isinstance(line, Flaw):
-            self.protest(FLAWS[line])
-        else:
-            await self._command(line)
+    async def _wait(self) -> None:
+        """Until more has arrived, or there is a reason why nothing will: the client is told that."""
+        wire, patience = self.wire, self.patience
+        if not self._deadline:
+            self._deadline = self.loop.time() + patience  # for the whole of the next line
+        if wire.blocked and await wire.drained(patience) is not None:
+            self.closing = True
+            return
+        end = End.STOPPED if wire.stopping else await wire.more(self._deadline)
+        if end is not None:
+            self.no_more(end)
 
     def no_more(self, end: End) -> None:
         """No further line comes: say why, if anybody hears it, and end the session."""

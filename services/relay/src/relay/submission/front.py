@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from relay import limits
-from relay.submission.listener import CannotListen, Listener
+from relay.submission.listener import Listener
 from relay.submission.tls import Certificates
 
 
@@ -22,16 +22,6 @@ class Front:
         self.listeners = tuple(listeners)
         self.stopping = False
         self._certificates = certificates
-
-    def bind(self) -> list[str]:
-        """Take every port; returns a sentence for each that cannot be had."""
-        problems = []
-        for listener in self.listeners:
-            try:
-                listener.bind()
-            except CannotListen as problem:
-                problems.append(str(problem))
-        return problems
 
     async def run(self, stop: asyncio.Event) -> None:
         """Open what can be opened, watch the certificate and open the rest; returns soon after ``stop`` is set."""

@@ -169,19 +169,20 @@ class Intake:
         """Hand whole chunks to the spool; returns when it has taken them."""
         if self._upload is None:
             self._upload = self._desk.spool.upload(self._id)
-        data, at = b"".join(self._pieces), 0
+        rest = b"".join(self._pieces)
         self._pieces, self._waiting = [], 0
         try:
-            while len(data) - at >= limits.CHUNK:
-                await self._upload.write(data[at : at + limits.CHUNK])
-                at += limits.CHUNK
+            while len(rest) >= limits.CHUNK:
+                # Only these two are alive while the spool is waited for: fifty clients make fifty of each.
+                chunk, rest = rest[: limits.CHUNK], rest[limits.CHUNK :]
+                await self._upload.write(chunk)
+                self._written += len(chunk)
         except SpoolFull:
             self._refuse(NO_ROOM)
         except SpoolFailed:
             self._refuse(NOT_KEPT)
         else:
-            self._written += at
-            self._pieces, self._waiting = [data[at:]], len(data) - at
+            self._pieces, self._waiting = [rest], len(rest)
 
     async def _finish(self) -> None:
         ended = self._desk.clock.monotonic()
@@ -215,7 +216,7 @@ class Intake:
             if exceeded is not None:
                 for taken in self._budgets()[:at]:
                     limiter.give_back(taken.name, count)
-                return policy.limit_reached(budget, exceeded)
+                return policy.limit_reached(budget, exceeded, "" if budget is self._account else policy.LAN_LIMIT)
         return None
 
     def _budgets(self) -> tuple[Account, ...]:

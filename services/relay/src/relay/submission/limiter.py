@@ -74,13 +74,12 @@ class Window:
     def free_at(self, count: int, limit: int) -> float:
         """From when on ``count`` more stay within ``limit``; infinite if they never do."""
         over = self.total + count - limit
-        if count > limit:
-            return inf
-        for _, last, counted in self._entries:
+        until = inf
+        for _, last, counted in self._entries if count <= limit else ():
+            if over > 0:
+                until = last + self._span
             over -= counted
-            if over <= 0:
-                return last + self._span
-        return inf
+        return until
 
 
 class Usage:

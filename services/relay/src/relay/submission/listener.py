@@ -25,36 +25,31 @@ AT_ONCE = 64  # connections accepted in one turn of the loop
 OUT_OF_SOMETHING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 WAIT_WHEN_OUT = 1.0  # seconds
 LAST_COMMITS = 10.0  # seconds that a commit may still take after its client was hung up on
-WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 EARLY = Refusal("554 5.5.0 The client must wait for our greeting before it sends anything.", Reason.PIPELINING)
 STRANGER = Refusal("554 5.7.1 Your address is not in RELAY_LAN_NETWORKS; the operator can add it.", Reason.NETWORK)
 
 
-class CannotListen(Exception):
-    """A port cannot be opened; the text is a sentence that names the setting."""
-
-
 class Listener:
-    """One port. ``networks``: who alone may connect (the LAN listener); ``gateways`` never count as one of them."""
+    """One port, given as bound sockets (:func:`relay.submission.ports.take`).
+
+    ``networks``: who alone may connect (the LAN listener); ``gateways`` never count as one of them.
+    """
 
     def __init__(
         self,
         desk: Desk,
+        sockets: Sequence[socket.socket],
         *,
-        address: str,
-        port: int,
-        setting: str,
         networks: Sequence[Network] | None = None,
         gateways: frozenset[str] = frozenset(),
     ) -> None:
         self.desk = desk
         self.open = False  # clients can connect
-        self.port = port  # once bound, the port in use, also when the system was asked to choose one
-        self._address, self._setting = address, setting
+        self.port = int(sockets[0].getsockname()[1])
         self._networks, self._gateways = networks, gateways
-        self._sockets: list[socket.socket] = []
+        self._sockets = sockets
         self._arriving: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._loop: asyncio.AbstractEventLoop
@@ -65,38 +60,6 @@ class Listener:
         return self.desk.certificate is not None and self.desk.lan is None
 
     # --- opening ------------------------------------------------------------------------------------------------------
-
-    def bind(self) -> None:
-        """Take the port, without letting anybody in yet. Raises :class:`CannotListen`.
-
-        A wildcard means every address of this machine, IPv6 too where there is such a thing.
-        """
-        if self._address not in WILDCARDS:
-            self._bind_one(self._address)
-            return
-        self._bind_one("0.0.0.0")
-        if socket.has_ipv6:
-            try:
-                self._bind_one("::")
-            except CannotListen as problem:
-                if not isinstance(problem.__cause__, OSError) or problem.__cause__.errno == errno.EADDRINUSE:
-                    raise
-
-    def _bind_one(self, address: str) -> None:
-        sock = None
-        try:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address, self.port))
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            raise CannotListen(f"{self._setting}: {_why_not(error, address, self.port)}") from error
-        self._sockets.append(sock)
-        self.port = int(sock.getsockname()[1])
 
     def start(self) -> None:
         """Let clients in."""
@@ -232,11 +195,3 @@ def _talks_first(sock: socket.socket) -> bool:
         return bool(sock.recv(1, socket.MSG_PEEK))
     except OSError:
         return False
-
-
-def _why_not(error: OSError, address: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {address} is in use by another program; end that, or choose another port."
-    if error.errno == errno.EACCES:
-        return f"port {port} needs privileges that this program does not have; choose one above 1023."
-    return f"cannot listen on {address} port {port}: {error.strerror}."

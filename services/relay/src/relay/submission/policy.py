@@ -30,10 +30,12 @@ __all__ = [
     "refuse",
 ]
 
+LAN_LIMIT = "RELAY_LAN_RECIPIENTS_PER_DAY"  # the LAN listener's own limit, for ``limit_reached``
 SENDERS_SHOWN = 4  # of an account, in a refusal
 ORIGINATOR_BYTES = 4 * limits.KIB  # of From, Sender, Resent-From and Resent-Sender together: some eighty addresses
 
 Fields = Mapping[bytes, Sequence[Field]]
+_OTHERS = frozenset({b"sender", b"resent-from", b"resent-sender"})
 _TITLES = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From", b"resent-sender": "Resent-Sender"}
 
 
@@ -126,15 +128,16 @@ _SPAN = {"hour": "an hour", "day": "a day"}
 
 def check_originators(account: Account, header: bytes, fields: Fields) -> Refusal | None:
     """After the header: one From, and all mailboxes in it, Sender, Resent-From and Resent-Sender are the account's."""
+    froms = fields.get(b"from", ())
+    if len(froms) == 1 and _OTHERS.isdisjoint(fields) and account.may_send_as(sole_address(header, froms[0])):
+        return None  # nearly every message
     problem = check_counts(fields)
     if problem:
         return problem
-    if b"from" not in fields:
+    if not froms:
         return refuse(Reason.FROM_MISSING, f"550 5.6.0 The header has no From field; {_write(account)}")
     for name, title in _TITLES.items():
         for field in fields.get(name, ()):
-            if account.may_send_as(sole_address(header, field)):
-                continue
             problem = _check_field(account, title, header[field.colon + 1 : field.end])
             if problem:
                 return problem

@@ -102,7 +102,7 @@ class Session(Hello):
         for budget in (account,) if desk.lan is None else (account, desk.lan.budget):
             exceeded = desk.limiter.check(budget, count)
             if exceeded is not None:
-                return policy.limit_reached(budget, exceeded)
+                return policy.limit_reached(budget, exceeded, "" if budget is account else policy.LAN_LIMIT)
         return None
 
     async def smtp_DATA(self, arg: bytes) -> None:  # noqa: N802

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 128 * 1024
 
 
 class End(Enum):
@@ -137,12 +137,14 @@ class Wire:
             line = self.take(limit)
             if line is not None:
                 return line
-            self._idle = True
-            end = await self._wait(deadline)
-            self._idle = False
-            if end is not None:
+            if (end := await self.more(deadline)) is not None:
                 return end
         return End.STOPPED
+
+    def more(self, deadline: float) -> asyncio.Future[End | None]:
+        """To be awaited when :meth:`take` has found no line: ``None`` when something has arrived."""
+        self._idle = True
+        return self._wait(deadline)
 
     async def block(self, deadline: float) -> bytes | End:
         """All bytes that are there, at least one; ``deadline`` is a time of the loop's clock."""
@@ -172,23 +174,25 @@ class Wire:
             if self._end is None:
                 self._transport.resume_reading()
 
-    async def _wait(self, deadline: float) -> End | None:
+    def _wait(self, deadline: float) -> asyncio.Future[End | None]:
+        """What :meth:`_wake` will resolve."""
+        waiter: asyncio.Future[End | None] = self._loop.create_future()
         if self._end is not None:
-            return self._end
-        if self._loop.time() >= deadline:  # who sends without pause wakes us each time before the timer can
-            return End.TIMEOUT
-        self._deadline = deadline
-        if self._timer is None or self._timer_at > deadline:
-            self._set_timer(deadline)
-        self._waiter = self._loop.create_future()
-        try:
-            return await self._waiter
-        finally:
-            self._waiter = None
+            waiter.set_result(self._end)
+        elif self._loop.time() >= deadline:  # who sends without pause wakes us each time before the timer can
+            waiter.set_result(End.TIMEOUT)
+        else:
+            self._waiter, self._deadline = waiter, deadline
+            if self._timer is None or self._timer_at > deadline:
+                self._set_timer(deadline)
+        return waiter
 
     def _wake(self, end: End | None) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(end)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter, self._idle = None, False
+            if not waiter.done():
+                waiter.set_result(end)
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:

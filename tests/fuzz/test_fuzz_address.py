@@ -1,0 +1,62 @@
+"""Hostile MAIL and RCPT arguments: an address that every program reads alike, or a refusal of one line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from relay.address import ADDRESS_BYTES, Mail, parse, read_mail, read_rcpt
+from relay.refusal import Refusal
+from support.fuzzing import keep_at_it
+
+PIECES = [
+    b"<",
+    b">",
+    b"@",
+    b".",
+    b'"',
+    b"\\",
+    b" ",
+    b"a",
+    b"b.c",
+    b"xn--",
+    b"[",
+    b"]",
+    b"IPv6:",
+    b"::1",
+    b"192.0.2.1",
+    b"%",
+    b"!",
+]
+PIECES += [b"\0", b"\r\n", b"\t", b"\x7f", b"\xc3\xa9", b"\xe2\x80\xae", b"\xff", b"-", b"_", b",", b":", b"=", b"+2B"]
+PIECES += [b" SIZE=", b" BODY=8BITMIME", b" SMTPUTF8", b" AUTH=<>", b" RET=FULL", b"a" * 64, b"a." * 130]
+arguments = st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join) | st.binary(max_size=80)
+
+
+@given(arguments, st.booleans(), st.booleans())
+@example(b"<a@b.c>\r\nRCPT TO:<d@e.f>", False, True)
+@example(b"<" + b"a." * 126 + b"a@b.c>", False, False)
+def check(argument: bytes, smtputf8: bool, lenient: bool) -> None:
+    mail = read_mail(b"FROM:" + argument, smtputf8=smtputf8, lenient=lenient)
+    rcpt = read_rcpt(b"TO:" + argument, smtputf8=smtputf8)
+    assert isinstance(mail, Mail | Refusal)
+    for address in (mail.sender if isinstance(mail, Mail) else "", rcpt if isinstance(rcpt, str) else ""):
+        assert address.isprintable()
+        assert len(address.encode()) <= ADDRESS_BYTES
+        assert smtputf8 or address.isascii()
+    if isinstance(rcpt, str):
+        assert parse(rcpt.encode(), utf8=smtputf8) == rcpt
+        local, _, domain = rcpt.rpartition("@")
+        assert "." in domain or domain.startswith("[")
+        assert not set("@%!") & set(local)
+    for refusal in (mail, rcpt):
+        if isinstance(refusal, Refusal):
+            assert refusal.reply[:2] in {"50", "55"}
+            assert refusal.reply.isascii()
+            assert refusal.reply.isprintable()
+            assert len(refusal.reply) <= 510
+
+
+def test_arguments_of_mail_and_rcpt(request: pytest.FixtureRequest) -> None:
+    keep_at_it(check, request)

@@ -1,0 +1,60 @@
+"""Hostile AUTH responses: credentials exactly as they were sent, or a refusal that repeats nothing of them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from relay import limits
+from relay.refusal import Reason, Refusal
+from relay.submission.auth import Credentials, decode_login, decode_plain
+from support.fuzzing import keep_at_it
+
+PIECES = [
+    b"=",
+    b"==",
+    b"*",
+    b"A",
+    b"AA==",
+    b"AGEAYg==",
+    b"\0",
+    b" ",
+    b"\r\n",
+    b"-",
+    b"_",
+    b"+",
+    b"/",
+    b"\xff",
+    b"A" * 4096,
+]
+responses = st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join) | st.binary(max_size=60)
+responses |= st.binary(max_size=60).map(b64encode)
+
+
+@given(responses)
+@example(b"AGEAYg==AGEAYg==")
+@example(b"AGEAYh==")
+def check(response: bytes) -> None:
+    plain = decode_plain(response)
+    if isinstance(plain, Credentials):
+        assert response in {
+            b64encode(authzid + b"\0" + plain.login + b"\0" + plain.password) for authzid in (b"", plain.login)
+        }
+        assert 0 < len(plain.login) <= limits.PASSWORD_BYTES
+        assert 0 < len(plain.password) <= limits.PASSWORD_BYTES
+    login = decode_login(response)
+    if not isinstance(login, Refusal):
+        assert b64encode(login) == response
+        assert 0 < len(login) <= limits.PASSWORD_BYTES
+    for refusal in (plain, login):
+        if isinstance(refusal, Refusal):
+            assert refusal.reason in {Reason.AUTH_MALFORMED, Reason.AUTH_CANCELLED}
+            assert refusal.reply[:3] in {"500", "501", "535"}
+            assert len(response) < 8 or response.decode("latin-1") not in refusal.reply
+
+
+def test_auth_responses(request: pytest.FixtureRequest) -> None:
+    keep_at_it(check, request)

@@ -1,0 +1,453 @@
+"""Every fault in every stage, against a provider that does what it is told: how each recipient ends, how often the
+provider got the message, and what the sender is told. Real sockets, real TLS, real logins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relay.delivery.connection import Times
+from relay.delivery.pause import Pause
+from relay.delivery.providers import client_context
+from relay.model import Kind, State
+from support.delivering import BODY, FakeJournal, delivering, provider_for
+from support.memory_spool import FakeClock, MemorySpool
+from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
+
+QUICK = Times(connect=0.3, reply=0.3, block=0.3, final=0.3, quit=0.3, rate=1e6)
+HUGE = BODY + (b"x" * 998_000 + b"\r\n") * 20  # more than all the buffers on the way
+DUE, DELIVERED, REFUSED = State.DUE, State.DELIVERED, State.REFUSED
+
+# stage, what the provider does there once, state then, kept by the provider, in doubt
+FAULTS: list[tuple[str, Act, State, int, bool]] = [
+    ("greeting", "421 4.3.2 not now", DUE, 0, False),
+    ("greeting", "554 5.3.2 no service", DUE, 0, False),
+    ("greeting", "garbage", DUE, 0, False),
+    ("greeting", HANG, DUE, 0, False),
+    ("greeting", CLOSE, DUE, 0, False),
+    ("greeting", RESET, DUE, 0, False),
+    ("ehlo", "421 4.3.2 not now", DUE, 0, False),
+    ("ehlo", "garbage", DUE, 0, False),
+    ("ehlo", HANG, DUE, 0, False),
+    ("ehlo", CLOSE, DUE, 0, False),
+    ("starttls", "454 4.7.0 not now", DUE, 0, False),
+    ("starttls", "502 5.5.1 what", DUE, 0, False),
+    ("starttls", HANG, DUE, 0, False),
+    ("starttls", RESET, DUE, 0, False),
+    ("starttls", ["220 go", CLOSE], DUE, 0, False),
+    ("starttls", ["220 go", b"\x00 this is not TLS\r\n", CLOSE], DUE, 0, False),
+    ("auth", "535 5.7.8 wrong", DUE, 0, False),
+    ("auth", "451 Authentication failed: Maximum credits exceeded", DUE, 0, False),
+    ("auth", "550 5.7.30 Basic authentication is not supported", DUE, 0, False),
+    ("auth", "454 4.7.0 later", DUE, 0, False),
+    ("auth", "garbage", DUE, 0, False),
+    ("auth", HANG, DUE, 0, False),
+    ("auth", RESET, DUE, 0, False),
+    ("mail", "421 4.3.2 closing", DUE, 0, False),
+    ("mail", ["421 4.3.2 closing", CLOSE], DUE, 0, False),
+    ("mail", "451 4.3.0 later", DUE, 0, False),
+    ("mail", "550 5.7.1 sender not allowed", DUE, 0, False),
+    ("mail", "552 5.3.4 message too big", REFUSED, 0, False),
+    ("mail", "452 4.5.3 Daily message limit exceeded", DUE, 0, False),
+    ("mail", "garbage", DUE, 0, False),
+    ("mail", b"\xff\xfe\x00\r\n", DUE, 0, False),
+    ("mail", "250-ok\n250-ok\n250 ok", DELIVERED, 1, False),
+    ("mail", HANG, DUE, 0, False),
+    ("mail", CLOSE, DUE, 0, False),
+    ("mail", RESET, DUE, 0, False),
+    ("rcpt", "450 4.2.0 greylisted", DUE, 0, False),
+    ("rcpt", "452 4.5.3 too many recipients", DUE, 0, False),
+    ("rcpt", "550 5.1.1 no such user", REFUSED, 0, False),
+    ("rcpt", "554 5.7.1 Relay access denied", DUE, 0, False),
+    ("rcpt", "530 5.7.0 Authentication required", DUE, 0, False),
+    ("rcpt", "421 4.3.2 closing", DUE, 0, False),
+    ("rcpt", "garbage", DUE, 0, False),
+    ("rcpt", HANG, DUE, 0, False),
+    ("rcpt", CLOSE, DUE, 0, False),
+    ("rcpt", RESET, DUE, 0, False),
+    ("data", "451 4.3.0 later", DUE, 0, False),
+    ("data", "554 5.5.1 no", DUE, 0, False),
+    ("data", "250 what", DUE, 0, False),
+    ("data", "421 4.3.2 closing", DUE, 0, False),
+    ("data", "garbage", DUE, 0, False),
+    ("data", HANG, DUE, 0, False),
+    ("data", RESET, DUE, 0, False),
+    ("final", "250 2.0.0 queued", DELIVERED, 1, False),
+    ("final", "250-2.0.0\n250 queued", DELIVERED, 1, False),
+    ("final", "450 4.3.0 later", DUE, 0, False),
+    ("final", "421 4.3.2 closing", DUE, 0, False),
+    ("final", "550 5.7.1 spam", REFUSED, 0, False),
+    ("final", "550 5.4.5 Daily user sending quota exceeded", DUE, 0, False),
+    ("final", "550 The from address does not match a verified Sender Identity.", DUE, 0, False),
+    ("final", "354 go on", DUE, 1, True),
+    ("final", "garbage", DUE, 1, True),
+    ("final", HANG, DUE, 1, True),
+    ("final", CLOSE, DUE, 1, True),
+    ("final", RESET, DUE, 1, True),
+]
+
+
+def name(value: Any) -> str:
+    return str(value)[:30] if isinstance(value, (str, bytes, list)) else getattr(value, "value", str(value))
+
+
+@pytest.mark.parametrize(("stage", "act", "state", "kept", "doubt"), FAULTS, ids=name)
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "in turn"])
+async def test_fault(stage: str, act: Act, state: State, kept: int, doubt: bool, pipelining: bool) -> None:
+    extensions = ("8BITMIME", "SIZE 1000000") + (("PIPELINING",) if pipelining else ())
+    async with ScriptedProvider(tls="starttls", users={"user": "secret"}, extensions=extensions) as peer:
+        peer.once(stage, act)
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), times=QUICK):
+            await spool.settled(message)
+        (row,) = spool.of(message)
+        assert row.state is state, row
+        assert row.attempts == 1
+        assert row.doubts == int(doubt)
+        assert len(peer.kept) == kept
+        assert len(spool.notices) == int(state is State.REFUSED)
+        if state is State.DUE:
+            assert row.next_attempt == spool.clock.now + (900 if doubt else 60)
+            assert row.reply, "nobody could tell why"
+        assert (State.SENDING in row.history) == (stage == "final" or state is DELIVERED)
+
+
+@pytest.mark.parametrize(
+    "act", ["421 4.3.2 had enough", "552 5.3.4 had enough", "garbage", HANG, CLOSE, RESET], ids=name
+)
+async def test_a_fault_in_the_middle_of_the_content_is_no_delivery_and_no_doubt(act: Act) -> None:
+    async with ScriptedProvider() as peer:
+        peer.once("body", [act] if act is HANG else [act, HANG])
+        spool = MemorySpool(FakeClock(), inline=1000)
+        message = spool.add(HUGE)
+        async with delivering(spool, provider_for(peer), times=QUICK):
+            await spool.settled(message)
+            (row,) = spool.of(message)
+            assert (row.state, row.attempts, row.doubts) == (State.DUE, 1, 0)
+            assert peer.messages == []
+            spool.advance(60)
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED]
+        assert [got.content for got in peer.kept] == [HUGE]
+
+
+@pytest.mark.parametrize(
+    ("stage", "act"), [(s, a) for s, a, state, kept, doubt in FAULTS if state is DUE and not doubt], ids=name
+)
+async def test_after_a_fault_the_next_attempt_delivers_once(stage: str, act: Act) -> None:
+    async with ScriptedProvider(tls="starttls", users={"user": "secret"}) as peer:
+        peer.once(stage, act)
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), times=QUICK):
+            await spool.settled(message)
+            spool.advance(60)
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED]
+        assert [got.content for got in peer.kept] == [BODY]
+        assert spool.notices == []
+
+
+# --- TLS never falls back
+async def test_a_provider_without_starttls_gets_neither_login_nor_mail() -> None:
+    async with ScriptedProvider(tls="none", users={"user": "secret"}) as peer:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        provider = provider_for(peer, tls="starttls", tls_context=client_context())
+        async with delivering(spool, provider):
+            await spool.settled(message)
+        assert spool.states(message) == [State.DUE]
+        assert "STARTTLS" in spool.of(message)[0].reply
+        assert peer.logins == []
+        assert {line.split()[0] for _, line in peer.commands} <= {"EHLO", "QUIT"}
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+async def test_a_certificate_for_another_name_is_not_accepted(tls: str) -> None:
+    async with ScriptedProvider(tls=tls, users={"user": "secret"}, certificate_name="other.example.net") as peer:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert spool.states(message) == [State.DUE]
+        assert "certificate is not valid" in spool.of(message)[0].reply
+        assert peer.logins == []
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+async def test_a_certificate_of_an_unknown_authority_is_not_accepted(tls: str) -> None:
+    async with ScriptedProvider(tls=tls, users={"user": "secret"}) as peer:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer, tls_context=client_context())):
+            await spool.settled(message)
+        assert spool.states(message) == [State.DUE]
+        assert "certificate is not valid" in spool.of(message)[0].reply
+        assert peer.logins == []
+
+
+async def test_answers_injected_before_tls_are_not_believed() -> None:
+    async with ScriptedProvider(tls="starttls", users={"user": "secret"}) as peer:
+        peer.once(
+            "starttls",
+            b"220 go\r\n250-injected\r\n250 AUTH PLAIN\r\n235 in\r\n250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n",
+        )
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), times=QUICK):
+            await spool.settled(message)
+        assert (spool.states(message) == [DELIVERED]) == (len(peer.kept) == 1)
+
+
+# --- logins
+@pytest.mark.parametrize("mechanisms", ["PLAIN LOGIN", "LOGIN", "PLAIN", "CRAM-MD5 LOGIN", "XOAUTH2 PLAIN"])
+@pytest.mark.parametrize("tls", ["starttls", "tls", "none"])
+async def test_login(mechanisms: str, tls: str) -> None:
+    async with ScriptedProvider(tls=tls, users={"user": "sécret"}, mechanisms=mechanisms) as peer:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED]
+        assert peer.logins == [("user", "sécret")]
+
+
+async def test_a_wrong_password_is_tried_once_and_stops_the_claiming() -> None:
+    async with ScriptedProvider(tls="starttls", users={"user": "right"}) as peer:
+        spool = MemorySpool(FakeClock())
+        messages = [spool.add(BODY) for _ in range(200)]
+        journal = FakeJournal()
+        provider = provider_for(peer, password="wrong", connections=2)
+        async with delivering(spool, provider, pause=Pause(first=30.0, most=60.0), journal=journal):
+            await spool.until(lambda: any(row.attempts for row in spool.rows.values()))
+            await spool.until(lambda: not any(row.state is State.CLAIMED for row in spool.rows.values()))
+        assert 1 <= len(peer.logins) <= 2, "one for each connection, and not two mechanisms each"
+        assert sum(row.attempts for row in spool.rows.values()) <= 2
+        assert all(state is State.DUE for message in messages for state in spool.states(message))
+        assert [event for event, _ in journal.said] == ["provider_paused"]
+        assert journal.said[0][1]["reason"].startswith("5.7.8")
+
+
+async def test_a_refused_mechanism_leads_to_the_other() -> None:
+    async with ScriptedProvider(users={"user": "secret"}) as peer:
+        peer.once("auth", "504 5.5.4 not that one", USUAL["auth"])
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED]
+        assert [line.split()[1] for _, line in peer.commands if line.startswith("AUTH")] == ["PLAIN", "LOGIN"]
+
+
+async def test_a_provider_with_no_mechanism_of_ours_gets_no_mail() -> None:
+    async with ScriptedProvider(users={"user": "secret"}, mechanisms="CRAM-MD5 XOAUTH2") as peer:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert spool.states(message) == [State.DUE]
+        assert "no login by PLAIN or LOGIN" in spool.of(message)[0].reply
+
+
+# --- several recipients
+async def test_each_recipient_has_its_own_fate_and_one_notice_names_all_that_failed() -> None:
+    async with ScriptedProvider() as peer:
+        peer.rcpt = {
+            "b@example.net": "550 5.1.1 unknown",
+            "c@example.net": "450 4.2.0 later",
+            "d@example.net": "551 5.1.6 moved",
+        }
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY, [f"{letter}@example.net" for letter in "abcde"])
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+            assert spool.states(message) == [DELIVERED, REFUSED, DUE, REFUSED, DELIVERED]
+            peer.rcpt = {}
+            spool.advance(60)
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED, REFUSED, DELIVERED, REFUSED, DELIVERED]
+        assert [got.recipients for got in peer.kept] == [["a@example.net", "e@example.net"], ["c@example.net"]]
+        ((notice, content),) = spool.notices
+        assert notice.recipients == ("anna@example.org",)
+        assert b"b@example.net" in content
+        assert b"d@example.net" in content
+        assert b"550 5.1.1 unknown" in content
+        assert b"c@example.net" not in content
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_all_recipients_refused_leaves_the_connection_fit_for_the_next(pipelining: bool) -> None:
+    async with ScriptedProvider(extensions=("PIPELINING",) if pipelining else ()) as peer:
+        peer.rcpt = {"b@example.net": "550 5.1.1 unknown"}
+        spool = MemorySpool(FakeClock())
+        first, second = spool.add(BODY, ["b@example.net"]), spool.add(BODY, ["a@example.net"])
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(first, second)
+        assert spool.states(first) + spool.states(second) == [REFUSED, DELIVERED]
+        assert peer.connections == 1
+        assert [got.recipients for got in peer.messages] == [["a@example.net"]]
+
+
+async def test_too_many_recipients_are_sent_at_once_in_a_second_transaction() -> None:
+    async with ScriptedProvider() as peer:
+        peer.rcpt = {f"r{n}@example.net": "452 4.5.3 too many recipients" for n in range(3, 6)}
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY, [f"r{n}@example.net" for n in range(6)])
+        async with delivering(spool, provider_for(peer)):
+            await spool.until(lambda: bool(peer.kept))
+            peer.rcpt = {}
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED] * 6
+        assert [len(got.recipients) for got in peer.kept] == [3, 3]
+        assert [row.attempts for row in spool.of(message)] == [1] * 6
+
+
+async def test_a_provider_that_takes_no_recipient_at_all_is_not_asked_for_ever() -> None:
+    async with ScriptedProvider() as peer:
+        peer.always("rcpt", "452 4.5.3 too many recipients")
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY, ["a@example.net", "b@example.net"])
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert [row.attempts for row in spool.of(message)] == [1, 1]
+        assert sum(line.startswith("MAIL") for _, line in peer.commands) == 1
+
+
+async def test_recipients_refused_before_a_doubt_stay_refused() -> None:
+    async with ScriptedProvider() as peer:
+        peer.rcpt = {"b@example.net": "550 5.1.1 unknown"}
+        peer.once("final", RESET)
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY, ["a@example.net", "b@example.net"])
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        a, b = spool.of(message)
+        assert (a.state, a.doubts, b.state, b.doubts) == (DUE, 1, REFUSED, 0)
+
+
+# --- in doubt
+async def test_a_doubt_waits_15_minutes_and_is_sent_again_at_most_twice() -> None:
+    async with ScriptedProvider() as peer:
+        peer.always("final", RESET)
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            for sent in (1, 2, 3):
+                await spool.settled(message)
+                assert len(peer.kept) == sent
+                spool.advance(899)
+                await spool.settled(message)
+                assert len(peer.kept) == sent, "sent again too early"
+                spool.advance(1)
+            await spool.settled(message)
+            spool.advance(86400)
+            await spool.settled(message)
+        assert spool.states(message) == [State.UNKNOWN]
+        assert len(peer.kept) == 3
+        assert {got.content for got in peer.kept} == {BODY}, "the same message, with the same Message-ID"
+        ((_, content),) = spool.notices
+        assert b"may have been delivered" in content
+        assert b"Ask the recipient before you send it again" in content
+
+
+async def test_a_doubt_that_ends_well_ends_silently() -> None:
+    async with ScriptedProvider() as peer:
+        peer.once("final", HANG)
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), times=QUICK):
+            await spool.settled(message)
+            spool.advance(900)
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED]
+        assert spool.notices == []
+
+
+# --- the end of patience
+async def test_a_message_expires_directly_after_an_attempt_past_five_days() -> None:
+    async with ScriptedProvider() as peer:
+        peer.always("final", "451 4.3.0 never")
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            attempts = 0
+            while spool.states(message) == [State.DUE]:
+                await spool.settled(message)
+                attempts += 1
+                spool.advance(7200)
+        assert spool.states(message) == [State.EXPIRED]
+        assert 60 <= attempts <= 66
+        ((_, content),) = spool.notices
+        assert b"tried for five days" in content
+        assert b"451 4.3.0 never" in content
+
+
+async def test_what_was_once_in_doubt_expires_as_unknown() -> None:
+    async with ScriptedProvider() as peer:
+        peer.once("final", RESET)
+        peer.always("mail", "451 4.3.0 never")
+        peer.once("mail", USUAL["mail"])
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+            while spool.states(message) == [State.DUE]:
+                spool.advance(7200)
+                await spool.settled(message)
+        assert spool.states(message) == [State.UNKNOWN]
+
+
+# --- notices about notices
+@pytest.mark.parametrize("more", [{"kind": Kind.NOTICE}, {"null_sender": True}, {"notify": ""}], ids=str)
+async def test_nobody_is_told_who_must_not_be(more: dict[str, Any]) -> None:
+    async with ScriptedProvider() as peer:
+        peer.once("final", "550 5.7.1 spam")
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY, **more)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert spool.states(message) == [REFUSED]
+        assert spool.notices == []
+
+
+async def test_a_notice_travels_through_the_provider_and_never_causes_another() -> None:
+    async with ScriptedProvider() as peer:
+        peer.once("final", "550 5.7.1 spam", "550 5.7.1 spam as well")
+        spool = MemorySpool(FakeClock())
+        spool.deliver_notices = True
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.until(lambda: len(spool.rows) == 2 and not spool.open)
+        assert len(spool.notices) == 1
+        assert [row.state for row in spool.rows.values()] == [REFUSED, REFUSED]
+        assert peer.messages[1].mail.startswith("MAIL FROM:<postmaster@example.org>")
+        assert message.id.encode() in peer.messages[1].content
+
+
+# --- secrets
+async def test_no_secret_reaches_a_notice_an_event_or_a_reply() -> None:
+    async with ScriptedProvider(users={"user": "hunter2-secret"}) as peer:
+        peer.always("auth", "535 5.7.8 no")
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        journal = FakeJournal()
+        async with delivering(spool, provider_for(peer), journal=journal):
+            await spool.settled(message)
+        told = repr(spool.events) + repr(spool.of(message)) + repr(journal.said)
+        assert "hunter2" not in told
+
+
+async def test_a_hostile_reply_is_kept_harmless_and_short() -> None:
+    async with ScriptedProvider() as peer:
+        peer.once("final", b"450 4.0.0 \x1b[2J\x07" + "\u202e".encode() + b"x" * 2000 + b"\r\n")
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        (row,) = spool.of(message)
+        assert row.reply.isprintable()
+        assert len(row.reply) == 500
+        assert all(event.reply == row.reply for event in spool.events)

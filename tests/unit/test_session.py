@@ -1,0 +1,228 @@
+"""What a session keeps, how long it waits, and what it tells of our own mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+from aiosmtpd.smtp import SMTP
+
+from relay import limits
+from relay.submission import intake
+from relay.submission.session import Session
+from support.fakes import FakeSpool
+from support.reception import PASSWORD, reception, to_data, until
+
+HEAD = b"From: anna@example.org\r\n\r\n"
+
+
+# --- the commit ---
+
+
+async def test_a_client_that_leaves_during_the_commit_does_not_stop_it(tmp_path: Path) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        host.spool.gate.clear()
+        await client.send(HEAD + b".\r\n")
+        await until(lambda: not host.spool.gate.is_set() and host.journal.told("login"), "the message to arrive")
+        client.abort()
+        await until(lambda: all(session.lost for session in host.listener._sessions), "the hang-up to be seen")
+        host.spool.gate.set()
+        await asyncio.wait_for(host.spool.arrived.wait(), 10)
+        assert host.spool.kept[0].message.recipients == ("bob@example.net",)
+
+
+async def test_no_250_before_the_commit(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        host.spool.gate.clear()
+        await client.send(HEAD + b".\r\n")
+        waiting = asyncio.create_task(client.line())
+        await asyncio.sleep(0)
+        done, _ = await asyncio.wait({waiting}, timeout=0.05)
+        assert not done
+        host.spool.gate.set()
+        assert (await waiting).startswith(b"250 2.0.0 Kept safe as " + host.spool.kept[0].message.id.encode())
+
+
+async def test_a_client_that_closes_its_half_after_the_dot_gets_its_answer(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        await client.send(HEAD + b".\r\nQUIT\r\n")
+        client.half_close()
+        assert (await client.line()).startswith(b"250 ")
+        assert (await client.line()).startswith(b"221 ")
+
+
+async def test_a_large_message_travels_in_chunks_and_whole(tmp_path: Path) -> None:
+    body = b"".join(b"%09d .leading\r\n.dot %d\r\n" % (number, number) for number in range(60_000))
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        await client.send(HEAD + body.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+        assert (await client.line()).startswith(b"250 ")
+        kept = host.spool.kept[0]
+        assert kept.data.endswith(HEAD[-4:] + body)
+        assert kept.message.size == len(kept.data)
+        assert host.spool.largest == limits.CHUNK
+
+
+async def test_what_was_reserved_is_given_back_however_a_message_ends(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        for ending in (b"RSET", b"EHLO again", b"DATA"):
+            assert (await client.ask(b"MAIL FROM:<anna@example.org> SIZE=1000")).startswith(b"250")
+            assert host.spool.reserved == 1000
+            await client.ask(b"RCPT TO:<bob@example.net>")
+            await client.ask(ending)
+            if ending == b"DATA":
+                await client.send(HEAD + b".\r\n")
+                await client.line()
+            assert host.spool.reserved == 0
+        await client.ask(b"MAIL FROM:<anna@example.org> SIZE=1000")
+        client.abort()
+        await until(lambda: host.spool.reserved == 0, "the reservation to be given back")
+
+
+# --- time ---
+
+
+async def test_an_idle_client_is_told_and_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "IDLE_BEFORE_AUTH", 0.05)
+    async with reception(tmp_path) as host:
+        client = await host.connect()
+        await client.line()
+        await client.send(b"EH")
+        assert (await client.line()).startswith(b"421 4.4.2 ")
+        assert await client.line() == b""
+
+
+async def test_who_has_logged_in_may_idle_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "IDLE_AFTER_AUTH", 0.1)
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        monkeypatch.setattr(limits, "IDLE_BEFORE_AUTH", 0.0)
+        assert (await client.line()).startswith(b"421 4.4.2 ")
+
+
+async def test_a_client_may_be_as_slow_as_the_limit_and_no_slower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "RATE_WINDOW", 0.1)
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        await client.send(HEAD)  # 26 bytes, and 50 are wanted in each window
+        assert (await client.line()).startswith(b"421 4.4.2 ")
+        assert await client.line() == b""
+        assert host.spool.kept == []
+
+
+async def test_a_client_that_never_reads_its_answers_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IDLE_AFTER_AUTH", 0.2)
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.connect()
+        await client.line()
+        client.stop_reading()
+        while host.limiter.connections:  # the server's memory would be the one to grow
+            try:
+                await asyncio.wait_for(client.send(b"HELP\r\n" * 10_000), 0.05)
+            except (TimeoutError, ConnectionError):
+                await asyncio.sleep(0.01)
+
+
+def test_pace_counts_in_windows_and_ends_after_two_hours() -> None:
+    pace = intake.Pace(1000.0)
+    pace.count = 30_000
+    assert (pace.deadline, pace.kept(1060.0)) == (1060.0, True)
+    pace.count = 29_999
+    assert not pace.kept(1120.0)
+    pace.pause(40.0)
+    assert pace.deadline == 1220.0
+    pace.count = 30_000_000
+    assert pace.kept(1000.0 + limits.DATA_TIME + 39)
+    pace.count = 30_000_000
+    assert not pace.kept(1000.0 + limits.DATA_TIME + 40)
+
+
+async def test_a_tls_handshake_must_come_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_TIME", 0.05)
+    async with reception(tmp_path, "submissions") as host:
+        assert await (await host.connect_plainly()).line() == b""
+        await until(lambda: host.limiter.connections == 0, "the connection to be given back")
+
+
+async def test_a_handshake_after_starttls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_TIME", 0.05)
+    async with reception(tmp_path) as host:
+        client = await host.connect()
+        await client.line()
+        await client.ask(b"EHLO client")
+        assert (await client.ask(b"STARTTLS")).startswith(b"220 ")
+        assert await client.line() == b""
+        assert host.journal.told("tls_handshake")[0][0][:3] == ("submission", "", False)
+        await until(lambda: host.limiter.connections == 0, "the connection to be given back")
+
+
+# --- our own mistakes, and secrets ---
+
+
+async def test_an_exception_tells_the_client_nothing_and_the_log_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "hush-hush"
+
+    def broken(self: FakeSpool, size: int) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(FakeSpool, "reserve", broken)
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        reply = await client.ask(b"MAIL FROM:<anna@example.org>")
+        assert reply.startswith(b"451 4.3.0 ")
+        assert (await client.ask(b"NOOP")).startswith(b"250 ")
+        assert ("system", ("internal_error",), {"error": "RuntimeError"}) in host.journal.calls
+        assert said not in caplog.text
+        assert "RuntimeError" in caplog.text
+
+
+async def test_after_an_exception_in_mid_message_the_stream_is_not_read_as_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **more: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(intake, "prepare", broken)
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        await client.send(HEAD)
+        assert (await client.line()).startswith(b"451 4.3.0 ")
+        assert await client.line() == b""
+
+
+async def test_no_secret_reaches_log_or_journal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        await client.ask(b"AUTH PLAIN AGFubmEAY29ycmVjdCBob3JzZQ==")
+        await to_data(client)
+        await client.send(HEAD + b"between us\r\n.\r\n")
+        await client.line()
+        await client.ask(b"Y29ycmVjdCBob3JzZQ==")
+        told = caplog.text + repr(host.journal.calls)
+        for secret in (PASSWORD, "Y29ycmVjdCBob3JzZQ", "AGFubmEAY29ycmVjdCBob3JzZQ", "between us"):
+            assert secret not in told
+
+
+def test_a_verb_that_upstream_may_bring_one_day_is_none_of_ours() -> None:
+    verbs = b"AUTH DATA EHLO EXPN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY"
+    assert sorted(Session.VERBS) == verbs.split()
+    assert not any(verb is getattr(SMTP, f"smtp_{name.decode()}") for name, verb in Session.VERBS.items())
