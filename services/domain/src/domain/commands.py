@@ -130,7 +130,13 @@ class Commands:
         )
         report = checklist.as_json(findings, self.clock())
         if self.settings.run is not None:
-            checklist.publish(self.settings.run, report)
+            try:
+                checklist.publish(self.settings.run, report)
+            except OSError as error:
+                print(
+                    f"ownpost: the report cannot be written below {self.settings.run}: {error.strerror}",
+                    file=sys.stderr,
+                )
         if as_json:
             self._print(report)
         else:
