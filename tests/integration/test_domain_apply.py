@@ -165,7 +165,9 @@ def test_an_alias_that_is_taken_out_takes_its_rule_along_and_no_other(stage: Sta
 def test_a_rule_that_email_routing_refuses_waits_for_its_destination(stage: Stage) -> None:
     stage.cloudflare.set(cloudflare_state(zone("example.org"), refuse_unverified=True))
     final = stage.apply()
-    assert {step.what for step in final.work} == {"rule hello@example.org", "rule postmaster@example.org"}
+    waiting = {step.what for step in final.steps if step.kind is Kind.WAIT and step.what.startswith("rule")}
+    assert waiting == {"rule hello@example.org", "rule postmaster@example.org"}
+    assert not final.different
     assert any("waits until its destination is verified" in line for line in stage.said)
     assert stage.cloudflare.state["zones"][0]["routing"]["enabled"], "the rest is done"
 
@@ -332,3 +334,53 @@ def test_a_write_that_got_no_answer_is_not_sent_twice(stage: Stage) -> None:
         stage.apply()
     assert len([one for one in stage.cloudflare.writes if one.endswith("/batch")]) == 1
     assert not stage.apply().different
+
+
+def test_a_destination_in_other_letters_is_the_same(stage: Stage) -> None:
+    stage.aliases = 'hello = "Me@gmail.com"'
+    stage.apply()
+    state = stage.cloudflare.state
+    for rule in state["zones"][0]["rules"]:
+        rule["actions"][0]["value"] = ["me@gmail.com"]
+    stage.cloudflare.set(state)
+    assert not stage.plan().different
+
+
+def test_a_domain_authenticated_by_hand_needs_no_include(stage: Stage) -> None:
+    """Without a key of SendGrid's: its CNAMEs are there, so its own SPF is not wanted at the domain."""
+    keys = [record("CNAME", f"s{n}._domainkey.example.org", f"s{n}.domainkey.u7.wl.sendgrid.net") for n in (1, 2)]
+    stage.cloudflare.set(cloudflare_state(zone("example.org", keys), verified=("me@gmail.com",)))
+    stage.env = {"DOMAIN_SENDGRID_API_KEY": ""}
+    stage.apply()
+    assert stage.texts("example.org") == [f'"{CF_SPF}"']
+    stage.cloudflare.set(cloudflare_state(zone("example.org"), verified=("me@gmail.com",)))
+    stage.apply()
+    assert stage.texts("example.org") == ['"v=spf1 include:sendgrid.net include:_spf.mx.cloudflare.net ~all"']
+
+
+def test_a_zone_that_nobody_sees_yet_is_told(stage: Stage) -> None:
+    stage.cloudflare.set(
+        cloudflare_state(zone("example.org", status="pending", name_servers=["a.ns.example", "b.ns.example"]))
+    )
+    assert any("a.ns.example and b.ns.example" in step.reason for step in stage.plan().steps if step.kind is Kind.WAIT)
+
+
+def test_what_the_owner_must_decide_does_not_hold_up_the_rest(stage: Stage) -> None:
+    """An SPF record that cannot be understood, and a mail domain that is a CNAME, are left as they are."""
+    wrong = record("TXT", "example.org", "v=spf1 ipv4:192.0.2.1 -all")
+    stage.cloudflare.set(cloudflare_state(zone("example.org", [wrong]), verified=("me@gmail.com",)))
+    final = stage.apply()
+    assert [step.what for step in final.blocked] == ["TXT example.org"]
+    assert "ipv4:192.0.2.1" in final.blocked[0].reason
+    assert wrong in stage.records()
+    assert stage.texts("mail.example.org", "A") == ["192.0.2.25"]
+
+
+def test_spf_is_left_alone_rather_than_broken_by_an_eleventh_look_up(stage: Stage) -> None:
+    includes = " ".join(f"include:i{number}.example" for number in range(10))
+    stage.dns = {**stage.dns, **{(f"i{number}.example", "TXT"): ("v=spf1 -all",) for number in range(10)}}
+    full = record("TXT", "example.org", f"v=spf1 {includes} -all")
+    stage.cloudflare.set(cloudflare_state(zone("example.org", [full]), verified=("me@gmail.com",)))
+    final = stage.apply()
+    assert any("11 DNS look-ups" in step.reason for step in final.blocked)
+    assert full in stage.records()

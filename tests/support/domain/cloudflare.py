@@ -97,12 +97,9 @@ def _allow(state: State, permission: str) -> None:
 
 
 def _zone(zone: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": zone["id"],
-        "name": zone["name"],
-        "status": "active",
-        "account": {"id": zone["account"], "name": "me"},
-    }
+    account = {"id": zone["account"], "name": "me"}
+    more = {"status": zone.get("status", "active"), "name_servers": zone.get("name_servers", [])}
+    return {"id": zone["id"], "name": zone["name"], "account": account, **more}
 
 
 def _settings(zone: dict[str, Any]) -> dict[str, Any]:

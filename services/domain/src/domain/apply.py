@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Applier:
                 sight, plan = self.look()
                 work = [step for step in plan.work if (step.zone, step.what) not in self._waiting]
                 if not work:
-                    return self._validated(plan)
+                    return self._resting(self._validated(plan))
                 self._ask(plan, work)
                 self._carry_out(sight, work)
             raise Unsettled(self.look()[1])
@@ -110,7 +110,7 @@ class Applier:
         if zone.name not in self._saved:
             path = backup.save(self.folder, zone.name, self.reach.cloudflare.export(zone), self.clock())
             self._saved.add(zone.name)
-            self.say(f"{zone.name} as it was: {path}")
+            self.say(f"{zone.name} as it was: {backup.shown(path)}")
 
     def _zone(self, zone: Zone, steps: Sequence[Step]) -> None:
         """Locks first, then DNS, then the rest in the plan's order; after a refused batch nothing in this round."""
@@ -161,6 +161,18 @@ class Applier:
                 cloudflare.delete_rule(zone, rule)
             case Subaddress(wanted):
                 cloudflare.set_subaddressing(zone, wanted)
+
+    def _resting(self, plan: Plan) -> Plan:
+        """The plan with what Email Routing refuses for the time being as somebody else's turn."""
+        reason = "Email Routing refuses it until its destination is verified; then run apply again"
+        return Plan(
+            tuple(
+                replace(step, kind=Kind.WAIT, reason=reason, action=None)
+                if step.action is not None and (step.zone, step.what) in self._waiting
+                else step
+                for step in plan.steps
+            )
+        )
 
     def _validated(self, plan: Plan) -> Plan:
         """Asks the providers to look; what they do not see yet is for them to wait for. A new plan if one did."""

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+INSIDE = Path("/var/lib/ownpost/zones")
+
 
 class CannotBackUp(Exception):
     """The folder cannot be used; the text is a sentence."""
@@ -52,6 +54,11 @@ def save(folder: Path, zone: str, text: str, now: float) -> Path:
             raise CannotBackUp(f"DOMAIN_BACKUPS: {path} cannot be written: {error.strerror}.") from None
         return path
     raise CannotBackUp(f"DOMAIN_BACKUPS: {folder} already has a hundred backups of this second.")
+
+
+def shown(path: Path) -> str:
+    """Where a person finds it: ``var/zones`` is what the container's folder is called outside."""
+    return f"var/zones/{path.name}" if path.parent == INSIDE else str(path)
 
 
 def _write(path: Path, text: str) -> None:

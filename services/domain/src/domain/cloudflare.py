@@ -7,7 +7,7 @@ Routing does not take them. Code 10000 is an authentication error in ``errors`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -39,9 +39,12 @@ DENIALS = frozenset({1009, 9109, 10000})
 
 @dataclass(frozen=True, slots=True)
 class Zone:
+    """``pending``: the name servers that the registrar must still be told of."""
+
     id: str
     name: str
     account: str
+    pending: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,12 @@ class Cloudflare:
 
     def zone(self, name: str) -> Zone | None:
         """The zone of exactly this name, None if the token sees none."""
-        for item in self._get("/zones", {"name": name}, need=ZONE_READ):
-            if item["name"].lower() == name:
-                return Zone(_id(item["id"]), name, _id(item["account"]["id"]))
-        return None
+        found = self._get("/zones", {"name": name}, need=ZONE_READ)
+        return _shaped(lambda: next((_zone(item) for item in found if records.ascii_form(item["name"]) == name), None))
 
     def records(self, zone: Zone) -> tuple[Record, ...]:
-        return tuple(map(records.read, self._list(f"/zones/{zone.id}/dns_records", need=DNS_EDIT)))
+        items = self._list(f"/zones/{zone.id}/dns_records", need=DNS_EDIT)
+        return _shaped(lambda: tuple(map(records.read, items)))
 
     def export(self, zone: Zone) -> str:
         """The zone as BIND text."""
@@ -134,23 +136,13 @@ class Cloudflare:
         base = f"/zones/{zone.id}/email/routing"
         settings = self._get(base, need=SETTINGS_EDIT)
         needed = self._get(f"{base}/dns", need=SETTINGS_EDIT)
-        needed = needed.get("record") or [] if isinstance(needed, dict) else needed or []
-        return Routing(
-            enabled=bool(settings.get("enabled")),
-            status=str(settings.get("status") or ""),
-            subaddressing=bool(settings.get("support_subaddress")),
-            needed=tuple(map(records.read, needed)),
-            rules=tuple(
-                rule
-                for item in self._list(f"{base}/rules", need=RULES_EDIT)
-                if (rule := _rule(item)).to != "*"  # the list may end with the catch-all
-            ),
-            catch_all=_rule(self._get(f"{base}/rules/catch_all", need=RULES_EDIT)),
-        )
+        rules = self._list(f"{base}/rules", need=RULES_EDIT)
+        catch_all = self._get(f"{base}/rules/catch_all", need=RULES_EDIT)
+        return _shaped(lambda: _routing(settings, needed, rules, catch_all))
 
     def destinations(self, account: str) -> tuple[Destination, ...]:
         items = self._list(f"/accounts/{account}/email/routing/addresses", need=ADDRESSES_EDIT)
-        return tuple(Destination(str(item["email"]), bool(item.get("verified"))) for item in items)
+        return _shaped(lambda: tuple(Destination(str(item["email"]), bool(item.get("verified"))) for item in items))
 
     def add_destination(self, account: str, email: str) -> None:
         """Cloudflare sends its owner a mail with a link to click."""
@@ -188,16 +180,15 @@ class Cloudflare:
     def _write(self, method: str, path: str, body: Any, need: str) -> None:
         self._api.call(method, path, json=body, need=need)
 
-    def _list(self, path: str, *, need: str) -> Iterator[dict[str, Any]]:
+    def _list(self, path: str, *, need: str) -> list[Any]:
         """All items of a list, over its pages: until the last page that is announced, or an empty one."""
+        found: list[Any] = []
         for page in range(1, PAGES + 1):
             answer = self._api.get(path, {"page": page, "per_page": PAGE}, need=need)
-            items = _shaped(lambda answer=answer: list(answer["result"] or []))  # type: ignore[misc]
-            yield from items
-            info = answer.get("result_info") or {}
-            total = int(info.get("total_pages") or -(-int(info.get("total_count") or 0) // PAGE))
+            items, total = _shaped(lambda answer=answer: _page(answer))  # type: ignore[misc]
+            found += items
             if not items or page >= total:
-                return
+                return found
         raise Unreachable(f"Cloudflare lists without end at {path}.")
 
 
@@ -211,6 +202,30 @@ def _shaped(take: Callable[[], T]) -> T:
 def _id(value: Any) -> str:
     """An identifier from an answer, fit for a path."""
     return quote(str(value), safe="")
+
+
+def _page(answer: dict[str, Any]) -> tuple[list[Any], int]:
+    """The items of a page, and how many pages there are."""
+    info = answer.get("result_info") or {}
+    return list(answer["result"] or []), int(info.get("total_pages") or -(-int(info.get("total_count") or 0) // PAGE))
+
+
+def _zone(item: dict[str, Any]) -> Zone:
+    servers = tuple(map(str, item.get("name_servers") or ())) if item.get("status") == "pending" else ()
+    return Zone(_id(item["id"]), records.ascii_form(item["name"]), _id(item["account"]["id"]), servers)
+
+
+def _routing(settings: dict[str, Any], needed: Any, rules: list[Any], catch_all: dict[str, Any]) -> Routing:
+    """``needed`` is a list, or for some zones an object that holds it; the rules may end with the catch-all."""
+    rows = needed.get("record") if isinstance(needed, dict) else needed
+    return Routing(
+        enabled=bool(settings.get("enabled")),
+        status=str(settings.get("status") or ""),
+        subaddressing=bool(settings.get("support_subaddress")),
+        needed=tuple(map(records.read, rows or ())),
+        rules=tuple(rule for rule in map(_rule, rules) if rule.to != "*"),
+        catch_all=_rule(catch_all),
+    )
 
 
 def _rule(item: dict[str, Any]) -> Rule:

@@ -106,10 +106,8 @@ class Commands:
         made = applier.run()
         if as_json:
             self._print(show.plan_json(made))
-        elif made.blocked:
-            show.plan(self.console, made)
         else:
-            self.console.print("Nothing is left to do.")
+            show.rest(self.console, made)
         return EX_DATAERR if made.blocked else 0
 
     def check(self, *, as_json: bool) -> int:

@@ -84,11 +84,17 @@ def _zone(
     records = _try(lambda: cloudflare.records(zone), nothing, zone.name, lacks)
     mail = any(names.within(domain, zone.name) for domain in settings.domains)
     if not (settings.email_routing and mail):
-        return SeenZone(name=zone.name, records=records)
+        return SeenZone(name=zone.name, records=records, pending=zone.pending)
     routing = _try(lambda: cloudflare.routing(zone), None, zone.name, lacks)
     if zone.account not in accounts:
         accounts[zone.account] = _try(lambda: cloudflare.destinations(zone.account), (), zone.name, lacks)
-    return SeenZone(name=zone.name, records=records, routing=routing, destinations=accounts[zone.account])
+    return SeenZone(
+        name=zone.name,
+        records=records,
+        routing=routing,
+        destinations=accounts[zone.account],
+        pending=zone.pending,
+    )
 
 
 def authentications(

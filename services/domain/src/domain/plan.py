@@ -14,7 +14,7 @@ from .aliases import Aliases
 from .authentication.model import Authentication
 from .cloudflare import Destination, Routing
 from .diff import Scene, compare
-from .facts import DASHBOARD, NOT_ON_THE_NET, Needs, facts
+from .facts import DASHBOARD, NOT_ON_THE_NET, Needs, Provider, facts
 from .pasted import Pasted, ProvidersFile
 from .records import Record
 from .settings import KEYS, Address, Settings
@@ -27,12 +27,13 @@ UNLOCKED = "unlocked"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenZone:
-    """A zone as it is. ``routing`` is None where Email Routing is not looked after."""
+    """A zone as it is. ``routing``: None where nobody looks after it; ``pending``: as in ``cloudflare.Zone``."""
 
     name: str
     records: tuple[Record, ...]
     routing: Routing | None = None
     destinations: tuple[Destination, ...] = ()
+    pending: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +116,17 @@ def _wish_for_provider(
         _authentication(wishes, zone, domain, preset, known.title, seen.authentications[preset, domain])
     elif not authenticated:
         wishes.certain = False
+        authenticated = _by_hand(zone, known, domain)
         wishes.say(Kind.WAIT, zone.name, f"{known.title} for {domain}", _unknown(preset, provider, known.title))
     if known.needs is Needs.ALWAYS or (known.needs is Needs.UNAUTHENTICATED and not authenticated):
         wishes.need(domain, known.spf, known.title)
+
+
+def _by_hand(zone: SeenZone, known: Provider, domain: str) -> bool:
+    """Whether the owner has published all of a provider's keys that have fixed names."""
+    there = {record.name for record in zone.records}
+    groups = [{f"{selector}._domainkey.{domain}" for selector in group} for group in known.selectors]
+    return bool(groups) and all(group & there for group in groups)
 
 
 def _unknown(preset: str, provider: str, title: str) -> str:
@@ -154,6 +163,9 @@ def _authentication(
 
 def _zone_steps(settings: Settings, zone: SeenZone, wishes: Wishes, fetch: Fetch) -> list[Step]:
     """The steps of one zone, in the order of carrying out."""
+    if zone.pending:
+        reason = f"nobody sees the zone yet: tell the domain's registrar its name servers, {' and '.join(zone.pending)}"
+        wishes.say(Kind.WAIT, zone.name, f"zone {zone.name}", reason)
     wants.merged_spf(wishes, zone.name, zone.records, fetch)
     if zone.routing is not None:
         routing.subaddressing(wishes, zone.name, zone.routing, settings.subaddressing)

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from .names import BadName, ascii_name
+
 AUTOMATIC = 1  # the TTL that Cloudflare chooses
 STRING_LENGTH = 255  # bytes of one character-string, RFC 1035, section 3.3
 _HOSTS = frozenset({"CNAME", "MX", "NS", "PTR"})
@@ -67,7 +69,7 @@ def read(item: dict[str, Any]) -> Record:
     kind, content = str(item["type"]), str(item.get("content") or "")
     return Record(
         type=kind,
-        name=str(item["name"]).lower().rstrip("."),
+        name=ascii_form(item["name"]),
         content=unquote(content) if kind == "TXT" else content,
         priority=item.get("priority"),
         ttl=int(item.get("ttl") or AUTOMATIC),
@@ -76,6 +78,14 @@ def read(item: dict[str, Any]) -> Record:
         id=str(item.get("id") or ""),
         locked=bool(meta.get("read_only")),
     )
+
+
+def ascii_form(name: str) -> str:
+    """``name`` as it is compared: punycode where somebody wrote another script; wildcards and the like as they are."""
+    try:
+        return name.lower().rstrip(".") if name.isascii() else ascii_name(name)
+    except BadName:
+        return name
 
 
 def quote(text: str) -> str:

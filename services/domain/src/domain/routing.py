@@ -196,9 +196,10 @@ def _put(scene: Scene, old: Rule | None, wanted: Rule, reason: str) -> Step:
     """Keeps, changes or adds a rule. One whose destination is not verified is off, and that is no difference."""
     verified = scene.verified(wanted.target)
     what = "catch-all" if wanted.to == "*" else f"rule {wanted.to}"
-    if old is not None and old.target == wanted.target and (old.enabled or not verified):
+    same = old is not None and _same(old.target, wanted.target)
+    if old is not None and same and (old.enabled or not verified):
         return Step(kind=Kind.KEEP, zone=scene.zone, what=what, reason=reason, after=shown(old))
-    if old is not None and old.target == wanted.target:
+    if same:
         reason += "; it is switched off"
     return Step(
         kind=Kind.ADD if old is None else Kind.CHANGE,
@@ -209,6 +210,11 @@ def _put(scene: Scene, old: Rule | None, wanted: Rule, reason: str) -> Step:
         after=shown(wanted),
         action=PutRule(wanted, verified),
     )
+
+
+def _same(one: Target | None, other: Target | None) -> bool:
+    """Whether mail goes to the same place; the case of an address makes no difference."""
+    return one == other or (one is not None and other is not None and str(one).lower() == str(other).lower())
 
 
 def _catch_all(wishes: Wishes, scene: Scene, target: Target | None) -> None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from . import names
+from .backup import INSIDE
 
 T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -134,7 +135,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         submission_port=reader.port("OWNPOST_SUBMISSION_PORT", 587),
         submissions_port=reader.port("OWNPOST_SUBMISSIONS_PORT", 465),
         config=reader.path("DOMAIN_CONFIG", "/etc/ownpost/config"),
-        backups=reader.path("DOMAIN_BACKUPS", "/var/lib/ownpost/zones"),
+        backups=reader.path("DOMAIN_BACKUPS", str(INSIDE)),
         run=reader.path("DOMAIN_RUN", "") if reader.text("DOMAIN_RUN") else None,
     )
     reader.unknown()

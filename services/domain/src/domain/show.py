@@ -44,6 +44,14 @@ def plan(console: Console, plan: Plan) -> None:
     console.print(Text(", ".join(counts) + "."), soft_wrap=True)
 
 
+def rest(console: Console, plan: Plan) -> None:
+    """After ``apply``: what is left, and whose turn it is."""
+    for step in (one for one in plan.steps if one.kind in (Kind.WAIT, Kind.BLOCKED)):
+        for line in _lines(step):
+            console.print(line, soft_wrap=True)
+    console.print("The rest is done." if plan.blocked else "Nothing is left to do here.")
+
+
 def _lines(step: Step) -> Iterable[Text]:
     style = STYLES[step.kind]
     yield Text(f"  {SIGNS[step.kind]} {step.kind:7} {printable(step.what)}", style=style)
@@ -68,7 +76,7 @@ def plan_json(plan: Plan) -> str:
         }
         for step in plan.steps
     ]
-    return json.dumps({"format": FORMAT, "different": plan.different, "steps": steps}, indent=2, ensure_ascii=False)
+    return json.dumps({"format": FORMAT, "different": plan.different, "steps": steps}, indent=2)
 
 
 def text(plan: Plan) -> str:

@@ -130,6 +130,12 @@ def dkim(domain: str, dns: Dns, signer: Signer) -> Finding:
     return Finding(domain, check, Verdict.GOOD, f"{len(wanted)} published, aligned with {domain}")
 
 
+def by_hand(domain: str, dns: Dns, selectors: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether all keys with fixed names are published, so that the owner must have authenticated the domain."""
+    names = [[f"{selector}._domainkey.{domain}" for selector in group] for group in selectors]
+    return bool(names) and all(any(_key(dns(name, "TXT")) for name in group) for group in names)
+
+
 def _aligned(name: str, domain: str) -> bool:
     signed = name.partition("._domainkey.")[2]
     return signed == domain or domain.endswith("." + signed) or signed.endswith("." + domain)

@@ -89,7 +89,8 @@ def _signer(ground: Ground, name: str, domain: str) -> records.Signer | None:
     pasted = ground.files.providers.pasted.get((name, domain), Pasted())
     found = ground.authentications.get((preset, domain))
     named = (*pasted.records, *(found.records if found else ()))
-    needed = known.needs is facts.Needs.ALWAYS or (known.needs is facts.Needs.UNAUTHENTICATED and not named)
+    authenticated = bool(named) or records.by_hand(domain, ground.dns, known.selectors)
+    needed = known.needs is facts.Needs.ALWAYS or (known.needs is facts.Needs.UNAUTHENTICATED and not authenticated)
     spf = (*pasted.spf, *(found.spf if found else ()), *([known.spf] if needed else []))
     return records.Signer(known.title, named, known.selectors, spf)
 

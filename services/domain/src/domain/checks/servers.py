@@ -187,6 +187,11 @@ def provider(title: str, hostname: str, ports: Sequence[int]) -> Finding:
     check = "ports outward"
     if not hostname:
         return Finding(title, check, Verdict.UNKNOWN, "its host is not known here", f"Set {title.upper()}_HOST.")
+    try:
+        socket.getaddrinfo(hostname, ports[0])
+    except (OSError, UnicodeError):
+        fix = "See that this server can look up names, and that the provider's HOST is right."
+        return Finding(title, check, Verdict.WRONG, f"the name {hostname} cannot be looked up from here", fix)
     opened = [port for port in ports if _opens(hostname, port)]
     blocked = [port for port in ports if port not in opened]
     if not opened:

@@ -54,7 +54,7 @@ def as_json(findings: Sequence[Finding], now: float) -> str:
     ]
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     report = {"format": FORMAT, "checked_at": stamp, "good": good(findings), "findings": rows}
-    return json.dumps(report, indent=2, ensure_ascii=False)
+    return json.dumps(report, indent=2)
 
 
 def publish(run: Path, text: str) -> None:
