@@ -384,3 +384,55 @@ def test_spf_is_left_alone_rather_than_broken_by_an_eleventh_look_up(stage: Stag
     final = stage.apply()
     assert any("11 DNS look-ups" in step.reason for step in final.blocked)
     assert full in stage.records()
+
+
+def test_rules_are_made_before_mail_is_taken_over(stage: Stage) -> None:
+    """Else mail that comes in between would be refused for good."""
+    stage.apply()
+    writes = [
+        one.removeprefix("POST /client/v4/zones/zone-example.org/email/routing") for one in stage.cloudflare.writes
+    ]
+    assert writes.index("/rules") < writes.index("/dns")
+
+
+def test_rules_that_need_email_routing_first_follow_in_the_same_run(stage: Stage) -> None:
+    stage.cloudflare.set(cloudflare_state(zone("example.org"), verified=("me@gmail.com",), rules_need_routing=True))
+    assert not stage.apply().different
+    assert len(stage.cloudflare.state["zones"][0]["rules"]) == 2
+
+
+def test_mx_records_come_back_if_email_routing_cannot_be_switched_on(stage: Stage) -> None:
+    mx = record("MX", "example.org", "aspmx.l.google.com", priority=1, comment="mine")
+    stage.cloudflare.set(cloudflare_state(zone("example.org", [mx]), verified=("me@gmail.com",)))
+    stage.apply()
+    at = next(
+        n
+        for n, one in enumerate(stage.cloudflare.journal, 1)
+        if one["method"] == "POST" and one["path"].endswith("routing/dns")
+    )
+    stage.cloudflare.set(cloudflare_state(zone("example.org", [mx]), verified=("me@gmail.com",)))
+    stage.sendgrid.set({"key": "SG.test", "domains": []})
+    stage.cloudflare.spoil(
+        {at: {"status": 403, "body": {"success": False, "errors": [{"code": 10000, "message": "no"}]}}}
+    )
+    with pytest.raises(NotAllowed, match="Zone · Zone Settings · Edit"):
+        stage.apply()
+    [after] = [one for one in stage.records() if one["type"] == "MX"]
+    assert {**after, "id": ""} == {**mx, "id": ""}
+    assert not stage.apply().different
+
+
+def test_a_provider_that_does_not_list_what_it_created_is_not_asked_again(stage: Stage) -> None:
+    stage.sendgrid.set({"key": "SG.test", "domains": [], "forgets": True})
+    with pytest.raises(ApiError, match="is not listed yet"):
+        stage.apply()
+    assert stage.sendgrid.writes == ["POST /v3/whitelabel/domains"]
+
+
+def test_a_policy_above_the_zone_is_not_weakened(stage: Stage) -> None:
+    """The zone is a part of a larger domain whose DNS is elsewhere."""
+    stage.cloudflare.set(cloudflare_state(zone("post.example.org"), verified=("me@gmail.com",)))
+    stage.env = {"OWNPOST_DOMAINS": "post.example.org"}
+    stage.dns = {**stage.dns, ("_dmarc.example.org", "TXT"): ("v=DMARC1; p=reject",)}
+    stage.apply()
+    assert stage.texts("_dmarc.post.example.org", zone="post.example.org") == []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import aliases, dotenv, names, pasted, settings
+from domain import aliases, dotenv, names, observe, pasted, settings
 from domain.aliases import Act, Target
 from domain.records import Record
 
@@ -296,3 +298,46 @@ def test_any_text_is_a_name_or_told(text: str) -> None:
 def test_nothing_steers_the_terminal() -> None:
     assert names.printable("a\x1b[2J\u202eb\n") == "a\\x1b[2J\\u202eb\\n"
     assert names.printable("Bücher ✔ · 猫") == "Bücher ✔ · 猫"
+
+
+TRACE = "fl=1\nip={}\nts=1\n"
+
+
+@pytest.mark.parametrize(
+    ("environ", "own", "outside", "found"),
+    [
+        ({}, {4: "198.41.0.4"}, {}, ["198.41.0.4"]),
+        ({}, {}, {4: "198.41.0.4", 6: "2620:fe::fe"}, ["198.41.0.4"]),
+        ({"OWNPOST_BIND": "::"}, {6: "2620:fe::9"}, {4: "198.41.0.4", 6: "2620:fe::fe"}, ["198.41.0.4", "2620:fe::9"]),
+        ({"OWNPOST_BIND": "9.9.9.9"}, {4: "198.41.0.4"}, {}, ["9.9.9.9"]),
+        ({"DOMAIN_ADDRESSES": "192.0.2.1"}, {4: "198.41.0.4"}, {}, ["192.0.2.1"]),
+        ({"DOMAIN_ADDRESSES": "none"}, {4: "198.41.0.4"}, {}, []),
+        ({}, {}, {4: "10.0.0.1"}, None),
+    ],
+)
+def test_this_servers_addresses(
+    environ: dict[str, str],
+    own: dict[int, str],
+    outside: dict[int, str],
+    found: list[str] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As set, as bound, as the machine has them, as the outside sees them; IPv6 only where ports are bound to it."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        version = 6 if ":" in request.url.host else 4
+        return httpx.Response(200, text=TRACE.format(outside[version])) if version in outside else httpx.Response(503)
+
+    monkeypatch.setattr(observe, "_own", lambda version: observe._public(own.get(version, "")))
+    seen = observe.addresses(settings.read({**BASE, **environ}), httpx.Client(transport=httpx.MockTransport(answer)))
+    assert (None if seen is None else [str(one) for one in seen]) == found
+
+
+def test_an_address_of_a_few_hours_is_not_published(tmp_path: Path) -> None:
+    table = tmp_path / "if_inet6"
+    table.write_text(
+        "262000fe0000000000000000000000fe 02 40 00 01     eth0\n262000fe000000000000000000000009 02 40 00 80     eth0\n"
+    )
+    assert observe._temporary(ip_address("2620:fe::fe"), table)
+    assert not observe._temporary(ip_address("2620:fe::9"), table)
+    assert not observe._temporary(ip_address("2620:fe::9"), tmp_path / "nowhere")

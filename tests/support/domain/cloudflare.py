@@ -2,8 +2,8 @@
 
 The state: ``token``, ``lacks`` (permissions the token has not), ``zones`` (each with ``id name account records
 routing rules catch_all locked``), ``addresses`` by account, ``page`` (items a page at most), ``refuse_unverified``
-(rules to destinations that are not verified are refused), ``adds_spf`` (switching routing on adds an SPF record
-beside one that is there).
+(rules to destinations that are not verified are refused), ``rules_need_routing`` (none before it is on), ``adds_spf``
+(switching routing on adds an SPF record beside one that is there).
 """
 
 from __future__ import annotations
@@ -268,6 +268,8 @@ def _rules(state: State, zone: dict[str, Any], path: str, request: Request) -> A
         return _paged(state, [*rules, zone["catch_all"]], request)
     if request.method == "POST" and not path:
         _form(state, zone, request.body, "literal")
+        if state.get("rules_need_routing") and not zone["routing"]["enabled"]:
+            raise Refused(400, 2001, "Email Routing is not enabled.")
         if len(rules) >= 200:
             raise Refused(400, 2007, "Too many rules")
         rules.append({**request.body, "id": f"rule{next(ids)}"})

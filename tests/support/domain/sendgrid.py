@@ -59,8 +59,9 @@ def answer(state: dict[str, Any], request: Request) -> Answer:
     if request.path == "/v3/whitelabel/domains" and request.method == "POST":
         if not isinstance(request.body, dict) or "domain" not in request.body or not set(request.body) <= FIELDS:
             raise Wrong(f"body: {request.body!r}")
-        domains.append(entry(next(ids), request.body["domain"]))
-        return 201, domains[-1]
+        made = entry(next(ids), request.body["domain"])
+        domains += [] if state.get("forgets") else [made]
+        return 201, made
     match = re.fullmatch(r"/v3/whitelabel/domains/(\d+)/validate", request.path)
     found = next((one for one in domains if match and one["id"] == int(match[1])), None)
     if request.method != "POST" or found is None:

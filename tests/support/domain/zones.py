@@ -103,7 +103,11 @@ def cloudflares(draw: st.DrawFn, home: str = HOME, domains: tuple[str, ...] = (H
         made["routing"]["enabled"] = True
         made["locked"] = draw(st.booleans())
     verified = draw(st.sampled_from([(), ("me@gmail.com",)]))
-    more = {"adds_spf": draw(st.booleans()), "page": draw(st.sampled_from([2, 50]))}
+    more = {
+        "adds_spf": draw(st.booleans()),
+        "rules_need_routing": draw(st.booleans()),
+        "page": draw(st.sampled_from([2, 50])),
+    }
     return cloudflare_state(made, verified=verified, refuse_unverified=draw(st.booleans()), **more)
 
 

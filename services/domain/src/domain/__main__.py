@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from . import api, commands, dotenv, settings
+from . import api, commands, dotenv, names, settings
 
 EX_USAGE, EX_CONFIG, EX_INTERRUPTED = 64, 78, 130
 
@@ -24,7 +24,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
         valid = settings.read(environ)
         files = commands.read_files(valid)
     except (settings.SettingsError, commands.FilesError) as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
+        print(*map(names.printable, error.problems), sep="\n", file=sys.stderr)
         return EX_CONFIG
     except OSError as error:
         print(f"{options.env}: cannot be read: {error.strerror}.", file=sys.stderr)

@@ -40,17 +40,14 @@ FASTER: Mapping[type, tuple[int, ...]] = {AddDestination: (409,), DeleteRule: (4
 
 
 class Declined(Exception):
-    """The person said no."""
+    """The person said no. ``changed``: to what came up after a first part had been carried out."""
+
+    def __init__(self, *, changed: bool) -> None:
+        super().__init__("The rest was not changed." if changed else "Nothing was changed.")
 
 
 class Unsettled(Exception):
-    """After every round something still differs; ``plan`` holds it."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(
-            "Something keeps changing what was just set; another program seems to look after the same records."
-        )
-        self.plan = plan
+    """Something keeps changing what was just set: another program seems to look after the same records."""
 
 
 @dataclass(slots=True)
@@ -66,6 +63,7 @@ class Applier:
     clock: Callable[[], float]
     _agreed: set[tuple[str, str, str]] | None = None  # what was shown of changes and removals when the person agreed
     _saved: set[str] = field(default_factory=set)
+    _created: set[str] = field(default_factory=set)
     _waiting: set[tuple[str, str]] = field(default_factory=set)
 
     def run(self) -> Plan:
@@ -81,7 +79,7 @@ class Applier:
                     return self._resting(self._validated(plan))
                 self._ask(plan, work)
                 self._carry_out(sight, work)
-            raise Unsettled(self.look()[1])
+            raise Unsettled
 
     def _ask(self, plan: Plan, work: Sequence[Step]) -> None:
         """Shows the plan and asks, the first time and whenever a later round would touch what was not shown."""
@@ -90,7 +88,7 @@ class Applier:
             return
         self.show(plan)
         if not self.agree():
-            raise Declined
+            raise Declined(changed=self._agreed is not None)
         self._agreed = touched | (self._agreed or set())
 
     def _carry_out(self, sight: Sight, work: Sequence[Step]) -> None:
@@ -98,7 +96,10 @@ class Applier:
         creates = [step for step in work if isinstance(step.action, Create)]
         for step in creates:
             assert isinstance(step.action, Create)
+            if step.what in self._created:
+                raise Unreachable(f"{step.what} was created and is not listed yet; run apply again in a minute.")
             self.say(f"{step.zone}: {step.kind} {step.what}")
+            self._created.add(step.what)
             self.reach.services[step.action.provider].create(step.action.domain)
         for zone in sight.zones.values() if not creates else ():
             steps = [step for step in work if step.zone == zone.name]
@@ -113,11 +114,18 @@ class Applier:
             self.say(f"{zone.name} as it was: {backup.shown(path)}")
 
     def _zone(self, zone: Zone, steps: Sequence[Step]) -> None:
-        """Locks first, then DNS, then the rest in the plan's order; after a refused batch nothing in this round."""
+        """Locks first, then DNS, then the rest in the plan's order; after a refused batch nothing in this round.
+
+        Before Email Routing takes a domain's mail over, its rules are made: else it would refuse mail for a moment.
+        """
         unlock = [step for step in steps if isinstance(step.action, Unlock)]
         dns = [step for step in steps if isinstance(step.action, (Post, Patch, Delete))]
+        enable = [step for step in steps if isinstance(step.action, Enable)]
+        early = [step for step in steps if enable and isinstance(step.action, (AddDestination, PutRule))]
         for step in unlock:
             self._one(zone, step)
+        for step in early:
+            self._one(zone, step, early=True)
         for deletes, patches, posts in batches(dns):
             self.say(f"{zone.name}: {len(deletes) + len(patches) + len(posts)} DNS changes")
             try:
@@ -126,11 +134,25 @@ class Applier:
                 if not DONE.intersection(error.codes):
                     raise
                 return
+        for step in enable:
+            self._enable(zone, step, dns)
         for step in steps:
-            if step not in unlock and step not in dns:
+            if step not in (*unlock, *early, *dns, *enable):
                 self._one(zone, step)
 
-    def _one(self, zone: Zone, step: Step) -> None:
+    def _enable(self, zone: Zone, step: Step, dns: Sequence[Step]) -> None:
+        """Switches over, or puts the old MX records back: a domain without any would lose mail."""
+        old = [one.action.record for one in dns if isinstance(one.action, Delete) and one.action.record.type == "MX"]
+        try:
+            self._one(zone, step)
+        except ApiError:
+            if old:
+                self.say(f"{zone.name}: that failed, so the MX records that were there come back")
+                self.reach.cloudflare.batch(zone, [], [], [record.body() for record in old])
+            raise
+
+    def _one(self, zone: Zone, step: Step, *, early: bool = False) -> None:
+        """Carries one step out. A rule may be refused for now; an ``early`` one is tried again in the next round."""
         self.say(f"{zone.name}: {step.kind} {step.what}")
         assert step.action is not None
         try:
@@ -139,6 +161,8 @@ class Applier:
             raise
         except ApiError as error:
             if error.status in FASTER.get(type(step.action), ()):
+                return
+            if early:
                 return
             if not (isinstance(step.action, PutRule) and not step.action.verified):
                 raise

@@ -10,20 +10,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 from rich.console import Console
 
-from . import aliases, api, backup, elsewhere, observe, pasted, plan, show
+from . import aliases, api, backup, elsewhere, names, observe, pasted, plan, show
 from .apply import Applier, Declined, Unsettled
 from .authentication import Authentication, services
 from .cloudflare import Cloudflare
 from .dns import Dns, resolver
 from .observe import Reach, Sight
 from .plan import Files, Seen
-from .settings import Settings
+from .settings import Address, Settings
 from .steps import Plan
 
 EX_DIFFERENT = 2
@@ -77,6 +77,7 @@ class Commands:
     client: httpx.Client
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.time
+    _found: list[tuple[Address, ...] | None] = field(default_factory=list)
 
     def plan(self, *, as_json: bool, as_text: bool) -> int:
         """Prints the plan and writes nothing."""
@@ -100,7 +101,7 @@ class Commands:
             look=self._look,
             show=lambda made: show.plan(tell, made),
             agree=lambda: yes or _agree(tell),
-            say=lambda line: tell.print(line, soft_wrap=True, markup=False, highlight=False),
+            say=lambda line: tell.print(names.printable(line), soft_wrap=True, markup=False, highlight=False),
             clock=self.clock,
         )
         made = applier.run()
@@ -121,7 +122,7 @@ class Commands:
                 files=self.files,
                 dns=Dns(resolver(self.settings.resolvers)),
                 client=self.client,
-                addresses=observe.addresses(self.settings, self.client),
+                addresses=self._addresses(),
                 authentications=self._told(),
                 now=self.clock,
             )
@@ -148,8 +149,14 @@ class Commands:
             self.sleep(DAY)
 
     def _look(self) -> tuple[Sight, Plan]:
-        sight = observe.observe(self.settings, self.files, self._reach(), observe.addresses(self.settings, self.client))
+        sight = observe.observe(self.settings, self.files, self._reach(), self._addresses())
         return sight, plan.make(self.settings, self.files, sight.seen, Dns(resolver(self.settings.resolvers)))
+
+    def _addresses(self) -> tuple[Address, ...] | None:
+        """This server's addresses, found out once a run."""
+        if not self._found:
+            self._found.append(observe.addresses(self.settings, self.client))
+        return self._found[0]
 
     def _reach(self) -> Reach:
         key = self.settings.cloudflare
@@ -166,7 +173,7 @@ class Commands:
         dns = Dns(resolver(self.settings.resolvers))
         found = self._authentications()
         zones = elsewhere.zones(self.settings, self.files, found, dns)
-        seen = Seen(zones=zones, authentications=found, addresses=observe.addresses(self.settings, self.client))
+        seen = Seen(zones=zones, authentications=found, addresses=self._addresses())
         return plan.make(self.settings, self.files, seen, dns)
 
     def _authentications(self) -> Mapping[tuple[str, str], Authentication | None]:
@@ -202,16 +209,16 @@ def outcome(run: Callable[[], int]) -> int:
     """Runs a verb and turns what went wrong into one sentence a line and an exit code."""
     try:
         return run()
-    except Declined:
-        return _fail(1, "Nothing was changed.")
+    except Declined as error:
+        return _fail(1, str(error))
     except api.NotAllowed as error:
         return _fail(EX_NOPERM, str(error))
     except (api.Unreachable, backup.Busy, elsewhere.Unknown) as error:
         return _fail(EX_TEMPFAIL, f"{error}")
     except api.ApiError as error:
         return _fail(EX_UNAVAILABLE, str(error))
-    except Unsettled as error:
-        return _fail(EX_TEMPFAIL, str(error))
+    except Unsettled:
+        return _fail(EX_TEMPFAIL, str(Unsettled.__doc__))
     except backup.CannotBackUp as error:
         return _fail(EX_CONFIG, str(error))
 

@@ -121,6 +121,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
 )
 
 NOT_ON_THE_NET = frozenset({"capture"})  # providers that nobody outside ever sees
+NO_DNS = NOT_ON_THE_NET | {"gmail"}  # and those that send in their own names only
 
 DASHBOARD = "in its dashboard, where it authenticates a sender domain"
 

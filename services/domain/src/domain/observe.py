@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -102,7 +103,7 @@ def authentications(
 ) -> dict[tuple[str, str], Authentication | None]:
     """What each provider with a key knows of each domain; lacking rights go into ``lacks``."""
     found: dict[tuple[str, str], Authentication | None] = {}
-    for name in settings.providers:
+    for name in (one for one in settings.providers if one not in facts.NO_DNS):
         preset = files.providers.presets.get(name, name)
         if preset not in services:
             continue
@@ -122,25 +123,41 @@ def _try(look: Callable[[], T], instead: T, where: str, lacks: list[str]) -> T:
 
 
 def addresses(settings: Settings, client: httpx.Client) -> tuple[Address, ...] | None:
-    """This server's addresses: as set, else those the machine has, else what the outside sees. None: not known."""
+    """This server's addresses: as set or bound, else the machine's own, else what the outside sees. None: not known.
+
+    IPv6 only where the ports are published for it: a name with an address that answers nobody makes clients wait.
+    """
     if settings.addresses is not None:
         return settings.addresses
-    own = [address for address in map(_own, (4, 6)) if address is not None]
-    if not any(address.version == 4 for address in own):
-        traced = [address for url in settings.traces if (address := _traced(url, client)) is not None]
-        own += [address for address in traced if address.version not in {one.version for one in own}]
-    return tuple(own) or None
+    if settings.bind.is_global:
+        return (settings.bind,)
+    wanted = (4, 6) if settings.bind.version == 6 else (4,)
+    own = {version: address for version in wanted if (address := _own(version)) is not None}
+    if 4 not in own:
+        traced = [_traced(url, client) for url in settings.traces]
+        own = {one.version: one for one in traced if one is not None and one.version in wanted} | own
+    return tuple(own[version] for version in wanted if version in own) or None
 
 
 def _own(version: int) -> Address | None:
-    """The address from which packets would leave, if it is one that the whole net can reach."""
+    """The address from which packets would leave, if the whole net can reach it and it is not one of a few hours."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(FAR[version])
-            return _public(probe.getsockname()[0])
+            found = _public(probe.getsockname()[0])
     except OSError:
         return None
+    return None if found is not None and _temporary(found) else found
+
+
+def _temporary(address: Address, table: Path = Path("/proc/net/if_inet6")) -> bool:
+    """Whether the kernel made the address up for privacy and will soon give it up (RFC 8981): IFA_F_TEMPORARY."""
+    try:
+        rows = [line.split() for line in table.read_text().splitlines()]
+    except OSError:
+        return False
+    return any(int(row[4], 16) & 1 and ipaddress.ip_address(bytes.fromhex(row[0])) == address for row in rows)
 
 
 def _traced(url: str, client: httpx.Client) -> Address | None:

@@ -6,7 +6,7 @@ batch, then Email Routing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from . import names, routing, wants
@@ -14,7 +14,7 @@ from .aliases import Aliases
 from .authentication.model import Authentication
 from .cloudflare import Destination, Routing
 from .diff import Scene, compare
-from .facts import DASHBOARD, NOT_ON_THE_NET, Needs, Provider, facts
+from .facts import DASHBOARD, NO_DNS, Needs, Provider, facts
 from .pasted import Pasted, ProvidersFile
 from .records import Record
 from .settings import KEYS, Address, Settings
@@ -66,7 +66,7 @@ def make(settings: Settings, files: Files, seen: Seen, fetch: Fetch) -> Plan:
         if (zone := seen.zone_of(name)) is None:
             steps.append(_elsewhere(name))
         else:
-            _wish_for(name, settings, files, seen, zone, zones)
+            _wish_for(name, settings, files, seen, zone, zones, fetch)
     for zone in seen.zones:
         steps += _zone_steps(settings, zone, zones[zone.name], fetch)
     return Plan(tuple(_once(steps)))
@@ -81,7 +81,13 @@ def _elsewhere(name: str) -> Step:
 
 
 def _wish_for(
-    name: str, settings: Settings, files: Files, seen: Seen, zone: SeenZone, zones: Mapping[str, Wishes]
+    name: str,
+    settings: Settings,
+    files: Files,
+    seen: Seen,
+    zone: SeenZone,
+    zones: Mapping[str, Wishes],
+    fetch: Fetch,
 ) -> None:
     """Gathers what a domain, or the mail host, should have."""
     wishes = zones[zone.name]
@@ -91,13 +97,13 @@ def _wish_for(
         return
     wishes.spf.setdefault(name, [])
     for provider in settings.providers:
-        if provider not in NOT_ON_THE_NET:
+        if provider not in NO_DNS:
             _wish_for_provider(wishes, zone, name, provider, files.providers, seen)
     if zone.routing is not None:
         scene = routing.Scene(zone.name, name, zone.routing, zone.destinations, zone.records)
         routing.route(wishes, scene, files.aliases.get(name, {}), settings.postmaster)
     reports = settings.dmarc_reports or f"postmaster@{name}"
-    if wants.dmarc_record(wishes, zone.name, zone.records, name, reports):
+    if wants.dmarc_record(wishes, zone.name, zone.records, name, reports, fetch):
         wants.consent(zones, zone.name, name, reports)
     wants.inbound(wishes, name, mta_sts=settings.mta_sts, tls_reports=settings.tls_reports)
 
@@ -176,8 +182,8 @@ def _zone_steps(settings: Settings, zone: SeenZone, wishes: Wishes, fetch: Fetch
     dns = compare(scene, there, wishes.wants, remove_orphans=wishes.certain)
     create = [step for step in wishes.steps if isinstance(step.action, Create)]
     others = [step for step in wishes.steps if not isinstance(step.action, Create)]
-    locked = _unlock(zone, [*dns, *others])
-    return [*create, *locked, *sorted(dns, key=_place), *others]
+    unlock = _unlock(settings, zone, [*dns, *others])
+    return [*create, *unlock, *sorted(dns, key=_place), *others]
 
 
 def _place(step: Step) -> tuple[bool, str]:
@@ -186,7 +192,7 @@ def _place(step: Step) -> tuple[bool, str]:
     return kind not in ("A", "AAAA"), name
 
 
-def _unlock(zone: SeenZone, steps: list[Step]) -> list[Step]:
+def _unlock(settings: Settings, zone: SeenZone, steps: list[Step]) -> list[Step]:
     """A step for each domain whose records Email Routing has locked and a change touches."""
     touched = [
         step.action.old if isinstance(step.action, Patch) else step.action.record
@@ -196,16 +202,26 @@ def _unlock(zone: SeenZone, steps: list[Step]) -> list[Step]:
     routing = zone.routing
     guarded = routing is not None and routing.enabled and routing.status != UNLOCKED
     managed = {(one.type, one.name) for one in routing.needed} if routing is not None and guarded else set()
-    if not any(one.locked or (one.type, one.name) in managed for one in touched):
-        return []
+    locked = [one for one in touched if one.locked or (one.type, one.name) in managed]
+    homes = {_home(one.name, settings.domains, zone.name) for one in locked}
     reason = "Email Routing has locked its records, and one of them must change; it goes on working"
-    what = f"Email Routing {zone.name}"
-    action = Unlock(zone.name)
     return [
         Step(
-            kind=Kind.CHANGE, zone=zone.name, what=what, reason=reason, before="locked", after="unlocked", action=action
+            kind=Kind.CHANGE,
+            zone=zone.name,
+            what=f"Email Routing {home}",
+            reason=reason,
+            before="locked",
+            after="unlocked",
+            action=Unlock(home),
         )
+        for home in sorted(homes)
     ]
+
+
+def _home(name: str, domains: Iterable[str], zone: str) -> str:
+    """The mail domain that a record's name belongs to."""
+    return max((domain for domain in domains if names.within(name, domain)), key=len, default=zone)
 
 
 def _once(steps: list[Step]) -> list[Step]:

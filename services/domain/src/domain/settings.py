@@ -25,6 +25,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 RESOLVERS = "1.1.1.1, 8.8.8.8, 9.9.9.9"
 TRACES = "https://1.1.1.1/cdn-cgi/trace, https://[2606:4700:4700::1111]/cdn-cgi/trace"
+ANYWHERE = ipaddress.ip_address("0.0.0.0")
 KEYS: Mapping[str, tuple[str, ...]] = {
     "sendgrid": ("DOMAIN_SENDGRID_API_KEY",),
     "brevo": ("DOMAIN_BREVO_API_KEY",),
@@ -88,6 +89,7 @@ class Settings:
     cloudflare: Key | None
     keys: Mapping[str, Key]
     addresses: tuple[Address, ...] | None  # None: ask the machine; (): leave the mail host's records alone
+    bind: Address  # where the ports are published: a family that they are not published for needs no record
     traces: tuple[str, ...]
     postmaster: str
     email_routing: bool
@@ -124,6 +126,9 @@ def read(environ: Mapping[str, str]) -> Settings:
         cloudflare=_cloudflare(reader),
         keys=_keys(reader),
         addresses=_addresses(reader),
+        bind=reader.read(
+            "OWNPOST_BIND", reader.text("OWNPOST_BIND", "127.0.0.1").strip("[]"), ipaddress.ip_address, ANYWHERE
+        ),
         traces=tuple(reader.url("DOMAIN_TRACES", url) for url in _list(reader.text("DOMAIN_TRACES", TRACES))),
         postmaster=reader.address("DOMAIN_POSTMASTER"),
         email_routing=reader.yes("DOMAIN_EMAIL_ROUTING") is not False,

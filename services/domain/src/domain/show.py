@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .names import printable, readable
-from .steps import Kind, Plan, Step
+from .steps import Create, Kind, Plan, Step
 
 SIGNS = {Kind.ADD: "+", Kind.CHANGE: "~", Kind.REMOVE: "-", Kind.KEEP: "=", Kind.WAIT: "…", Kind.BLOCKED: "!"}
 STYLES = {
@@ -92,6 +92,8 @@ def text(plan: Plan) -> str:
 def _text_lines(step: Step) -> list[str]:
     kind, _, name = step.what.partition(" ")
     reason = f"; {printable(step.reason)}"
+    if isinstance(step.action, Create):
+        return [f"; {printable(step.what)}: add the domain in its dashboard, then print this again for its records"]
     match step.kind:
         case Kind.ADD:
             return [reason, zone_line(name, kind, step.after)]

@@ -120,7 +120,9 @@ def _over_limit(text: str, name: str, fetch: spf.Fetch, wishes: Wishes, zone: st
     return ""
 
 
-def dmarc_record(wishes: Wishes, zone: str, existing: Sequence[Record], domain: str, reports: str) -> bool:
+def dmarc_record(
+    wishes: Wishes, zone: str, existing: Sequence[Record], domain: str, reports: str, fetch: spf.Fetch
+) -> bool:
     """The strictest record that is there, else one that asks for reports, unless a name above already has one.
 
     True if the record in force will be the one that is made here.
@@ -139,7 +141,12 @@ def dmarc_record(wishes: Wishes, zone: str, existing: Sequence[Record], domain: 
             reason += f"; {len(there)} DMARC records count as none, so the strictest stays"
         wishes.wants.append(Want(Record(type="TXT", name=name, content=text), reason, Claim.DMARC))
         return text == dmarc.first(reports)
-    if above := _covering(existing, domain):
+    above = _covering(existing, zone, domain, fetch)
+    if above is None:
+        reason = "no resolver could say whether a policy above covers the domain, so none is made that might weaken it"
+        wishes.say(Kind.WAIT, zone, f"TXT {name}", reason)
+        return False
+    if above:
         wishes.say(Kind.KEEP, zone, f"TXT {above}", f"its DMARC policy covers {domain} too")
         return False
     record = Record(type="TXT", name=name, content=dmarc.first(reports))
@@ -148,14 +155,19 @@ def dmarc_record(wishes: Wishes, zone: str, existing: Sequence[Record], domain: 
     return True
 
 
-def _covering(existing: Sequence[Record], domain: str) -> str:
-    """The name above ``domain`` whose DMARC record is in force there (the tree walk of RFC 9989)."""
+def _covering(existing: Sequence[Record], zone: str, domain: str, fetch: spf.Fetch) -> str | None:
+    """The name above ``domain`` whose DMARC record is in force (the tree walk of RFC 9989); None: nobody knows."""
     holders = {
         one.name for one in existing if one.type == "CNAME" or (one.type == "TXT" and dmarc.is_dmarc(one.content))
     }
-    labels = domain.split(".")
-    above = (f"_dmarc.{'.'.join(labels[start:])}" for start in range(1, len(labels)))
-    return next((name for name in above if name in holders), "")
+    for parent in names.parents(domain)[1:]:
+        name = f"_dmarc.{parent}"
+        answers = () if names.within(parent, zone) else fetch(name, "TXT")
+        if answers is None:
+            return None
+        if name in holders or any(map(dmarc.is_dmarc, answers)):
+            return name
+    return ""
 
 
 def consent(zones: Mapping[str, Wishes], zone: str, domain: str, reports: str) -> None:

@@ -82,7 +82,7 @@ def _received_elsewhere(ground: Ground, domain: str) -> bool:
 
 
 def _signer(ground: Ground, name: str, domain: str) -> records.Signer | None:
-    if name in facts.NOT_ON_THE_NET:
+    if name in facts.NO_DNS:
         return None
     preset = ground.files.providers.presets.get(name, name)
     known = facts.facts(preset)
