@@ -6,7 +6,7 @@ TLS_PORT ?= 2465
 MINUTES ?= 5
 export ID TO
 
-.PHONY: help try up down logs account queue trace send-test plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
+.PHONY: help try up down logs account queue trace send-test certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
 
 help: # this list
 	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20
@@ -36,6 +36,9 @@ trace: # one message's story: ID=… or TO=…
 
 send-test: # TO=…: sends a test message and prints the provider's answer
 	@tools/ask send-test $(ARGS)
+
+certs: # the certificate: its names, issuer and dates, and what each port really shows
+	@tools/ask certs $(ARGS)
 
 plan: # what the domain publishes against what it should; ARGS=--json, ARGS=--text (to paste where DNS is not at Cloudflare)
 	@tools/domain plan $(ARGS)

@@ -3,138 +3,20 @@
 from __future__ import annotations
 
 import json
-import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import checkdmarc.utils  # type: ignore[import-untyped]
 import httpx
 import pytest
-import trustme
 from rich.console import Console
 
 from domain import settings
-from domain.checks import run, servers
+from domain.checks import servers
 from domain.checks import show as shown
 from domain.checks.model import Finding, Verdict
 from domain.commands import Commands, read_files
-from domain.dns import Dns, resolver
-from support.domain import mailhost, nameserver
-from support.domain.nameserver import NameServer, Table
-from support.ports import free_port
+from support.domain.world import KEY, MAILGUN, WELL, World, bad
 
 pytest_plugins = ["support.domain.fixtures"]
-
-KEY = '"v=DKIM1; k=rsa; p=MIGfMA0"'
-WELL: Table = {
-    "mail.example.org A": ["127.0.0.1"],
-    "example.org MX": ["10 route1.mx.cloudflare.net.", "20 route2.mx.cloudflare.net."],
-    "example.org TXT": ['"v=spf1 include:_spf.mx.cloudflare.net include:mailgun.org ~all"', '"unrelated"'],
-    "_spf.mx.cloudflare.net TXT": ['"v=spf1 ip4:104.30.0.0/20 ~all"'],
-    "mailgun.org TXT": ['"v=spf1 ip4:161.38.192.0/20 ~all"'],
-    "s1._domainkey.example.org CNAME": ["s1.domainkey.u1.wl.sendgrid.net."],
-    "s2._domainkey.example.org CNAME": ["s2.domainkey.u1.wl.sendgrid.net."],
-    "s1.domainkey.u1.wl.sendgrid.net TXT": [KEY],
-    "s2.domainkey.u1.wl.sendgrid.net TXT": [KEY],
-    "mx._domainkey.example.org TXT": [KEY],
-    "_dmarc.example.org TXT": ['"v=DMARC1; p=none; rua=mailto:postmaster@example.org"'],
-    "route1.mx.cloudflare.net A": ["198.51.100.1"],
-    "route2.mx.cloudflare.net A": ["198.51.100.2"],
-    "1.0.0.127.in-addr.arpa PTR": ["mail.example.org."],
-    "_smtp._tls.example.org TXT": ['"v=TLSRPTv1; rua=mailto:tls@example.org"'],
-}
-MAILGUN = '[mailgun.dns]\nrecords = ["mx._domainkey TXT k=rsa; p=MIGfMA0"]\n[sendgrid.dns]\nrecords = [\n'
-MAILGUN += (
-    '"s1._domainkey CNAME s1.domainkey.u1.wl.sendgrid.net", "s2._domainkey CNAME s2.domainkey.u1.wl.sendgrid.net"]'
-)
-
-
-@pytest.fixture(scope="module")
-def names() -> Iterator[NameServer]:
-    with nameserver.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-class World:
-    """All that a check looks at. ``host`` serves a certificate on both ports."""
-
-    def __init__(
-        self, names: NameServer, authority: trustme.CA, cloudflare: str, folder: Path, stack: ExitStack
-    ) -> None:
-        self.names, self.authority, self.folder, self.stack = names, authority, folder, stack
-        (folder / "aliases.toml").write_text('hello = "me@gmail.com"')
-        (folder / "providers.toml").write_text(MAILGUN)
-        (folder / "run").mkdir()
-        self.env = {
-            "OWNPOST_DOMAINS": "example.org",
-            "OWNPOST_PROVIDERS": "sendgrid,mailgun",
-            "DOMAIN_CLOUDFLARE_API_TOKEN": "t",
-            "DOMAIN_CLOUDFLARE_URL": cloudflare,
-            "DOMAIN_CONFIG": str(folder),
-            "DOMAIN_BACKUPS": str(folder),
-            "DOMAIN_RUN": str(folder / "run"),
-            "DOMAIN_ADDRESSES": "127.0.0.1",
-            "DOMAIN_RESOLVERS": f"127.0.0.1:{names.port}",
-            "DOMAIN_TLS_REPORTS": "tls@example.org",
-            "SENDGRID_HOST": "127.0.0.1",
-            "MAILGUN_HOST": "127.0.0.1",
-        }
-
-    def host(self, *, banner: bytes = mailhost.GREETING, offers: bytes = b"STARTTLS", **certificate: object) -> None:
-        issued = self.authority.issue_cert("mail.example.org", **certificate)  # type: ignore[arg-type]
-        self.serve(issued, banner=banner, offers=offers)
-
-    def serve(
-        self, issued: trustme.LeafCert, *, banner: bytes = mailhost.GREETING, offers: bytes = b"STARTTLS"
-    ) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        issued.configure_cert(context)
-        for name, implicit in (("OWNPOST_SUBMISSION_PORT", False), ("OWNPOST_SUBMISSIONS_PORT", True)):
-            port = self.stack.enter_context(mailhost.running(context, implicit=implicit, banner=banner, offers=offers))
-            self.env[name] = str(port)
-        self.env["SENDGRID_PORT"] = self.env["MAILGUN_PORT"] = self.env["OWNPOST_SUBMISSION_PORT"]
-
-    def findings(self, table: Table, now: float | None = None) -> list[Finding]:
-        self.names.set(table)
-        checkdmarc.utils.DNS_CACHE.clear()
-        valid = settings.read(self.env)
-        with httpx.Client() as client:
-            ground = run.Ground(
-                settings=valid,
-                files=read_files(valid),
-                dns=Dns(resolver(valid.resolvers)),
-                client=client,
-                addresses=valid.addresses,
-                authentications={},
-                now=(lambda: now) if now is not None else datetime.now(UTC).timestamp,
-            )
-            return run.run(ground)
-
-
-@pytest.fixture
-def world(
-    names: NameServer,
-    authority: trustme.CA,
-    cloudflare_process,  # type: ignore[no-untyped-def]
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[World]:
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    cloudflare_process.set({"token": "t", "zones": [], "addresses": {}})
-    with ExitStack() as stack:
-        yield World(names, authority, cloudflare_process.url, tmp_path, stack)
-
-
-def bad(findings: list[Finding]) -> list[Finding]:
-    return [one for one in findings if one.verdict is not Verdict.GOOD]
 
 
 def test_all_is_well(world: World) -> None:
@@ -311,72 +193,6 @@ def test_dkim_for_another_domain_is_not_aligned(world: World) -> None:
     )
     table = {**WELL, "mx._domainkey.elsewhere.example.org TXT": [KEY]}
     assert bad(world.findings(table)) == [], "a name below the domain is aligned, relaxed"
-
-
-def test_a_certificate_for_another_name(world: World) -> None:
-    world.serve(world.authority.issue_cert("other.example.org"))
-    found = [one for one in bad(world.findings(WELL)) if one.check.startswith("port ")]
-    assert len(found) == 2
-    assert all("ostname mismatch" in one.finding and "OWNPOST_HOSTNAME" in one.fix for one in found)
-
-
-def test_a_certificate_that_nobody_trusts(world: World) -> None:
-    world.serve(trustme.CA().issue_cert("mail.example.org"))
-    found = [one for one in bad(world.findings(WELL)) if one.check.startswith("port ")]
-    assert len(found) == 2
-    assert all("certificate" in one.finding and "OWNPOST_TLS=acme" in one.fix for one in found)
-
-
-def test_a_certificate_that_has_run_out_or_soon_will(world: World) -> None:
-    world.host(not_after=datetime.now(UTC) - timedelta(days=1))
-    found = [one for one in bad(world.findings(WELL)) if one.check.startswith("port ")]
-    assert all("expired" in one.finding and "not renewed" in one.fix for one in found)
-    world.host(not_after=datetime.now(UTC) + timedelta(days=3))
-    found = bad(world.findings(WELL))
-    assert [one.verdict for one in found] == [Verdict.ADVICE] * 2
-    assert all("ends in 3 days" in one.finding for one in found)
-
-
-def test_a_port_that_is_shut(world: World) -> None:
-    world.host()
-    world.env["OWNPOST_SUBMISSION_PORT"] = str(free_port())
-    [found] = bad(world.findings(WELL))
-    assert found.verdict is Verdict.WRONG
-    assert "refused" in found.finding
-    assert "firewall" in found.fix
-
-
-def test_something_else_on_our_port(world: World) -> None:
-    world.host(banner=b"SSH-2.0-OpenSSH_9.9\r\n")
-    found = bad(world.findings(WELL))
-    assert all("SSH-2.0" in one.finding and "nothing but Ownpost" in one.fix for one in found)
-    assert len(found) == 2
-
-
-def test_starttls_taken_out_on_the_way(world: World) -> None:
-    world.host(offers=b"XXXXXXXA")
-    [found] = bad(world.findings(WELL))
-    assert "does not offer STARTTLS" in found.finding
-
-
-def test_a_providers_port_that_is_blocked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.host()
-    shut = free_port()
-    world.env["MAILGUN_PORT"] = str(shut)
-    [found] = bad(world.findings(WELL))
-    assert (found.domain, found.verdict) == ("Mailgun", Verdict.WRONG)
-    assert f"cannot be reached on {shut}" in found.finding
-    opened = int(world.env["OWNPOST_SUBMISSION_PORT"])
-    advice = servers.provider("X", "127.0.0.1", (shut, opened))
-    assert advice.fix == f"Set the provider's PORT to {opened}."
-
-
-def test_a_clock_that_is_wrong(world: World) -> None:
-    world.host()
-    [found] = bad(world.findings(WELL, now=datetime.now(UTC).timestamp() - 3600))
-    assert found.check == "clock"
-    assert "behind" in found.finding
-    assert "set-ntp" in found.fix
 
 
 def test_the_report_is_published_for_the_exporter(world: World, capsys: pytest.CaptureFixture[str]) -> None:

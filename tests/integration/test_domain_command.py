@@ -6,12 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.domain import nameserver, sendgrid
+from support.domain import sendgrid
 from support.domain.nameserver import NameServer
 from support.domain.stage import KEY, Stage, cloudflare_state, record, zone
 from support.ports import free_port
@@ -25,12 +24,6 @@ TABLE = {
     "_spf.mx.cloudflare.net TXT": ['"v=spf1 ip4:104.30.0.0/20 ~all"'],
     "spf.mailjet.com TXT": ['"v=spf1 ip4:87.253.232.0/21 ~all"'],
 }
-
-
-@pytest.fixture(scope="module")
-def names() -> Iterator[NameServer]:
-    with nameserver.running() as server:
-        yield server
 
 
 @pytest.fixture

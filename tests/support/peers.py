@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-PACKAGES = {"smtp-sink": "postfix", "postfix": "postfix", "saslpasswd2": "sasl2-bin"}
+PACKAGES = {"smtp-sink": "postfix", "postfix": "postfix", "saslpasswd2": "sasl2-bin", "testssl": "testssl.sh"}
 
 
 def find(program: str) -> str | None:

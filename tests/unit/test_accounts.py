@@ -189,7 +189,7 @@ def test_the_example_is_the_trial() -> None:
     (demo,) = load(ROOT / "config" / "accounts.toml.example")
     assert demo.name == "demo"
     assert demo.may_send_as("anything@example.org")
-    assert demo_problem([demo], "192.0.2.1", []) is not None, "demo-password opens it"
+    assert demo_problem([demo], {"OWNPOST_BIND": "192.0.2.1"}, []) is not None, "demo-password opens it"
 
 
 # --- the trial's fence ------------------------------------------------------------------------------------------------
@@ -205,29 +205,36 @@ def account(name: str, password: str, *, disabled: bool = False) -> Account:
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_the_trial_stays_on_this_machine(bind: str) -> None:
-    assert demo_problem([account("demo", "demo-password")], bind, [CAPTURE]) is None
+    assert demo_problem([account("demo", "demo-password")], {"OWNPOST_BIND": bind}, [CAPTURE]) is None
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.168.1.2", "", "mail.example.org"])
 def test_the_trials_password_is_refused_on_a_published_port(bind: str) -> None:
     accounts = [account("anna", "secret"), account("harmless", "demo-password")]
-    problem = demo_problem(accounts, bind, [CAPTURE])
+    problem = demo_problem(accounts, {"OWNPOST_BIND": bind}, [CAPTURE])
     assert problem is not None
     assert problem.startswith(f"the trial's password opens harmless while OWNPOST_BIND={bind} lets other machines in;")
     assert problem.endswith('make account ARGS="password harmless"')
-    assert demo_problem(accounts[:1], bind, [CAPTURE]) is None
+    assert demo_problem(accounts[:1], {"OWNPOST_BIND": bind}, [CAPTURE]) is None
 
 
 def test_the_trials_password_is_refused_where_mail_really_goes_out() -> None:
-    problem = demo_problem([account("demo", "demo-password")], "127.0.0.1", [CAPTURE, SENDGRID])
+    problem = demo_problem([account("demo", "demo-password")], {"OWNPOST_BIND": "127.0.0.1"}, [CAPTURE, SENDGRID])
     assert problem is not None
     assert "OWNPOST_PROVIDERS names a provider that really sends" in problem
+
+
+def test_the_trial_s_password_is_refused_too_when_only_the_lan_port_is_published() -> None:
+    published = {"OWNPOST_BIND": "127.0.0.1", "RELAY_LAN_BIND": "192.168.1.5"}
+    problem = demo_problem([account("demo", "demo-password")], published, [CAPTURE])
+    assert problem is not None
+    assert "RELAY_LAN_BIND=192.168.1.5" in problem
 
 
 def test_accounts_that_nobody_can_use_pass_the_fence() -> None:
     shut = [account("old", "demo-password", disabled=True), account("printer", "")]
     broken = Account(name="x", password_hash="$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA", senders=("a@b.c",))
-    assert demo_problem([*shut, broken], "0.0.0.0", [SENDGRID]) is None
+    assert demo_problem([*shut, broken], {"OWNPOST_BIND": "0.0.0.0"}, [SENDGRID]) is None
 
 
 # --- the file, watched ------------------------------------------------------------------------------------------------

@@ -57,9 +57,10 @@ def check(stream: bytes, blocks: list[bytes], limit: int, *, normalize: bool) ->
         assert out == expected
 
 
-@given(streams, st.lists(st.integers(1, 5), min_size=1, max_size=5), st.booleans(), st.integers(0, 30))
+@given(streams, st.lists(st.integers(1, 12), min_size=1, max_size=5), st.booleans(), st.integers(0, 30))
 @example(b"\r\n.\r", [1], False, 30)
 @example(b".", [1], True, 30)
+@example(b"a.\r\n\r\n.", [1, 9], False, 30)
 def test_how_the_stream_is_cut_makes_no_difference(
     stream: bytes, sizes: list[int], normalize: bool, limit: int
 ) -> None:

@@ -189,9 +189,13 @@ def test_a_pause_lasts_until_the_provider_answers_again(told: Told) -> None:
 
 def test_certificate_and_accounts(told: Told) -> None:
     told.journal.system("certificate_loaded", folder="1", not_after=AT + 5)
+    told.journal.system("certificate_served", listener="submission", not_after=AT + 5)
     told.journal.system("certificate_refused", problem="wrong key", kept=True)
-    assert told.count("tls_certificate_not_after_timestamp_seconds") == AT + 5
+    assert told.count("tls_certificate_not_after_timestamp_seconds", listener="submission") == AT + 5
     assert told.count("tls_reload_failures_total") == 1
+    told.journal.system("certificate_differs", listener="submissions", shown="00", not_after=AT + 1)
+    assert told.count("tls_certificate_not_after_timestamp_seconds", listener="submissions") == AT + 1
+    assert told.count("tls_reload_failures_total") == 2
     assert told.count("accounts_last_reload_successful") == 1
     told.journal.system("accounts_broken", problem="line 3")
     assert told.count("accounts_last_reload_successful") == 0
@@ -199,7 +203,9 @@ def test_certificate_and_accounts(told: Told) -> None:
     assert told.count("accounts_last_reload_successful") == 1
     assert [line["event"] for line in told.lines()] == [
         "certificate_loaded",
+        "certificate_served",
         "certificate_refused",
+        "certificate_differs",
         "accounts_broken",
         "accounts_reloaded",
     ]

@@ -80,6 +80,17 @@ def test_an_older_pair_comes_back_without_a_second_folder(publisher: Publisher, 
     assert len(folders(tmp_path)) == 2
 
 
+def test_the_pair_that_was_current_last_is_not_the_first_to_go(publisher: Publisher, tmp_path: Path) -> None:
+    """The relay may be about to read it; that it was made long ago does not count."""
+    pairs = [pair(number) for number in range(3)]
+    names = [publisher.publish(one) for one in pairs]
+    for order, name in enumerate(names):
+        os.utime(tmp_path / name, (order, order))
+    assert publisher.publish(pairs[0]) == names[0]
+    newest = publisher.publish(pair(3))
+    assert folders(tmp_path) == {names[0], names[2], newest}
+
+
 def test_the_same_leaf_with_another_chain_gets_its_own_folder(publisher: Publisher) -> None:
     long = pair()
     short = Pair(publish.as_pem(chain_of(long.fullchain)[:1]), long.privkey)

@@ -103,6 +103,8 @@ def test_each_mistake_has_its_sentence_and_no_secret(base: dict[str, str], mista
 def test_the_limits_themselves_are_allowed(base: dict[str, str]) -> None:
     settings = acme(base | {"ACME_DNS_PROPAGATION_SECONDS": "600", "RENEWER_HTTP_PORT": "65535"})
     assert (settings.propagation_seconds, settings.http_port) == (600, 65535)
+    settings = acme(base | {"ACME_DNS_PROPAGATION_SECONDS": "0", "RENEWER_HTTP_PORT": "1"})
+    assert (settings.propagation_seconds, settings.http_port) == (0, 1)
 
 
 def command(settings: Settings, tmp_path: Path) -> str:

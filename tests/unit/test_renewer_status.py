@@ -81,6 +81,7 @@ def line(form: str, **fields: str | float) -> str:
         (1.5, "1.5"),
         ("two words", '"two words"'),
         ("", '""'),
+        ("a\x1bb", '"a\\u001bb"'),
         ('a"b', '"a\\"b"'),
         ("é\n\x1b", '"\\u00e9\\n\\u001b"'),
     ],

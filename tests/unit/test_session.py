@@ -13,7 +13,7 @@ from relay import limits
 from relay.submission import intake
 from relay.submission.session import Session
 from support.fakes import FakeSpool
-from support.reception import PASSWORD, reception, to_data, until
+from support.reception import PASSWORD, person, reception, to_data, until
 
 HEAD = b"From: anna@example.org\r\n\r\n"
 
@@ -87,6 +87,30 @@ async def test_what_was_reserved_is_given_back_however_a_message_ends(tmp_path: 
         await client.ask(b"MAIL FROM:<anna@example.org> SIZE=1000")
         client.abort()
         await until(lambda: host.spool.reserved == 0, "the reservation to be given back")
+
+
+async def test_what_is_refused_in_mid_body_leaves_the_spool_at_once(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        await client.send(HEAD + b"x" * limits.CHUNK + b"\r\n" + b"y" * limits.CHUNK + b"\r\n\0")
+        await until(lambda: host.spool.aborted, "the chunks to be given up")
+        await client.send(b"z" * limits.CHUNK + b"\r\n.\r\n")
+        assert (await client.line()).startswith(b"554 5.6.0 ")
+        assert (host.spool.aborted, host.spool.kept) == (1, [])
+
+
+async def test_two_sessions_cannot_pass_the_same_gap_and_the_loser_pays_nothing(tmp_path: Path) -> None:
+    account = person(recipients_per_hour=2)
+    async with reception(tmp_path, "lan", tls=False, lan_per_day=1, accounts=[account]) as host:
+        clients = [await host.logged_in() for _ in range(2)]
+        for client in clients:
+            await to_data(client)
+        for client, reply in zip(clients, (b"250 ", b"450 4.7.1 "), strict=True):
+            await client.send(HEAD + b".\r\n")
+            assert (await client.line()).startswith(reply)
+        assert host.limiter.check(account, 1) is None
+        assert host.limiter.check(account, 2) is not None
 
 
 # --- time ---

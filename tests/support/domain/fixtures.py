@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
+from support.domain import nameserver
 from support.domain.fake import Fake, running
+from support.domain.nameserver import NameServer
 from support.domain.stage import KEY, Stage, cloudflare_state, zone
+from support.domain.world import World
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +41,29 @@ def stage(cloudflare_process: Fake, sendgrid_process: Fake, web: httpx.Client, t
     cloudflare_process.set(cloudflare_state(zone("example.org"), verified=("me@gmail.com",)))
     sendgrid_process.set({"key": KEY, "domains": []})
     return Stage(cloudflare_process, sendgrid_process, web, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def names() -> Iterator[NameServer]:
+    with nameserver.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def world(
+    names: NameServer,
+    authority: trustme.CA,
+    cloudflare_process: Fake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[World]:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    cloudflare_process.set({"token": "t", "zones": [], "addresses": {}})
+    with ExitStack() as stack:
+        yield World(names, authority, cloudflare_process.url, tmp_path, stack)

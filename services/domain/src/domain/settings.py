@@ -7,19 +7,17 @@ Keys are for the services' administration only and never leave for anywhere but 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import urlsplit
 
-from . import names
 from .backup import INSIDE
+from .settings_reader import Reader, SettingsError, listed
 
-T = TypeVar("T")
+__all__ = ["Address", "Key", "Settings", "SettingsError", "read"]
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 CLOUDFLARE = "https://api.cloudflare.com/client/v4"
@@ -60,14 +58,6 @@ OTHERS = [
 ]
 _PROVIDER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
-
-
-class SettingsError(Exception):
-    """Some settings are wrong; ``problems`` holds one sentence for each."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +119,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         bind=reader.read(
             "OWNPOST_BIND", reader.text("OWNPOST_BIND", "127.0.0.1").strip("[]"), ipaddress.ip_address, ANYWHERE
         ),
-        traces=tuple(reader.url("DOMAIN_TRACES", url) for url in _list(reader.text("DOMAIN_TRACES", TRACES))),
+        traces=tuple(reader.url("DOMAIN_TRACES", url) for url in listed(reader.text("DOMAIN_TRACES", TRACES))),
         postmaster=reader.address("DOMAIN_POSTMASTER"),
         email_routing=reader.yes("DOMAIN_EMAIL_ROUTING") is not False,
         subaddressing=reader.yes("DOMAIN_SUBADDRESSING"),
@@ -143,111 +133,20 @@ def read(environ: Mapping[str, str]) -> Settings:
         backups=reader.path("DOMAIN_BACKUPS", str(INSIDE)),
         run=reader.path("DOMAIN_RUN", "") if reader.text("DOMAIN_RUN") else None,
     )
-    reader.unknown()
+    reader.unknown("DOMAIN_", known())
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
     return settings
 
 
-class Reader:
-    """Takes values out of a mapping and gathers what is wrong with them."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.problems: list[str] = []
-
-    def problem(self, name: str, sentence: str) -> None:
-        """Notes a problem once."""
-        if (line := f"{name}: {sentence}") not in self.problems:
-            self.problems.append(line)
-
-    def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or what the file named by ``NAME_FILE`` holds."""
-        value, file = self._environ.get(name, "").strip(), self._environ.get(f"{name}_FILE", "").strip()
-        if value and file:
-            self.problem(name, f"given together with {name}_FILE; keep one of them.")
-        elif file:
-            value = self._from_file(f"{name}_FILE", Path(file))
-        return value or default
-
-    def secret(self, name: str) -> str:
-        """A value that goes into an HTTP header. Never shown, not even when it is wrong."""
-        value = self.text(name)
-        if value and not (value.isascii() and value.isprintable() and " " not in value):
-            self.problem(name, "has characters that no key has; copy it anew, on one line.")
-        return value
-
-    def read(self, name: str, value: str, convert: Callable[[str], T], default: T) -> T:
-        """``value`` converted, or a problem."""
-        try:
-            return convert(value)
-        except ValueError as error:
-            self.problem(name, str(error))
-            return default
-
-    def names(self, name: str, default: str = "") -> tuple[str, ...]:
-        found = [self.read(name, one, names.domain_name, "") for one in _list(self.text(name, default))]
-        return tuple(dict.fromkeys(one for one in found if one))
-
-    def address(self, name: str) -> str:
-        value = self.text(name)
-        return self.read(name, value, names.address, "") if value else ""
-
-    def yes(self, name: str) -> bool | None:
-        """Yes or no, None where it is not set."""
-        value = self.text(name).lower()
-        if value not in ("", "yes", "no"):
-            self.problem(name, f"{value!r} is not known; allowed are yes, no.")
-        return {"yes": True, "no": False}.get(value)
-
-    def port(self, name: str, default: int) -> int:
-        value = self.text(name)
-        if value and not (value.isascii() and value.isdigit() and 0 < int(value) < 65536):
-            self.problem(name, f"{value!r} is not a port; allowed are 1 to 65535.")
-            return default
-        return int(value or default)
-
-    def path(self, name: str, default: str) -> Path:
-        value = self.text(name, default)
-        if not value.startswith("/"):
-            self.problem(name, f"{value!r} is not an absolute path.")
-        return Path(value)
-
-    def url(self, name: str, value: str) -> str:
-        """A base URL: https, or http on this machine, so that no key ever travels in the clear."""
-        parts = urlsplit(value)
-        here = parts.hostname in ("127.0.0.1", "::1", "localhost")
-        if not parts.hostname or parts.scheme not in (("https", "http") if here else ("https",)) or parts.username:
-            self.problem(name, f"{value!r} is not a URL that begins with https://.")
-        return value.rstrip("/")
-
-    def unknown(self) -> None:
-        """Names that nobody reads are most likely misspelt."""
-        known = {*OTHERS, *(name for group in KEYS.values() for name in group)}
-        known |= {f"DOMAIN_{name.upper()}_URL" for name in URLS}
-        known |= {f"{name}_FILE" for name in known}
-        for name in self._environ:
-            if name.startswith("DOMAIN_") and name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                self.problem(name, f"there is no such setting{f'; did you mean {near[0]}?' if near else '.'}")
-
-    def _from_file(self, name: str, path: Path) -> str:
-        try:
-            value = path.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            self.problem(name, f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
-            return ""
-        if not value:
-            self.problem(name, f"{path} is empty.")
-        return value
-
-
-def _list(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+def known() -> set[str]:
+    """The names of all settings that are this program's own, without their ``_FILE`` twins."""
+    keys = {name for group in KEYS.values() for name in group}
+    return {*OTHERS, *keys, *(f"DOMAIN_{name.upper()}_URL" for name in URLS)}
 
 
 def _providers(reader: Reader) -> tuple[str, ...]:
-    found = _list(reader.text("OWNPOST_PROVIDERS", "capture").lower())
+    found = listed(reader.text("OWNPOST_PROVIDERS", "capture").lower())
     for name in found:
         if not _PROVIDER.fullmatch(name):
             reader.problem("OWNPOST_PROVIDERS", f"{name!r} is not a provider's name such as sendgrid.")
@@ -288,7 +187,7 @@ def _addresses(reader: Reader) -> tuple[Address, ...] | None:
     if not value or value.lower() == "none":
         return () if value else None
     found = []
-    for one in _list(value):
+    for one in listed(value):
         try:
             address = ipaddress.ip_address(one.strip("[]"))
         except ValueError:
@@ -301,7 +200,7 @@ def _addresses(reader: Reader) -> tuple[Address, ...] | None:
 def _resolvers(reader: Reader) -> tuple[tuple[str, int], ...]:
     """``address``, ``address:port`` or ``[address]:port``, several."""
     found = []
-    for one in _list(reader.text("DOMAIN_RESOLVERS", RESOLVERS)):
+    for one in listed(reader.text("DOMAIN_RESOLVERS", RESOLVERS)):
         host, port = one, "53"
         if one.startswith("[") or one.count(":") == 1:
             host, _, port = one.rpartition(":") if not one.endswith("]") else (one, "", "53")

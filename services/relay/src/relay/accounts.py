@@ -184,14 +184,17 @@ class HasPreset(Protocol):
     def preset(self) -> str: ...
 
 
-def demo_problem(accounts: Iterable[Account], bind: str, providers: Iterable[HasPreset]) -> str | None:
+def demo_problem(
+    accounts: Iterable[Account], published: Mapping[str, str], providers: Iterable[HasPreset]
+) -> str | None:
     """The trial's fence: why these accounts must not be used with these settings, or ``None``.
 
     Everybody knows the trial's password. An account that it opens is refused as soon as a port is published beyond
     loopback or mail can leave the machine, whatever the account is called and whoever gave it that password.
     """
-    if not is_loopback(bind):
-        cause = f"OWNPOST_BIND={bind} lets other machines in"
+    beyond = [f"{setting}={bind}" for setting, bind in published.items() if not is_loopback(bind)]
+    if beyond:
+        cause = f"{beyond[0]} lets other machines in"
     elif any(provider.preset != "capture" for provider in providers):
         cause = "OWNPOST_PROVIDERS names a provider that really sends"
     else:

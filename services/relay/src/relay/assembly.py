@@ -42,6 +42,7 @@ from relay.submission.front import Front
 from relay.submission.gateway import default_gateways
 from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
+from relay.submission.mirror import Mirror
 from relay.submission.ports import CannotListen, take
 from relay.submission.tls import Certificates
 from relay.testmail import TestMail
@@ -75,8 +76,10 @@ class Problems(list[str]):
 def accounts_file(settings: Settings, journal: Journal) -> AccountsFile:
     """The accounts in force. Raises :class:`AccountsError`."""
 
+    published = {"OWNPOST_BIND": settings.bind} | ({"RELAY_LAN_BIND": settings.lan.bind} if settings.lan else {})
+
     def check(accounts: Accounts) -> str | None:
-        return demo_problem(accounts, settings.bind, settings.providers) or _lan_problem(settings.lan, accounts)
+        return demo_problem(accounts, published, settings.providers) or _lan_problem(settings.lan, accounts)
 
     return AccountsFile(settings.config / "accounts.toml", journal=journal, check=check)
 
@@ -267,10 +270,11 @@ async def wire(
         "client_address_in_received": settings.client_address_in_received,
     }
     ports = front(settings, taken, certificates, shared, gateways)
+    mirror = Mirror(ports.listeners, certificates, settings.hostname, journal)
     holding = Holding(spool, accounts.current)
     accounts.on_change = holding.accounts_changed
     hostname, postmaster = settings.hostname, settings.postmaster
-    state = Status(settings, ports, certificates, accounts, spool, clock)
+    state = Status(settings, ports, certificates, mirror, accounts, spool, clock)
     pages = routes(
         spool=spool,
         metrics=metrics,
@@ -291,6 +295,7 @@ async def wire(
         passwords=passwords,
         spool=spool,
         front=ports,
+        mirror=mirror,
         dispatcher=Dispatcher(
             to,
             spool=spool,

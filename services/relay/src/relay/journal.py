@@ -25,7 +25,8 @@ class Journal:
         self._count = metrics.events.inc
         self._paused: set[str] = set()
         self._system: Mapping[str, Callable[[Mapping[str, Value]], None]] = {
-            "certificate_loaded": self._certificate_loaded,
+            "certificate_served": self._certificate_served,
+            "certificate_differs": self._certificate_differs,
             "certificate_refused": lambda _: metrics.certificate_failures.inc(),
             "accounts_reloaded": lambda _: metrics.accounts_good.set(1),
             "accounts_broken": lambda _: metrics.accounts_good.set(0),
@@ -112,8 +113,14 @@ class Journal:
             self._system[event](fields)
         self._event(event, fields)
 
-    def _certificate_loaded(self, fields: Mapping[str, Value]) -> None:
-        self._metrics.certificate.set(float(fields.get("not_after", 0.0)))
+    def _certificate_served(self, fields: Mapping[str, Value]) -> None:
+        listener = str(fields.get("listener", ""))
+        if listener in self._metrics.certificate:
+            self._metrics.certificate[listener].set(float(fields.get("not_after", 0.0)))
+
+    def _certificate_differs(self, fields: Mapping[str, Value]) -> None:
+        self._certificate_served(fields)
+        self._metrics.certificate_failures.inc()
 
     def _provider_paused(self, fields: Mapping[str, Value]) -> None:
         provider = str(fields.get("provider", ""))

@@ -44,7 +44,9 @@ PASSWORD_BYTES = 1_024
 # --- the spool ------------------------------------------------------------------------------------------------------
 CHUNK = 256 * KIB
 INLINE = 64 * KIB  # a body up to this size is handed to delivery with its claim
-UPLOADS_IN_FLIGHT = 32 * MIB  # chunks of all uploads that wait for the writer: what bounds the memory, whatever clients do
+UPLOADS_IN_FLIGHT = (
+    32 * MIB
+)  # chunks of all uploads that wait for the writer: what bounds the memory, whatever clients do
 CHUNKS_IN_FLIGHT = 3  # of one upload: enough that network and disk work at the same time
 BALLAST = 64 * MIB  # given up when the disk is full, so that outcomes can still be recorded
 REPLY_KEPT = 500  # characters of a provider's reply
@@ -58,10 +60,14 @@ DRAIN_SUBMISSION = 60.0  # on SIGTERM: open DATA may finish
 DRAIN_DELIVERY = 120.0  # on SIGTERM: final replies may come
 REPLY_TIME = 5 * MINUTE  # RFC 5321 4.5.3.2
 FINAL_REPLY_TIME = 10 * MINUTE  # after the final dot, RFC 5321 4.5.3.2.6
-CONNECTIONS_TO_PROVIDER = 10  # Postmark asks for at most 10 an address; SendGrid allows 10,000; ten fill any small server's uplink
+CONNECTIONS_TO_PROVIDER = (
+    10  # Postmark asks for at most 10 an address; SendGrid allows 10,000; ten fill any small server's uplink
+)
 MESSAGES_PER_CONNECTION = 100  # SendGrid allows 5,000; a fresh login now and then also picks up a changed name or key
 IDLE_CONNECTION = 30.0  # kept open that long for the next message; then QUIT
-BYTES_IN_FLIGHT = 64 * MIB  # of messages on their way to one provider at a time: one large message, or very many small ones
+BYTES_IN_FLIGHT = (
+    64 * MIB
+)  # of messages on their way to one provider at a time: one large message, or very many small ones
 CONNECT_TIME = 30.0
 DOUBT_WAIT = 15 * MINUTE  # before a message is sent again whose final dot got no answer
 DOUBTS = 2  # how often it is sent again

@@ -99,9 +99,12 @@ class Metrics:
         self.commit_size = self._spread("spool_commit_changes", "Changes in one commit.", _GROUP)
 
     def _files(self) -> None:
-        self.certificate = self._gauge(
-            "tls_certificate_not_after_timestamp_seconds", "When the certificate that is served expires; 0: none."
+        served = self._gauge(
+            "tls_certificate_not_after_timestamp_seconds",
+            "When the certificate that clients are shown on a port expires, seen from outside; 0: none was seen.",
+            "listener",
         )
+        self.certificate = {listener: served.labels(listener) for listener in LISTENERS}
         self.certificate_failures = self._counts("tls_reload_failures", "Published certificates not taken up.")
         self.accounts_good = self._gauge("accounts_last_reload_successful", "0 while accounts.toml is broken.")
         self.accounts_good.set(1)

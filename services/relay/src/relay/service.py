@@ -20,6 +20,7 @@ from relay.journal import Journal
 from relay.spool import Spool, SpoolFailed
 from relay.submission.auth import Authenticator
 from relay.submission.front import Front
+from relay.submission.mirror import Mirror
 
 EX_OK, EX_TEMPFAIL = 0, 75
 LAST_WORDS = 1.0  # seconds for the 451 of a spool that failed to reach its clients
@@ -35,6 +36,7 @@ class Relay:
     passwords: Authenticator
     spool: Spool
     front: Front
+    mirror: Mirror
     dispatcher: Dispatcher
     digests: Digests
     control: Control
@@ -48,6 +50,7 @@ class Relay:
                 ("accounts", self.accounts.watch(ending)),
                 ("holding", self.holding.run(ending)),
                 ("submission", self.front.run(ending)),
+                ("mirror", self.mirror.run(ending)),
                 ("delivery", self.dispatcher.run(ending)),
                 ("digests", self.digests.run(ending)),
             )

@@ -10,6 +10,8 @@ from relay.clock import Clock
 from relay.settings import Settings
 from relay.spool import Spool
 from relay.submission.front import Front
+from relay.submission.listener import Listener
+from relay.submission.mirror import Mirror
 from relay.submission.tls import Certificates
 
 STARTING = 300.0  # seconds for which a missing certificate is no failure: the renewer may be getting its first
@@ -23,11 +25,12 @@ class Status:
         settings: Settings,
         front: Front,
         certificates: Certificates,
+        mirror: Mirror,
         accounts: AccountsFile,
         spool: Spool,
         clock: Clock,
     ) -> None:
-        self._settings, self._front, self._certificates = settings, front, certificates
+        self._settings, self._front, self._certificates, self._mirror = settings, front, certificates, mirror
         self._accounts, self._spool, self._clock = accounts, spool, clock
         self._started_at, self._started = clock.time(), clock.monotonic()
 
@@ -49,9 +52,7 @@ class Status:
             "domains": list(settings.domains),
             "accounts": len(self._accounts.current),
             "providers": [one.name for one in settings.providers],
-            "listeners": [
-                {"name": one.desk.listener, "port": one.port, "open": one.open} for one in self._front.listeners
-            ],
+            "listeners": [self._listener(one) for one in self._front.listeners],
             "certificate": served
             and {
                 "names": list(served.names),
@@ -61,6 +62,17 @@ class Status:
                 "fingerprint": served.fingerprint,
             },
             "certificate_problem": self._certificates.problem,
+        }
+
+    def _listener(self, listener: Listener) -> dict[str, object]:
+        name = listener.desk.listener
+        shown = self._mirror.shown.get(name)
+        return {
+            "name": name,
+            "port": listener.port,
+            "open": listener.open,
+            "shown": shown
+            and {"fingerprint": shown.fingerprint, "not_after": shown.not_after, "problem": shown.problem},
         }
 
     def _state(self) -> str:

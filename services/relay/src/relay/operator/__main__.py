@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from relay.operator import account, queue, send_test, show, trace
+from relay.operator import account, certs, queue, send_test, show, trace
 from relay.operator.client import Client, NoAnswer, Rejected
 from relay.settings import RUN, SOCKET
 
@@ -32,6 +32,7 @@ def parser(environ: Mapping[str, str], out: TextIO) -> argparse.ArgumentParser:
     queue.register(verbs, client, console, time.time)
     trace.register(verbs, client, console)
     send_test.register(verbs, client, console, time.monotonic, time.sleep)
+    certs.register(verbs, client, console, time.time)
     account.register(verbs)
     return top
 

@@ -25,6 +25,7 @@ AT_ONCE = 64  # connections accepted in one turn of the loop
 OUT_OF_SOMETHING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 WAIT_WHEN_OUT = 1.0  # seconds
 LAST_COMMITS = 10.0  # seconds that a commit may still take after its client was hung up on
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 EARLY = Refusal("554 5.5.0 The client must wait for our greeting before it sends anything.", Reason.PIPELINING)
@@ -48,6 +49,7 @@ class Listener:
         self.desk = desk
         self.open = False  # clients can connect
         self.port = int(sockets[0].getsockname()[1])
+        self.address = LOOPBACK.get(address := sockets[0].getsockname()[0], address)  # where this machine reaches it
         self._networks, self._gateways = networks, gateways
         self._sockets = sockets
         self._arriving: set[asyncio.Task[None]] = set()
