@@ -184,15 +184,32 @@ def test_a_dmarc_record_above_covers_a_sub_domain(world: World) -> None:
     assert bad(world.findings(table)) == []
 
 
-def test_dkim_for_another_domain_is_not_aligned(world: World) -> None:
+def test_dkim_of_a_name_below_counts_unless_dmarc_is_strict(world: World) -> None:
     world.host()
-    (world.folder / "providers.toml").write_text(
-        MAILGUN.replace("[mailgun.dns]", "[mailgun.dns]\nspf = []").replace(
-            "mx._domainkey TXT", "mx._domainkey.elsewhere TXT"
-        )
-    )
-    table = {**WELL, "mx._domainkey.elsewhere.example.org TXT": [KEY]}
-    assert bad(world.findings(table)) == [], "a name below the domain is aligned, relaxed"
+    pasted = MAILGUN.replace("mx._domainkey TXT", "mx._domainkey.mg TXT")
+    (world.folder / "providers.toml").write_text(pasted)
+    table = {**WELL, "mx._domainkey.mg.example.org TXT": [KEY]}
+    assert bad(world.findings(table)) == []
+    strict = '"v=DMARC1; p=none; adkim=s; rua=mailto:postmaster@example.org"'
+    [found] = bad(world.findings({**table, "_dmarc.example.org TXT": [strict]}))
+    assert "signs as mg.example.org, which does not count as example.org" in found.finding
+
+
+def test_a_provider_that_does_not_know_the_domain_is_not_aligned(world: World) -> None:
+    world.host()
+    (world.folder / "providers.toml").write_text(MAILGUN.partition("[sendgrid.dns]")[0])
+    [found] = bad(world.findings(WELL, authentications={("sendgrid", "example.org"): None}))
+    assert found.verdict is Verdict.WRONG
+    assert "SendGrid does not know example.org" in found.finding
+    assert "make apply" in found.fix
+
+
+def test_mta_sts_that_was_asked_for_and_is_not_there(world: World) -> None:
+    world.host()
+    world.env["DOMAIN_MTA_STS"] = "yes"
+    [found] = bad(world.findings(WELL))
+    assert (found.check, found.verdict) == ("MTA-STS", Verdict.WRONG)
+    assert "https://mta-sts.example.org/.well-known/mta-sts.txt" in found.fix
 
 
 def test_the_report_is_published_for_the_exporter(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import trustme
@@ -27,6 +29,19 @@ def test_a_certificate_that_nobody_trusts(world: World) -> None:
     found = [one for one in bad(world.findings(WELL)) if one.check.startswith("port ")]
     assert len(found) == 2
     assert all("certificate" in one.finding and "OWNPOST_TLS=acme" in one.fix for one in found)
+
+
+def test_a_chain_without_its_middle(world: World, tmp_path: Path) -> None:
+    """As with a cert.pem in the place of the fullchain.pem."""
+    leaf = world.authority.create_child_ca().issue_cert("mail.example.org")
+    pem = tmp_path / "leaf.pem"
+    pem.write_bytes(leaf.private_key_pem.bytes() + leaf.cert_chain_pems[0].bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    world.publish(context)
+    found = [one for one in bad(world.findings(WELL)) if one.check.startswith("port ")]
+    assert len(found) == 2
+    assert all("issuer" in one.finding and "the whole chain" in one.fix for one in found)
 
 
 def test_a_certificate_that_has_run_out_or_soon_will(world: World) -> None:

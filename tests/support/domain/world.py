@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import trustme
 
 from domain import settings
+from domain.authentication import Authentication
 from domain.checks import run
 from domain.checks.model import Finding, Verdict
 from domain.commands import read_files
@@ -77,12 +79,24 @@ class World:
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         issued.configure_cert(context)
+        self.publish(context, banner=banner, offers=offers)
+
+    def publish(
+        self, context: ssl.SSLContext, *, banner: bytes = mailhost.GREETING, offers: bytes = b"STARTTLS"
+    ) -> None:
+        """Opens both ports."""
         for name, implicit in (("OWNPOST_SUBMISSION_PORT", False), ("OWNPOST_SUBMISSIONS_PORT", True)):
             port = self.stack.enter_context(mailhost.running(context, implicit=implicit, banner=banner, offers=offers))
             self.env[name] = str(port)
         self.env["SENDGRID_PORT"] = self.env["MAILGUN_PORT"] = self.env["OWNPOST_SUBMISSION_PORT"]
 
-    def findings(self, table: Table, now: float | None = None) -> list[Finding]:
+    def findings(
+        self,
+        table: Table,
+        now: float | None = None,
+        authentications: Mapping[tuple[str, str], Authentication | None] | None = None,
+    ) -> list[Finding]:
+        """What a check finds where DNS is ``table`` and this machine's clock says ``now``."""
         self.names.set(table)
         checkdmarc.utils.DNS_CACHE.clear()
         valid = settings.read(self.env)
@@ -93,7 +107,7 @@ class World:
                 dns=Dns(resolver(valid.resolvers)),
                 client=client,
                 addresses=valid.addresses,
-                authentications={},
+                authentications=authentications or {},
                 now=(lambda: now) if now is not None else datetime.now(UTC).timestamp,
             )
             return run.run(ground)

@@ -23,12 +23,16 @@ TIMEOUT = 3.0  # seconds a question to one resolver
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A provider, as far as DNS shows it. ``records`` are those known; else one of each of ``selectors`` must exist."""
+    """A provider, as far as DNS shows it. ``records`` are those known; else one of each of ``selectors`` must exist.
+
+    ``stranger``: the provider itself says that it does not know the domain.
+    """
 
     title: str
     records: tuple[Record, ...]
     selectors: tuple[tuple[str, ...], ...]
     spf: tuple[str, ...]
+    stranger: bool = False
 
 
 def mx(domain: str, dns: Dns, *, routed: bool) -> Finding:
@@ -100,13 +104,18 @@ def _spf_limits(domain: str, dns: Dns, text: str) -> Finding:
 
 
 def dkim(domain: str, dns: Dns, signer: Signer) -> Finding:
-    """Whether the provider's key is published at a name that counts as the domain's (relaxed alignment, RFC 9989)."""
+    """Whether the provider's keys are published, at names that count as the domain's (alignment, RFC 9989)."""
     check = f"DKIM of {signer.title}"
+    if signer.stranger:
+        finding = f"{signer.title} does not know {domain}, so it signs in a name of its own, which does not count as it"
+        return Finding(domain, check, Verdict.WRONG, finding, f"{APPLY}; it tells {signer.title} of the domain.")
     keys = [record for record in signer.records if "._domainkey." in record.name]
-    strangers = [record.name for record in keys if not _aligned(record.name, domain)]
-    if strangers:
-        finding = f"it signs as {strangers[0].partition('._domainkey.')[2]}, which does not count as {domain}"
-        return Finding(domain, check, Verdict.WRONG, finding, f"Authenticate {domain} itself with {signer.title}.")
+    others = [record.name.partition("._domainkey.")[2] for record in keys]
+    others = [name for name in others if name != domain]
+    if others and _strict(domain, dns):
+        finding = f"it signs as {others[0]}, which does not count as {domain} while its DMARC record has adkim=s"
+        fix = f"Authenticate {domain} itself with {signer.title}, or take adkim=s out of _dmarc.{domain}."
+        return Finding(domain, check, Verdict.WRONG, finding, fix)
     wanted: list[tuple[str, ...]] = [(record.name,) for record in keys] or [
         tuple(f"{one}._domainkey.{domain}" for one in group) for group in signer.selectors
     ]
@@ -136,9 +145,10 @@ def by_hand(domain: str, dns: Dns, selectors: tuple[tuple[str, ...], ...]) -> bo
     return bool(names) and all(any(_key(dns(name, "TXT")) for name in group) for group in names)
 
 
-def _aligned(name: str, domain: str) -> bool:
-    signed = name.partition("._domainkey.")[2]
-    return signed == domain or domain.endswith("." + signed) or signed.endswith("." + domain)
+def _strict(domain: str, dns: Dns) -> bool:
+    """Whether only the very name of the domain counts; otherwise names below it do too."""
+    texts = filter(dmarc.is_dmarc, dns(f"_dmarc.{domain}", "TXT") or ())
+    return any(dmarc.tags(text).get("adkim", "").lower() == "s" for text in texts)
 
 
 def _key(answers: tuple[str, ...] | None) -> bool | None:
