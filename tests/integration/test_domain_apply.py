@@ -164,3 +164,17 @@ def test_a_policy_above_the_zone_is_not_weakened(stage: Stage) -> None:
     stage.dns = {**stage.dns, ("_dmarc.example.org", "TXT"): ("v=DMARC1; p=reject",)}
     stage.apply()
     assert stage.texts("_dmarc.post.example.org", zone="post.example.org") == []
+
+
+def test_a_providers_record_at_the_domain_itself_pushes_nothing_out(stage: Stage) -> None:
+    """Whether pasted by mistake or named by an API that went wrong: the website stays."""
+    website = record("A", "example.org", "198.51.100.7", proxied=True)
+    stage.cloudflare.set(cloudflare_state(zone("example.org", [website]), verified=("me@gmail.com",)))
+    stage.providers = (
+        '[x.dns]\nrecords = ["@ CNAME evil.example", "@ A 192.0.2.66", "@ MX 1 mx.example", "@ TXT owner=1"]'
+    )
+    stage.env = {"OWNPOST_PROVIDERS": "x"}
+    final = stage.apply()
+    assert [step.what for step in final.blocked] == ["CNAME example.org", "A example.org", "MX example.org"]
+    assert [one for one in stage.records() if (one["type"], one["name"]) == ("A", "example.org")] == [website]
+    assert '"owner=1"' in stage.texts("example.org")

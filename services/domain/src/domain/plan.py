@@ -116,7 +116,7 @@ def _wish_for_provider(
     authenticated = bool(pasted.records)
     for mechanism in pasted.spf:
         wishes.need(domain, mechanism, known.title)
-    wants.provider_records(wishes, pasted.records, known.title, domain)
+    wants.provider_records(wishes, zone.name, pasted.records, known.title, domain)
     if (preset, domain) in seen.authentications:
         authenticated = True
         _authentication(wishes, zone, domain, preset, known.title, seen.authentications[preset, domain])
@@ -155,7 +155,7 @@ def _authentication(
         )
         wishes.certain = False
         return
-    wants.provider_records(wishes, found.records, title, domain)
+    wants.provider_records(wishes, zone.name, found.records, title, domain)
     for mechanism in found.spf:
         wishes.need(domain, mechanism, title)
     there = {one.key for one in zone.records}

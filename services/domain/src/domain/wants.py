@@ -51,9 +51,16 @@ def host(
             wishes.wants.append(Want(plain, "where clients find this server, as published"))
 
 
-def provider_records(wishes: Wishes, records: Iterable[Record], title: str, domain: str) -> None:
-    """What a provider named, each record with the claim that its purpose calls for."""
+def provider_records(wishes: Wishes, zone: str, records: Iterable[Record], title: str, domain: str) -> None:
+    """What a provider named, each record with the claim that its purpose calls for.
+
+    At the domain itself only texts are taken: anything else would push out its website or where its mail goes.
+    """
     for record in records:
+        if record.name == domain and record.type != "TXT":
+            reason = f"{title}'s, at the domain itself, where it would push out its website or its mail; add it by hand"
+            wishes.say(Kind.BLOCKED, zone, f"{record.type} {domain}", f"{record.content}: {reason}")
+            continue
         if record.type == "TXT" and spf.is_spf(record.content):
             for mechanism in spf.parse(record.content).mechanisms:
                 wishes.need(record.name, mechanism, f"{title}'s return path")
