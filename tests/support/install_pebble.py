@@ -34,7 +34,9 @@ def _mirror() -> str:
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
     mirrors = [words[0] for words in map(str.split, lines) if words and words[-1] in ("bookworm", "trixie")]
-    return mirrors[0] if mirrors else "http://deb.debian.org/debian"
+    if not mirrors:
+        sys.exit("This system knows no Debian mirror; install pebble 2.6 or later some other way.")
+    return mirrors[0]
 
 
 if __name__ == "__main__":

@@ -62,11 +62,17 @@ def open_store(
 
 
 def _open_locked(folder: Path, lock: int, now: float, connect: Callable[[Path], apsw.Connection]) -> Opened:
-    connection = None
+    connection: apsw.Connection | None = None
     try:
         connection = connect(folder / "spool.db")
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        # Closing any descriptor of a file gives up all of the process's locks on it (fcntl(2)), SQLite's too; then the
+        # next program that looks at the database and leaves takes itself for the last user and deletes the log under
+        # us. So it is synced while it is not open.
+        connection.close()
+        connection = None
         sync(folder)
+        connection = connect(folder / "spool.db")
         schema.migrate(connection)
         return _recover(connection, lock, now)
     except (apsw.Error, OSError, SpoolUnusable) as error:
@@ -122,7 +128,10 @@ def take_lock(path: Path) -> int:
 
 
 def sync(folder: Path) -> None:
-    """fsync the database, its log, the folder and the folder that holds it: names too must survive a power cut."""
+    """fsync the database, its log, the folder and the folder that holds it: names too must survive a power cut.
+
+    No connection to the database may be open in this process: it would lose its locks.
+    """
     for path in (folder / "spool.db", folder / "spool.db-wal", folder, folder.parent):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
