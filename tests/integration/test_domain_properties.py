@@ -52,7 +52,7 @@ FAULTS = st.sampled_from(
 )
 TOUCHED = re.compile(r"(mail|_dmarc|em\d+|s[12]\._domainkey|cf2024-1\._domainkey|_mta-sts|_smtp\._tls)\.example\.org")
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-FEW = max(25, settings.default.max_examples // 4)  # each one is some sixty requests to two processes
+FEW = max(25, settings.default.max_examples // 2)  # each one is some sixty requests to two processes
 
 
 @pytest.fixture
