@@ -133,6 +133,21 @@ def test_a_domain_elsewhere_that_nobody_can_look_up(told: Stage, names: NameServ
     assert "example.org" in done.stderr
 
 
+def test_a_domain_elsewhere_that_is_an_alias(told: Stage, names: NameServer) -> None:
+    names.set({"example.org CNAME": ["web.example.net."]})
+    done = run(told, "plan", "--text", code=65)
+    assert done.stderr.startswith("ownpost: example.org is a CNAME")
+
+
+def test_a_mail_host_outside_the_domains(told: Stage, names: NameServer) -> None:
+    """Its address is printed too, in the place of a CNAME that is there."""
+    names.set({**TABLE, "mail.example.net CNAME": ["old.example.net."]})
+    told.env |= {"OWNPOST_HOSTNAME": "mail.example.net", "OWNPOST_PROVIDERS": "capture"}
+    lines = run(told, "plan", "--text", code=2).stdout.splitlines()
+    assert "; mail.example.net. 3600 IN CNAME old.example.net." in lines
+    assert "mail.example.net. 3600 IN A 192.0.2.25" in lines
+
+
 def test_without_a_token(told: Stage) -> None:
     told.env |= {"DOMAIN_CLOUDFLARE_API_TOKEN": ""}
     done = run(told, "plan", code=77)

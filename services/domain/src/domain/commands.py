@@ -213,6 +213,8 @@ def outcome(run: Callable[[], int]) -> int:
         return _fail(1, str(error))
     except api.NotAllowed as error:
         return _fail(EX_NOPERM, str(error))
+    except elsewhere.IsAlias as error:
+        return _fail(EX_DATAERR, str(error))
     except (api.Unreachable, backup.Busy, elsewhere.Unknown) as error:
         return _fail(EX_TEMPFAIL, f"{error}")
     except api.ApiError as error:

@@ -18,13 +18,17 @@ class Unknown(Exception):
     """The resolvers could not say; the text is a sentence."""
 
 
+class IsAlias(Exception):
+    """A mail domain is a CNAME, beside which nothing else can stand; the text is a sentence."""
+
+
 def zones(
     settings: Settings, files: Files, found: Mapping[tuple[str, str], Authentication | None], fetch: Fetch
 ) -> tuple[SeenZone, ...]:
-    """Each domain, and the mail host where it lies in none of them. Raises Unknown."""
+    """Each domain, and the mail host where it lies in none of them. Raises Unknown, IsAlias."""
     seen = [_zone(domain, [*_concerned(domain, settings, files, found)], fetch) for domain in settings.domains]
     if not any(names.within(settings.hostname, domain) for domain in settings.domains):
-        seen.append(_zone(settings.hostname, [], fetch))
+        seen.append(SeenZone(name=names.parents(settings.hostname)[-1], records=tuple(_at(settings.hostname, fetch))))
     return tuple(seen)
 
 
@@ -45,7 +49,11 @@ def _concerned(
 
 
 def _zone(domain: str, others: Iterable[str], fetch: Fetch) -> SeenZone:
-    """What is published. Raises Unknown: merging into a record that was not seen would lose it."""
+    """What is published. Raises Unknown: merging into a record that was not seen would lose it; IsAlias."""
+    if fetch(domain, "CNAME"):
+        raise IsAlias(
+            f"{domain} is a CNAME, beside which nothing else can stand; replace it by A and AAAA records first."
+        )
     records = [record for name in dict.fromkeys((domain, *others)) for record in _at(name, fetch)]
     return SeenZone(name=domain, records=tuple(records))
 
