@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import email.utils
+import time
+
 import pytest
 
 from domain.api import ApiError, NotAllowed
-from domain.apply import Declined
+from domain.apply import Declined, Unsettled
 from domain.steps import Kind
+from support.domain import sendgrid
 from support.domain.stage import Stage, cloudflare_state, record, zone
 
 pytest_plugins = ["support.domain.fixtures"]
@@ -126,3 +130,38 @@ def test_a_provider_that_does_not_list_what_it_created_is_not_asked_again(stage:
     with pytest.raises(ApiError, match="is not listed yet"):
         stage.apply()
     assert stage.sendgrid.writes == ["POST /v3/whitelabel/domains"]
+
+
+def refusal(code: int, status: int = 400) -> dict[str, object]:
+    """Cloudflare's answer to a change that somebody else has made already."""
+    return {"status": status, "body": {"success": False, "errors": [{"code": code, "message": "already"}]}}
+
+
+@pytest.mark.parametrize("path", ["/dns_records/batch", "/routing/rules", "/routing/addresses"])
+def test_somebody_who_was_faster_is_no_failure(stage: Stage, path: str) -> None:
+    """The batch, rule or destination is refused because it is there by now; the same run looks again and finishes."""
+    empty = cloudflare_state(zone("example.org"))
+    stage.cloudflare.set(empty)
+    stage.apply()
+    posts = [
+        n for n, one in enumerate(stage.cloudflare.journal, 1) if one["method"] == "POST" and one["path"].endswith(path)
+    ]
+    stage.cloudflare.set(empty)
+    stage.sendgrid.set({"key": "SG.test", "domains": []})
+    stage.cloudflare.spoil({posts[0]: refusal(81058, 400 if path.endswith("batch") else 409)})
+    assert not stage.apply().different
+    assert len(stage.texts("example.org", "MX")) == 3
+
+
+def test_a_wait_given_as_a_date(stage: Stage) -> None:
+    later = email.utils.formatdate(time.time() + 30, usegmt=True)
+    stage.cloudflare.spoil({2: {"status": 429, "headers": {"Retry-After": later}}})
+    stage.plan()
+    assert 25 < stage.slept[0] <= 30
+
+
+def test_something_that_keeps_changing_things_ends_the_run(stage: Stage) -> None:
+    """SendGrid names other records at each look."""
+    stage.sendgrid.set({"key": "SG.test", "domains": [sendgrid.entry(1, "example.org")], "fickle": True})
+    with pytest.raises(Unsettled):
+        stage.apply()

@@ -286,3 +286,56 @@ def test_an_answer_of_another_form_is_told_and_not_guessed_at(name: str, answer:
         told = "form that is not documented"
     assert found is None
     assert "form that is not documented" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "body"),
+    [
+        ("brevo", "/v3/senders/domains", {"name": "example.org"}),
+        ("resend", "/domains", {"name": "example.org"}),
+        ("sendgrid", "/v3/whitelabel/domains", {"domain": "example.org", "automatic_security": True}),
+    ],
+)
+def test_a_domain_is_created_as_documented(name: str, path: str, body: dict[str, Any]) -> None:
+    made, seen = service(name, {f"POST {path}": {}})
+    made.create("example.org")
+    assert json.loads(seen[0].content) == body
+
+
+@pytest.mark.parametrize(
+    ("name", "routes", "content"),
+    [
+        ("mailgun", {"PUT /v4/domains/example.org/verify": {"domain": {"state": "active"}}}, True),
+        ("mailgun", {"PUT /v4/domains/example.org/verify": {"domain": {"state": "unverified"}}}, False),
+        (
+            "resend",
+            {
+                "POST /domains/d1/verify": {},
+                "GET /domains": {"data": [{"id": "d1", "name": "example.org"}]},
+                "GET /domains/d1": {"id": "d1", "status": "verified", "records": []},
+            },
+            True,
+        ),
+        ("resend", {"POST /domains/d1/verify": {}, "GET /domains": {"data": []}}, False),
+    ],
+)
+def test_a_provider_is_content_or_says_why_not(name: str, routes: dict[str, Any], content: bool) -> None:
+    made, _ = service(name, routes)
+    assert (made.validate(Authentication("example.org", "d1", False, ())) == "") is content
+
+
+def test_a_domain_on_a_later_page_of_a_list() -> None:
+    pages = iter(
+        [
+            {"data": [{"id": "a", "name": "x.example"}], "has_more": True},
+            {"data": [{"id": "d1", "name": "example.org"}]},
+        ]
+    )
+
+    class Paged(dict[str, Any]):
+        def get(self, key: str, *_: object) -> Any:
+            return next(pages) if key == "GET /domains" else {"id": "d1", "status": "pending", "records": []}
+
+    made, seen = service("resend", Paged())
+    assert made.find("example.org").id == "d1"
+    assert seen[1].url.params["after"] == "a"

@@ -1,6 +1,7 @@
 """SendGrid's API v3, domain authentication, as its published specification has it. The state: ``key``, ``domains``.
 
-``/validate`` succeeds when ``published`` (record keys "CNAME name content" that DNS has, None for all) holds all three.
+``/validate`` succeeds when ``published`` (record keys "CNAME name content" that DNS has, None for all) holds all
+three. ``forgets``: creates without listing; ``fickle``: names other records each time.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def answer(state: dict[str, Any], request: Request) -> Answer:
     if state.get("forbidden"):
         return 403, {"errors": [{"field": None, "message": "access forbidden"}]}
     domains = state["domains"]
+    if state.get("fickle"):
+        domains[:] = [entry(next(ids), one["domain"]) for one in domains]
     if request.path == "/v3/whitelabel/domains" and request.method == "GET":
         return 200, [one for one in domains if one["domain"] == request.query.get("domain", one["domain"])]
     if request.path == "/v3/whitelabel/domains" and request.method == "POST":
