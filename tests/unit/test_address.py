@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.address import Bad, Mail, fold, parse, read_mail, read_rcpt
+from relay.address import NO_ADDRESS, Bad, Mail, fold, parse, read_mail, read_rcpt
 from relay.refusal import Reason, Refusal, refuse, shown
 
 LOCAL_64, LABEL_63 = "l" * 64, "d" * 63
@@ -185,16 +185,16 @@ def test_rcpt_in_any_letter_case_and_with_a_space() -> None:
     assert read_rcpt(b"to: <a@b.c> ") == "a@b.c"
 
 
-@pytest.mark.parametrize("sender", ["root", "root@nas", "a%b@c.d", "www data"])
+@pytest.mark.parametrize("sender", ["root", "root@nas", "a%b@c.de", "www data@c.de", "\u00e4@c.de"])
 def test_rewriting_accounts_may_name_no_address(sender: str) -> None:
     argument = f"FROM:<{sender}> SIZE=7".encode()
-    assert read_mail(argument, lenient=True) == Mail(sender, 7, False)
+    assert read_mail(argument, lenient=True) == Mail(NO_ADDRESS, 7, False)
     assert isinstance(read_mail(argument), Refusal)
 
 
 def test_leniency_ends_at_brackets_length_and_control_characters() -> None:
-    assert read_mail(b"FROM:root", lenient=True) == Mail("root", 0, False)
-    assert read_mail(b"FROM:<ro\x1bot>", lenient=True) == Mail("ro?ot", 0, False)
+    assert read_mail(b"FROM:root", lenient=True) == Mail(NO_ADDRESS, 0, False)
+    assert read_mail(b"FROM:<ro\x1bot>", lenient=True) == Mail(NO_ADDRESS, 0, False)
     assert isinstance(read_mail(b"FROM:<" + b"r" * 255 + b">", lenient=True), Refusal)
     assert isinstance(read_mail(b"FROM:", lenient=True), Refusal)
 

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from relay.delivery.connection import Times
@@ -332,6 +333,55 @@ async def test_a_body_that_cannot_be_read_or_a_bug_of_ours_does_not_take_other_m
         assert len(peer.messages) == 3, "a message without its body, or without its mark, had its dot written"
 
 
+@pytest.mark.parametrize("reply", ["250 2.0.0 ok", "451 4.3.0 later", "550 5.7.1 spam"])
+async def test_a_header_that_cannot_be_read_keeps_no_outcome_from_being_recorded(reply: str) -> None:
+    class Damaged(MemorySpool):
+        async def header(self, message_id: str) -> bytes:
+            raise apsw.CorruptError("database disk image is malformed")
+
+    async with ScriptedProvider() as peer:
+        peer.always("final", reply)
+        spool, journal = Damaged(FakeClock(), inline=0), FakeJournal()
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), journal=journal):
+            await spool.settled(message)
+        assert spool.of(message)[0].reply == reply[4:]
+        told = [fields["message"] for event, fields in journal.said if event == "message_unreadable"]
+        assert set(told) == (set() if reply.startswith("250") else {message.id})
+        assert len(spool.notices) == reply.startswith("550")
+
+
+async def test_the_notice_brings_back_the_header_of_a_message_without_a_body() -> None:
+    async with ScriptedProvider() as peer:
+        peer.always("final", "550 5.7.1 spam")
+        spool = MemorySpool(FakeClock())
+        message = spool.add(b"From: anna@example.org\r\nSubject: only this\r\n")
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert spool.notices[0][1].count(b"Subject: only this") == 1
+
+
+async def test_a_disk_too_full_to_give_messages_back_does_not_end_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(MemorySpool):
+        refused = 0
+
+        async def release(self, jobs: Any) -> None:
+            if self.refused < 2:
+                self.refused += 1
+                raise SpoolFull
+            await super().release(jobs)
+
+    monkeypatch.setattr("relay.delivery.dispatcher.FULL_WAIT", 0.01)
+    async with ScriptedProvider() as peer:
+        peer.once("mail", "421 4.3.2 not now")
+        spool = Full(FakeClock())
+        messages = [spool.add(BODY) for _ in range(3)]
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(*messages[1:])
+        assert spool.refused == 2
+        assert {state for one in messages[1:] for state in spool.states(one)} == {State.DELIVERED}
+
+
 # --- doubts of an earlier run, and ties
 async def test_what_an_earlier_run_left_too_often_in_doubt_ends_with_a_notice() -> None:
     async with ScriptedProvider() as peer:
@@ -356,6 +406,7 @@ async def test_a_doubt_tied_to_a_provider_that_is_gone_is_put_aside_with_a_reaso
             await spool.settled(message, other)
         assert spool.states(message) == [State.HELD]
         assert "former" in spool.of(message)[0].reply
+        assert spool.of(message)[0].tied_to == "former", "released as it is, it must not slip to another provider"
         assert spool.states(other) == [State.DELIVERED]
 
 
@@ -462,6 +513,27 @@ async def test_one_letter_a_sender_and_day_names_everything_that_is_late() -> No
     clock.now += 20 * 3600
     assert await digests.look() == 1
     assert spool.letters[2][0] == [4]
+
+
+async def test_a_full_disk_only_delays_the_letters() -> None:
+    class Full(Delayed):
+        full = 2
+
+        async def delay_noticed(self, deliveries: Any, notice: Any = None, events: Any = ()) -> None:
+            self.full -= 1
+            if self.full >= 0:
+                raise SpoolFull
+            await super().delay_noticed(deliveries, notice, events)
+
+    clock, stop = FakeClock(), asyncio.Event()
+    spool = Full([entry(1, clock, 5 * 3600)])
+    running = asyncio.ensure_future(Digests(spool, clock, "mail.example.org", "p@example.org").run(stop, period=0.01))
+    async with asyncio.timeout(5):
+        while not spool.letters:
+            assert not running.done(), "the relay would end, and end again, for as long as the disk is full"
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
 
 
 async def test_digests_stop_when_told() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from relay.accounts import Account, Accounts
 from relay.holding import Holding
+from relay.spool import SpoolFull
 
 
 class Spool:
@@ -74,3 +77,44 @@ async def test_an_account_that_is_set_again_before_it_was_let_go_stays_held() ->
     stop.set()
     await asyncio.wait_for(task, 5)
     assert spool.asked.empty()
+
+
+async def test_mail_of_an_account_that_is_removed_while_it_is_held_stays_held() -> None:
+    spool = Spool()
+    before, after = accounts(anna=True, bob=True), accounts(bob=False)
+    holding = Holding(spool, before)
+    holding.accounts_changed(before, after)
+    stop = asyncio.Event()
+    task = asyncio.create_task(holding.run(stop, interval=3600))
+    assert await spool.next() == ("unhold", "bob")
+    stop.set()
+    await asyncio.wait_for(task, 5)
+    assert spool.asked.empty()
+
+
+async def test_a_full_disk_only_delays_it() -> None:
+    class Full(Spool):
+        full = 3
+
+        async def hold(self, message_id: str = "", account: str = "") -> int:
+            return await self._try(super().hold(account=account))
+
+        async def unhold(self, message_id: str = "", account: str = "") -> int:
+            return await self._try(super().unhold(account=account))
+
+        async def _try(self, asked: Coroutine[Any, Any, int]) -> int:
+            if self.full:
+                asked.close()
+                self.full -= 1
+                raise SpoolFull
+            return await asked
+
+    spool, stop = Full(), asyncio.Event()
+    before, after = accounts(anna=True, bob=False), accounts(anna=False, bob=True)
+    holding = Holding(spool, before)
+    holding.accounts_changed(before, after)
+    task = asyncio.create_task(holding.run(stop, interval=0.01))
+    assert await spool.next() == ("unhold", "anna")
+    assert await spool.next() == ("hold", "bob")
+    stop.set()
+    await asyncio.wait_for(task, 5)

@@ -329,6 +329,15 @@ async def test_what_an_account_used_is_counted_from_then_on(tmp_path: Path) -> N
         assert await one.spool.used("nobody", NOW - 86_400) == []
 
 
+async def test_what_came_through_one_listener_is_counted_apart(tmp_path: Path) -> None:
+    async with opened(tmp_path / "spool") as one:
+        for age, listener in ((30, "lan"), (20, "submission"), (10, "lan")):
+            message = a_message("anna", at=NOW - age)
+            event = Event(kind=EventKind.ACCEPTED, at=NOW - age, message=message.id, detail={"listener": listener})
+            await one.spool.upload(message.id).commit(message, b"x", [event])
+        assert [at for at, _ in await one.spool.used("anna", NOW - 86_400, "lan")] == [NOW - 30, NOW - 10]
+
+
 async def test_stats_count_what_is_open_and_what_failed(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
         for age in (5, 3, 2, 1):

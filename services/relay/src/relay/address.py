@@ -21,6 +21,7 @@ from typing import NamedTuple
 from relay.refusal import Reason, Refusal, refuse, shown
 
 LOCAL_BYTES, ADDRESS_BYTES = 64, 254
+NO_ADDRESS = "?"  # what `read_mail` makes of a sender that it let pass unread; no rule allows anybody to send as that
 
 _ATEXT = r"A-Za-z0-9#$&'*+/=?^_`{|}~\-"  # RFC 5322's without ``!`` and ``%``
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -133,7 +134,8 @@ def read_mail(argument: bytes, *, smtputf8: bool = False, lenient: bool = False)
     """Read what follows ``MAIL `` (RFC 5321, 4.1.1.2): ``FROM:<...>`` and its parameters.
 
     ``smtputf8`` says whether SMTPUTF8 is offered. ``lenient`` is for accounts whose sender is rewritten anyway: what
-    is no address (``root``, ``root@nas``), with or without angle brackets, is then taken as it stands.
+    is no address (``root``, ``root@nas``), with or without angle brackets, is then taken, and :data:`NO_ADDRESS` stands
+    for it: a wildcard among the senders must not let ``www data@example.org`` through.
     """
     match = _MAIL.fullmatch(argument)
     if match and len(match[1]) <= ADDRESS_BYTES:
@@ -151,7 +153,7 @@ def read_mail(argument: bytes, *, smtputf8: bool = False, lenient: bool = False)
     if isinstance(sender, Bad):
         if not lenient or len(path[1]) > ADDRESS_BYTES:
             return refuse(Reason.ADDRESS, f"501 5.1.7 The sender <{_quote(path[1])}> is not an address: {sender.why}.")
-        sender = _quote(path[1])
+        sender = NO_ADDRESS
     return Mail(sender, size, utf8)
 
 

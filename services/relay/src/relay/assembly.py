@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry
 
 from relay import __version__, limits
-from relay.accounts import Account, Accounts, AccountsError, demo_problem
+from relay.accounts import Accounts, AccountsError, demo_problem
 from relay.accounts_file import AccountsFile
 from relay.clock import Clock
 from relay.control import Control, ControlError
@@ -40,12 +40,12 @@ from relay.submission.desk import Desk, Lan
 from relay.submission.dialogue import own_mistake
 from relay.submission.front import Front
 from relay.submission.gateway import default_gateways
-from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
 from relay.submission.mirror import Mirror
 from relay.submission.ports import CannotListen, take
 from relay.submission.tls import Certificates
 from relay.testmail import TestMail
+from relay.usage import LAN, lan_budget, limiter
 
 T = TypeVar("T")
 FILES_BESIDE_CONNECTIONS = 256  # the spool, the sockets to the provider, the control socket, libraries
@@ -113,24 +113,6 @@ async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed:
     return spool
 
 
-async def limiter(
-    settings: Settings, accounts: Accounts, spool: Spool, clock: Clock, gateways: frozenset[str]
-) -> Limiter:
-    """The counts of connections and of recipients, the latter as the spool remembers them: a restart gives nobody a
-    second day's worth.
-    """
-    counts = Limiter(
-        clock=clock,
-        connections=settings.connections,
-        connections_per_address=settings.connections_per_address,
-        gateways=gateways,
-    )
-    for account in accounts:
-        for at, recipients in await spool.used(account.name, clock.time() - limits.DAY):
-            counts.add(account.name, recipients, at)
-    return counts
-
-
 def announced_size(settings: Settings, to: Provider) -> int:
     """The message size that clients are told: what we take, and never more than the provider does with our fields."""
     return min(
@@ -144,7 +126,7 @@ def take_ports(settings: Settings, problems: Problems) -> dict[str, list[socket.
     wanted = {
         "submission": (settings.listen, settings.submission_port, "RELAY_SUBMISSION_PORT"),
         "submissions": (settings.listen, settings.submissions_port, "RELAY_SUBMISSIONS_PORT"),
-        "lan": (settings.lan.listen, settings.lan.port, "RELAY_LAN_PORT") if settings.lan else ("", 0, ""),
+        LAN: (settings.lan.listen, settings.lan.port, "RELAY_LAN_PORT") if settings.lan else ("", 0, ""),
     }
     taken = {}
     for name, (address, port, setting) in wanted.items():
@@ -166,7 +148,7 @@ def front(
     """The listeners on those ports. ``shared`` is what every desk has in common."""
     listeners = []
     for name, sockets in taken.items():
-        if name == "lan" and settings.lan:
+        if name == LAN and settings.lan:
             listeners.append(_lan_listener(settings, settings.lan, sockets, certificates, shared, gateways))
         else:
             desk = Desk(listener=name, certificate=certificates, implicit_tls=name == "submissions", **shared)
@@ -182,15 +164,8 @@ def _lan_listener(
     shared: dict[str, Any],
     gateways: frozenset[str],
 ) -> Listener:
-    budget = Account(
-        name="lan listener",
-        password_hash="",
-        senders=(),
-        recipients_per_day=lan.recipients_per_day,
-        recipients_per_hour=None,
-    )
-    rights = Lan(account=lan.account, recipients=lan.recipients, budget=budget)
-    desk = Desk(listener="lan", certificate=certificates if settings.tls else None, lan=rights, **shared)
+    rights = Lan(account=lan.account, recipients=lan.recipients, budget=lan_budget(lan))
+    desk = Desk(listener=LAN, certificate=certificates if settings.tls else None, lan=rights, **shared)
     return Listener(desk, sockets, networks=lan.networks, gateways=gateways)
 
 

@@ -3,14 +3,19 @@ cleared.
 
 What a provider has in hand at that moment cannot be held; when it is deferred it waits again, so the accounts' mail is
 held anew every half minute, and once at the start for a file that was edited while nothing ran.
+
+Mail of an account that is taken out of the file while it is held stays held: what a stolen password left in the queue
+must not go out because the account was removed. The operator releases or drops it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Protocol
 
 from relay.accounts import Accounts
+from relay.spool import SpoolFull
 
 INTERVAL = 30.0  # seconds
 
@@ -34,24 +39,26 @@ class Holding:
     def accounts_changed(self, _: Accounts, new: Accounts) -> None:
         """To be called in the event loop after ``new`` has come into force."""
         wanted = held(new)
-        self._released = (self._released | (self._wanted - wanted)) - wanted
+        names = frozenset(account.name for account in new)
+        self._released = (self._released | (self._wanted - wanted)) & names - wanted
         self._wanted = wanted
         self._changed.set()
 
     async def run(self, stop: asyncio.Event, interval: float = INTERVAL) -> None:
-        """Works until ``stop`` is set. The spool's failures leave as exceptions."""
+        """Works until ``stop`` is set. The spool's failures leave as exceptions; a full disk is none."""
         while not stop.is_set():
             self._changed.clear()
-            await self._apply()
+            with contextlib.suppress(SpoolFull):  # what is left to do is tried again at the next look
+                await self._apply()
             waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._changed)]
             await asyncio.wait(waits, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
 
     async def _apply(self) -> None:
-        released, self._released = self._released, set()
-        for name in sorted(released):
+        for name in sorted(self._released):
             await self._spool.unhold(account=name)
+            self._released.discard(name)
         for name in sorted(self._wanted):
             await self._spool.hold(account=name)
 

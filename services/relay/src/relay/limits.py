@@ -32,9 +32,12 @@ CONNECTIONS = 1_000  # default of RELAY_CONNECTIONS
 CONNECTIONS_PER_ADDRESS = 50  # Postfix's smtpd_client_connection_count_limit
 TLS_HANDSHAKE_TIME = 10.0
 IDLE_BEFORE_AUTH = 60.0
+TIME_BEFORE_AUTH = 5 * MINUTE  # in all, however busy: three wrong passwords with their delayed answers fit in
+COMMANDS_BEFORE_AUTH = 100  # Postfix's smtpd_junk_command_limit; a client needs five
 IDLE_AFTER_AUTH = 300.0  # RFC 5321 4.5.3.2.7
 DATA_RATE = 500  # bytes a second, averaged over a minute; Postfix's smtpd_min_data_rate
 DATA_TIME = 2 * HOUR
+CLOSING_TIME = 5.0  # that a client has to take our last words and to close its end; then it is cut off
 
 # --- passwords ------------------------------------------------------------------------------------------------------
 ARGON2_MEMORY_KIB, ARGON2_TIME, ARGON2_LANES = 19 * KIB, 2, 1  # OWASP's Argon2id minimum; 30 ms on a small server

@@ -8,6 +8,7 @@ messages.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from relay import limits
 from relay.clock import Clock
 from relay.delivery import notice
 from relay.model import Event, EventKind, Message
-from relay.spool import QueueEntry
+from relay.spool import QueueEntry, SpoolFull
 
 PERIOD = 5 * limits.MINUTE  # how often to look
 
@@ -43,9 +44,10 @@ class Digests:
         self._written: dict[str, float] = {}  # who -> when, within the last day
 
     async def run(self, stop: asyncio.Event, period: float = PERIOD) -> None:
-        """Works until ``stop`` is set. The spool's failures leave as exceptions."""
+        """Works until ``stop`` is set. The spool's failures leave as exceptions; a full disk is none."""
         while not stop.is_set():
-            await self.look()
+            with contextlib.suppress(SpoolFull):  # nothing was noted: the letters are written once there is room
+                await self.look()
             try:
                 await asyncio.wait_for(stop.wait(), period)
             except TimeoutError:

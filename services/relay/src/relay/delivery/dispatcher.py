@@ -25,7 +25,7 @@ from relay.delivery.providers import Provider
 from relay.delivery.schedule import ClockWatch
 from relay.delivery.settlement import Moment
 from relay.model import FAILED_STATES, Event, EventKind, Job, Message, Result
-from relay.spool import SpoolFull
+from relay.spool import SpoolFailed, SpoolFull
 
 FULL_WAIT = 5.0  # until an outcome is tried again for which the disk had no room
 QUOTABLE = 8  # a header text shorter than this is more likely a word of the provider's own, or a status code
@@ -88,6 +88,7 @@ class Dispatcher:
         self._times = times or Times()
         self._watch = ClockWatch(clock.time(), clock.monotonic())
         self._failure: asyncio.Future[None] | None = None
+        self._stopped = False
         folder = CaptureFolder(provider.captured) if provider.captured is not None else None
         self._lane = Lane(
             provider,
@@ -114,6 +115,7 @@ class Dispatcher:
         try:
             await asyncio.wait((claiming, stopping, self._failure), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._stopped = True
             stopping.cancel()
             claiming.cancel()
             await asyncio.wait((claiming,))
@@ -142,7 +144,18 @@ class Dispatcher:
     async def _give_back(self) -> None:
         jobs, self._returned = self._returned + self._lane.take_back(), []
         if jobs:
-            await self._spool.release(jobs)
+            await self._release(jobs)
+
+    async def _release(self, jobs: Sequence[Job]) -> None:
+        """Gives jobs back, however long the disk is full; once stopped, the next start finds them and does the same."""
+        while True:
+            try:
+                return await self._spool.release(jobs)
+            except SpoolFull:
+                if self._stopped:
+                    return None
+                self._journal.system("disk_full", messages=len(jobs))
+                await asyncio.sleep(FULL_WAIT)
 
     async def _claim_on(self) -> None:
         for job in self._stuck:
@@ -152,7 +165,7 @@ class Dispatcher:
         while True:
             jobs = await self._spool.claim(await lane.ready())
             if lane.pause.left(self._clock.monotonic()) > 0:  # it began while we waited for something to be due
-                await self._spool.release(jobs)
+                await self._release(jobs)
                 continue
             lane.put([job for job in jobs if job.tied_to in ("", self._provider.name)])
             for job in jobs:
@@ -189,9 +202,19 @@ class Dispatcher:
         return [job.message.sender, *(one.address for one in job.recipients), *texts]
 
     async def _header(self, job: Job) -> bytes:
-        if job.body is None:
+        """The message's header; nothing if it cannot be read, since that must keep no outcome from being recorded."""
+        if job.body is not None:
+            end = job.body.find(b"\r\n\r\n")
+            return job.body if end < 0 else job.body[: end + 2]
+        try:
             return await self._spool.header(job.message.id)
-        return job.body[: job.body.find(b"\r\n\r\n") + 2]
+        except SpoolFailed:
+            raise
+        except Exception as error:  # a damaged page, whatever SQLite calls it
+            self._journal.system(
+                "message_unreadable", message=job.message.id, reason=f"{type(error).__name__}: {error}"
+            )
+            return b""
 
     def _note_provider(self, finding: Finding, verdict: Verdict) -> None:
         """Begins or ends the pause."""
@@ -208,12 +231,12 @@ class Dispatcher:
                     "provider_paused", provider=self._provider.name, reason=text, standing=verdict.standing
                 )
 
-    def _moment(self) -> Moment:
+    def _moment(self, provider: str = "") -> Moment:
         now, monotonic = self._clock.time(), self._clock.monotonic()
         jump = self._watch.look(now, monotonic)
         if jump:
             self._journal.system("clock_jumped", seconds=round(jump), expiry="suspended for five days")
-        return Moment(self._provider.name, now, self._watch.may_expire(monotonic), self._jitter)
+        return Moment(provider or self._provider.name, now, self._watch.may_expire(monotonic), self._jitter)
 
     async def _record(self, job: Job, results: list[Result], events: list[Event]) -> None:
         """One commit: what became of the recipients, and the notice of those that failed."""
@@ -253,14 +276,14 @@ class Dispatcher:
     async def _end_in_doubt(self, job: Job) -> None:
         sentence = "the relay was stopped before the provider answered"
         doubt = [Verdict(Doubtful(0, sentence), Standing.BUSY)] * len(job.recipients)
-        await self._record(job, *settlement.settle(job, doubt, self._moment()))
+        await self._record(job, *settlement.settle(job, doubt, self._moment(job.tied_to)))
 
     async def _put_aside(self, job: Job) -> None:
         sentence = (
             f"It may have been delivered through {job.tied_to}, which is not configured any more. "
             "`make queue ARGS='retry ID'` sends it again through another provider."
         )
-        results, events = settlement.hold(job, sentence, self._moment())
+        results, events = settlement.hold(job, sentence, self._moment(job.tied_to))
         await self._keep(job, results, events, [])
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import apsw
 
-from relay.model import Event, Kind, Message, State
+from relay.model import Event, EventKind, Kind, Message, State
 from relay.spool import rows
 from relay.spool.schema import FAILED, MASK, SHIFT
 
@@ -84,7 +84,13 @@ SELECT DISTINCT id >> {SHIFT} FROM delivery WHERE recipient = ?1 COLLATE NOCASE 
 """
 _USED: Final = f"""
 SELECT received_at, recipients FROM message
-WHERE key > ?1 AND key <= ?2 AND account = ?3 AND received_at >= ?4 AND kind = '{Kind.MAIL.value}' ORDER BY received_at
+WHERE key > ?1 AND key <= ?2 AND account = ?3 AND received_at >= ?4 AND kind = '{Kind.MAIL.value}'
+    AND (?5 = '' OR EXISTS (
+        SELECT 1 FROM event
+        WHERE message = message.key AND event.kind = '{EventKind.ACCEPTED.value}'
+            AND iif(detail = '', '{{}}', detail) ->> 'listener' = ?5
+    ))
+ORDER BY received_at
 """
 _DELIVERIES: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM message AS m CROSS JOIN delivery AS d ON {_OF} WHERE m.key = ?1 ORDER BY d.id
@@ -164,8 +170,8 @@ class Queries:
             events=tuple(rows.event_of(row, found[1]) for row in events),
         )
 
-    def used(self, account: str, since: float) -> list[tuple[float, int]]:
-        """(accepted at, recipients) of the account's messages since then, oldest first.
+    def used(self, account: str, since: float, listener: str) -> list[tuple[float, int]]:
+        """(accepted at, recipients) of the account's messages since then, oldest first; ``listener`` is empty for all.
 
         Walks back from the newest key in steps rather than keeping an index for a question that is asked at the start
         only.
@@ -173,7 +179,7 @@ class Queries:
         top = self._run("SELECT coalesce(max(key), 0) FROM message").get
         found: list[tuple[float, int]] = []
         while top > 0:
-            found = [(at, n) for at, n in self._run(_USED, (top - _STEP, top, account, since))] + found
+            found = [(at, n) for at, n in self._run(_USED, (top - _STEP, top, account, since, listener))] + found
             top -= _STEP
             before = self._run(
                 "SELECT received_at FROM message WHERE key <= ? ORDER BY key DESC LIMIT 1", (top,)

@@ -65,9 +65,12 @@ class Reading:
         """The story of one message, or of the latest messages to one recipient, newest first."""
         return await self._ask(self._questions.trace, message_id, recipient, limit)
 
-    async def used(self, account: str, since: float) -> list[tuple[float, int]]:
-        """(accepted at, number of recipients) of what ``account`` sent since then: rebuilds the limiter's windows."""
-        return await self._ask(self._questions.used, account, since)
+    async def used(self, account: str, since: float, listener: str = "") -> list[tuple[float, int]]:
+        """(accepted at, number of recipients) of what ``account`` sent since then: rebuilds the limiter's windows.
+
+        ``listener`` asks for what came through that one only.
+        """
+        return await self._ask(self._questions.used, account, since, listener)
 
     async def delayed(self, before: float) -> list[QueueEntry]:
         """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""

@@ -18,13 +18,14 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, ClassVar, cast
 
 from aiosmtpd.smtp import SMTP
 from aiosmtpd.smtp import Session as Greeting
 
 from relay import limits
-from relay.refusal import Reason
+from relay.refusal import Reason, Refusal
 from relay.submission.desk import Desk, Journal, Transaction
 from relay.submission.wire import End, Flaw, Wire
 
@@ -43,6 +44,10 @@ FLAWS = {
     Flaw.CONTROL: "500 5.5.2 A line must hold neither NUL nor a bare CR.",
     Flaw.TOO_LONG: "500 5.5.2 That line is too long.",
 }
+TALKER = Refusal(
+    f"421 4.7.0 {limits.COMMANDS_BEFORE_AUTH} commands came without a login; connect again and log in first.",
+    Reason.AUTH_REQUIRED,
+)
 
 
 class Dialogue(SMTP):
@@ -70,6 +75,9 @@ class Dialogue(SMTP):
         self.errors = 0
         self._out: list[str] = []
         self._deadline = 0.0  # by which the next line must have come
+        self.commands_left: float = limits.COMMANDS_BEFORE_AUTH  # without a limit for whom we know
+        self.login_by = loop.time() + limits.TIME_BEFORE_AUTH
+        self._gone: asyncio.Future[None] | None = None  # resolved when the transport is
         self.task: asyncio.Task[None] | None = None
 
     # --- the protocol's side ------------------------------------------------------------------------------------------
@@ -93,6 +101,8 @@ class Dialogue(SMTP):
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         self.lost = self.closing = True
         self.wire.eof()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
 
     def pause_writing(self) -> None:
         self.wire.block_writing(True)
@@ -175,13 +185,13 @@ class Dialogue(SMTP):
                     await self._command(line)
             self.flush()
         finally:
-            self._end()
+            await self._end()
 
     async def _wait(self) -> None:
         """Until more has arrived, or there is a reason why nothing will: the client is told that."""
         wire, patience = self.wire, self.patience
         if not self._deadline:
-            self._deadline = self.loop.time() + patience  # for the whole of the next line
+            self._deadline = min(self.loop.time() + patience, self.login_by)  # for the whole of the next line
         if wire.blocked and await wire.drained(patience) is not None:
             self.closing = True
             return
@@ -195,6 +205,11 @@ class Dialogue(SMTP):
             self.closing = True
         elif end is End.STOPPED:
             self.hang_up("421 4.3.2 The server is being restarted; send again in a minute.")
+        elif self.loop.time() >= self.login_by:
+            self.hang_up(
+                f"421 4.4.2 {limits.TIME_BEFORE_AUTH:.0f} seconds have passed without a login; "
+                "connect again and log in first."
+            )
         else:
             self.hang_up(f"421 4.4.2 Nothing was heard for {self.patience:.0f} seconds.")
 
@@ -204,7 +219,11 @@ class Dialogue(SMTP):
         if verb is None:
             word = word.upper()
             verb = self.VERBS.get(word)
-        if verb is None:
+        self.commands_left -= 1
+        if self.commands_left < 0:
+            self.hang_up(TALKER.reply)
+            self.desk.journal.refused(self.desk.listener, self.peer, "", TALKER.reason, TALKER.reply)
+        elif verb is None:
             self._unknown(word)
         elif len(line) > limits.COMMAND_LINE and word != b"AUTH":
             self.protest(FLAWS[Flaw.TOO_LONG])
@@ -236,13 +255,25 @@ class Dialogue(SMTP):
                 self.envelope.reservation.release()
             self.envelope = Transaction()
 
-    def _end(self) -> None:
+    def trust(self) -> None:
+        """The client is known: what it may say and how long it may stay has no limit any more but its patience."""
+        self.commands_left = self.login_by = inf
+
+    async def _end(self) -> None:
+        """Close, and see to it that it is closed: a connection that nobody counts must not live on.
+
+        A transport closes only when the client has taken what was written and, under TLS, answered our close_notify.
+        """
         self._set_rset_state()
-        if not self.lost:
-            if self.wire.blocked:
-                self.transport.abort()
+        if not self.lost and not self.wire.blocked:
+            self.transport.close()
+            if self.secure or self.transport.get_write_buffer_size():
+                self._gone = self.loop.create_future()
+                await asyncio.wait((self._gone,), timeout=limits.CLOSING_TIME)
             else:
-                self.transport.close()
+                return
+        if not self.lost:
+            self.transport.abort()
 
 
 def own_mistake(journal: Journal, error: BaseException) -> None:

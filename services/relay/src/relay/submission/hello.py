@@ -32,6 +32,8 @@ class Hello(Dialogue):
         self.failed_logins = 0
         self._accounts: Accounts | None = None  # against which `account` was last judged
         self._trace: Trace | None = None
+        if desk.lan is not None:
+            self.trust()
 
     @property
     def account_name(self) -> str:
@@ -190,7 +192,8 @@ class Hello(Dialogue):
             return None
         self.reply("334 " + text)
         self.flush()
-        line = await self.wire.line(limits.AUTH_LINE, self.patience)
+        seconds = min(self.patience, self.login_by - self.loop.time())
+        line = await self.wire.line(limits.AUTH_LINE, seconds)
         if isinstance(line, End):
             self.no_more(line)
         elif isinstance(line, Flaw):
@@ -206,6 +209,7 @@ class Hello(Dialogue):
         if account is not None:
             self.account, self._accounts, self._trace = account, None, None
             self.session.authenticated = True
+            self.trust()
             self.reply("235 2.7.0 Welcome.")
             journal.login(listener, self.peer, account.name, mechanism, True)
             return

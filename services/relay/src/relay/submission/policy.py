@@ -115,7 +115,8 @@ def limit_reached(account: Account, exceeded: Exceeded, setting: str = "") -> Re
     ``setting`` names what the operator can raise, when it is not the account's own limit.
     """
     reason = Reason.LIMIT_HOUR if exceeded.window == "hour" else Reason.LIMIT_DAY
-    start = f"Account {account.name} may send to {exceeded.limit} recipients in {_SPAN[exceeded.window]}"
+    who = "This port" if setting else f"Account {account.name}"
+    start = f"{who} may send to {exceeded.limit} recipients in {_SPAN[exceeded.window]}"
     raise_it = f"the operator can raise {setting or f'recipients_per_{exceeded.window} of the account'}"
     if isinf(exceeded.until):
         return refuse(reason, f"550 5.7.1 {start}, fewer than this message has; send it in parts, or {raise_it}.")

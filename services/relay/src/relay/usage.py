@@ -1,0 +1,43 @@
+"""The limiter with what the spool remembers of the last day: a restart gives nobody a second day's worth."""
+
+from __future__ import annotations
+
+from relay import limits
+from relay.accounts import Account, Accounts
+from relay.clock import Clock
+from relay.settings import LanSettings, Settings
+from relay.spool import Spool
+from relay.submission.limiter import Limiter
+
+LAN = "lan"  # the LAN listener, as events call it
+
+
+def lan_budget(lan: LanSettings) -> Account:
+    """The LAN listener's own daily cap, counted beside that of the account it acts for. No login has such a name."""
+    return Account(
+        name="lan listener",
+        password_hash="",
+        senders=(),
+        recipients_per_day=lan.recipients_per_day,
+        recipients_per_hour=None,
+    )
+
+
+async def limiter(
+    settings: Settings, accounts: Accounts, spool: Spool, clock: Clock, gateways: frozenset[str]
+) -> Limiter:
+    """Counts of connections, none yet, and of recipients."""
+    counts = Limiter(
+        clock=clock,
+        connections=settings.connections,
+        connections_per_address=settings.connections_per_address,
+        gateways=gateways,
+    )
+    since = clock.time() - limits.DAY
+    for account in accounts:
+        for at, recipients in await spool.used(account.name, since):
+            counts.add(account.name, recipients, at)
+    if settings.lan and (acting := accounts.find(settings.lan.account)):
+        for at, recipients in await spool.used(acting.name, since, LAN):
+            counts.add(lan_budget(settings.lan).name, recipients, at)
+    return counts

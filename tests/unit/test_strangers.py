@@ -1,0 +1,119 @@
+"""What clients can take of the relay who never log in, or never leave: commands, time, connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from relay import limits
+from relay.refusal import Reason
+from support.reception import Reception, reception, until
+
+NOOP = b"NOOP\r\n"
+LEFT_AFTER_EHLO = limits.COMMANDS_BEFORE_AUTH - 1
+
+
+async def test_a_hundred_commands_without_a_login_are_answered_and_no_more(tmp_path: Path) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.connect()
+        await client.line()
+        assert (await client.ask(b"EHLO client")).startswith(b"250 ")
+        await client.send(NOOP * LEFT_AFTER_EHLO)
+        for _ in range(LEFT_AFTER_EHLO):
+            assert (await client.line()).startswith(b"250 2.0.0 ")
+        assert (await client.ask(b"RSET")).startswith(b"421 4.7.0 ")
+        assert await client.line() == b""
+        assert [args[3] for args, _ in host.journal.told("refused")] == [Reason.AUTH_REQUIRED]
+
+
+async def test_a_new_tls_session_is_no_new_allowance(tmp_path: Path) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.connect()
+        await client.line()
+        await client.send(NOOP * 60)
+        for _ in range(60):
+            await client.line()
+        assert (await client.ask(b"STARTTLS")).startswith(b"220 ")
+        await client.start_tls(host.client_context)
+        await client.send(NOOP * 39)
+        for _ in range(39):
+            assert (await client.line()).startswith(b"250 ")
+        assert (await client.ask(b"NOOP")).startswith(b"421 4.7.0 ")
+
+
+@pytest.mark.parametrize("name", ["submission", "lan"])
+async def test_whom_we_know_may_say_more(tmp_path: Path, name: str) -> None:
+    async with reception(tmp_path, name) as host:
+        client = await host.logged_in()
+        await client.send(NOOP * (limits.COMMANDS_BEFORE_AUTH + 1))
+        for _ in range(limits.COMMANDS_BEFORE_AUTH + 1):
+            assert (await client.line()).startswith(b"250 ")
+
+
+async def test_a_client_cannot_keep_a_connection_without_a_login_by_being_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TIME_BEFORE_AUTH", 0.3)
+    async with reception(tmp_path) as host:
+        client = await host.connect()
+        await client.line()
+        for _ in range(limits.COMMANDS_BEFORE_AUTH - 1):
+            reply = await client.ask(b"NOOP")
+            if not reply.startswith(b"250 "):
+                break
+            await asyncio.sleep(0.02)
+        assert reply.startswith(b"421 4.4.2 "), reply
+        assert b"log in" in reply
+        assert await client.line() == b""
+
+
+async def test_a_challenge_is_no_way_around_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TIME_BEFORE_AUTH", 0.3)
+    async with reception(tmp_path, "submissions") as host:
+        client = await host.connect()
+        await client.line()
+        await client.ask(b"EHLO client")
+        assert (await client.ask(b"AUTH LOGIN")).startswith(b"334 ")
+        assert (await client.line()).startswith(b"421 4.4.2 ")
+        assert await client.line() == b""
+
+
+async def test_who_has_logged_in_in_time_may_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with reception(tmp_path) as host:
+        monkeypatch.setattr(limits, "TIME_BEFORE_AUTH", 1.0)
+        client = await host.logged_in()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 1.0
+        await until(lambda: loop.time() > end, "the time to pass")
+        assert (await client.ask(b"NOOP")).startswith(b"250 ")
+
+
+def _shaken(host: Reception) -> ssl.SSLSocket:
+    """A client on the port with implicit TLS that does nothing by itself, so that it answers no close_notify."""
+    plain = socket.create_connection(("127.0.0.1", host.listener.port), 10)
+    return host.client_context.wrap_socket(plain, server_hostname="localhost")
+
+
+def _say_goodbye(host: Reception) -> ssl.SSLSocket:
+    client = _shaken(host)
+    assert client.recv(1000).startswith(b"220 ")
+    client.sendall(b"QUIT\r\n")
+    assert client.recv(1000).startswith(b"221 ")
+    return client
+
+
+async def test_who_has_said_goodbye_and_does_not_go_counts_and_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CLOSING_TIME", 1.0)
+    async with reception(tmp_path, "submissions") as host:
+        client = await asyncio.to_thread(_say_goodbye, host)
+        assert host.limiter.connections == 1
+        await until(lambda: not host.limiter.connections, "the connection to be given back")
+        client.settimeout(10)
+        assert await asyncio.to_thread(client.recv, 1000) == b""
+        client.close()
