@@ -22,6 +22,7 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 WAIT = 0.5  # seconds before the second try, doubled each time
 LONGEST_WAIT = 60.0  # seconds; a service that asks for more is told off in a sentence instead
 _SHOWN = 300  # characters of a service's own words
+_SECRET = 8  # characters that a part of a header has at least if it is a key; shorter ones are words such as Bearer
 
 USER_AGENT = "ownpost-domain/1"
 
@@ -93,7 +94,7 @@ class Api:
             wait = WAIT * 2 ** (attempt - 1)
             try:
                 response = self.client.send(request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 again = request.method == "GET" or isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
                 if attempt == TRIES or not again:
                     raise Unreachable(f"{self.service} did not answer ({_why(error)}).") from None
@@ -109,7 +110,7 @@ class Api:
     def _asked(self, response: httpx.Response) -> float:
         """Seconds that a Retry-After asks for: a number or a date (RFC 9110, section 10.2.3)."""
         value = response.headers.get("retry-after", "")
-        if value.isdigit():
+        if value.isascii() and value.isdigit():
             return float(value)
         try:
             return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - self.clock())
@@ -122,12 +123,12 @@ class Api:
         if "json" in response.headers.get("content-type", ""):
             try:
                 answer = response.json()
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise Unreachable(f"{self.service} sent an answer that cannot be read (HTTP {status}).") from None
         words, codes = self.explain(status, answer)
         if response.is_success and not words:
             return answer
-        said = f" It said: {printable(words)[:_SHOWN]}" if words else ""
+        said = f" It said: {printable(self._without_key(words))[:_SHOWN]}" if words else ""
         if status in (401, 403) or self.denials.intersection(codes):
             wanted = f" The permission needed is: {need}." if need else ""
             raise NotAllowed(
@@ -138,8 +139,14 @@ class Api:
         kind = Unreachable if status >= 500 or (status < 400 and not response.is_success) else ApiError
         raise kind(f"{self.service} refused (HTTP {status}).{said}", status=status, codes=codes)
 
+    def _without_key(self, text: str) -> str:
+        """Some services and proxies repeat a request's headers in their answer."""
+        for secret in {part for value in self.headers.values() for part in value.split() if len(part) >= _SECRET}:
+            text = text.replace(secret, "[key]")
+        return text
 
-def _why(error: httpx.TransportError) -> str:
+
+def _why(error: httpx.RequestError) -> str:
     return printable(str(error)) or type(error).__name__
 
 

@@ -108,17 +108,20 @@ class Cloudflare:
             raise NotAllowed(f"DOMAIN_CLOUDFLARE_API_TOKEN is {status}; make a new token.")
 
     def zone(self, name: str) -> Zone | None:
-        """The zone of exactly this name, None if the token sees none."""
+        """The zone of exactly this name, None if the token sees none; of several, as after a move, the active one."""
         found = self._get("/zones", {"name": name}, need=ZONE_READ)
-        return _shaped(lambda: next((_zone(item) for item in found if records.ascii_form(item["name"]) == name), None))
+        return _shaped(lambda: _chosen([item for item in found if records.ascii_form(item["name"]) == name]))
 
     def records(self, zone: Zone) -> tuple[Record, ...]:
         items = self._list(f"/zones/{zone.id}/dns_records", need=DNS_EDIT)
         return _shaped(lambda: tuple(map(records.read, items)))
 
     def export(self, zone: Zone) -> str:
-        """The zone as BIND text."""
-        return str(self._api.get(f"/zones/{zone.id}/dns_records/export", need=DNS_EDIT))
+        """The zone as BIND text. Raises Unreachable for anything else: a backup must hold something."""
+        text = self._api.get(f"/zones/{zone.id}/dns_records/export", need=DNS_EDIT)
+        if not isinstance(text, str) or not text.strip():
+            raise Unreachable(f"Cloudflare did not export {zone.name} as text, so there would be no backup.")
+        return text
 
     def batch(
         self,
@@ -181,13 +184,13 @@ class Cloudflare:
         self._api.call(method, path, json=body, need=need)
 
     def _list(self, path: str, *, need: str) -> list[Any]:
-        """All items of a list, over its pages: until the last page that is announced, or an empty one."""
+        """All items of a list, over its pages: until the last that is announced, an empty one, or one with room."""
         found: list[Any] = []
         for page in range(1, PAGES + 1):
             answer = self._api.get(path, {"page": page, "per_page": PAGE}, need=need)
             items, total = _shaped(lambda answer=answer: _page(answer))  # type: ignore[misc]
             found += items
-            if not items or page >= total:
+            if not items or (page >= total if total else len(items) < PAGE):
                 return found
         raise Unreachable(f"Cloudflare lists without end at {path}.")
 
@@ -195,7 +198,7 @@ class Cloudflare:
 def _shaped(take: Callable[[], T]) -> T:
     try:
         return take()
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise Unreachable("Cloudflare sent an answer in a form that is not documented.") from None
 
 
@@ -208,6 +211,10 @@ def _page(answer: dict[str, Any]) -> tuple[list[Any], int]:
     """The items of a page, and how many pages there are."""
     info = answer.get("result_info") or {}
     return list(answer["result"] or []), int(info.get("total_pages") or -(-int(info.get("total_count") or 0) // PAGE))
+
+
+def _chosen(items: list[dict[str, Any]]) -> Zone | None:
+    return _zone(min(items, key=lambda item: item.get("status") != "active")) if items else None
 
 
 def _zone(item: dict[str, Any]) -> Zone:

@@ -109,7 +109,7 @@ def _text_lines(step: Step) -> list[str]:
             return (
                 [f"; there already: {zone_line(name, kind, step.after)}"]
                 if step.after
-                else [f"; {step.what}: {step.reason}"]
+                else [f"; {printable(step.what)}: {printable(step.reason)}"]
             )
         case _:
             return [f"; {printable(step.what)}: {printable(step.reason)}"]

@@ -54,7 +54,7 @@ def shaped(service: str, take: Callable[[], T]) -> T:
     """The value, or Unreachable where the answer has another form than the documented one."""
     try:
         return take()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         raise Unreachable(f"{service} sent an answer in a form that is not documented.") from None
 
 
