@@ -141,7 +141,7 @@ def test_what_the_owner_must_decide_does_not_hold_up_the_rest(stage: Stage) -> N
     wrong = record("TXT", "example.org", "v=spf1 ipv4:192.0.2.1 -all")
     stage.cloudflare.set(cloudflare_state(zone("example.org", [wrong]), verified=("me@gmail.com",)))
     final = stage.apply()
-    assert [step.what for step in final.blocked] == ["TXT example.org"]
+    assert [step.what for step in final.blocked] == ["TXT example.org", "Email Routing example.org"]
     assert "ipv4:192.0.2.1" in final.blocked[0].reason
     assert wrong in stage.records()
     assert stage.texts("mail.example.org", "A") == ["192.0.2.25"]

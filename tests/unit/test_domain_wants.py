@@ -95,7 +95,7 @@ def test_many_and_unknown_look_ups_are_told() -> None:
 
 def test_reports_to_somebody_elses_domain_take_their_consent() -> None:
     zones = {"example.org": Wishes()}
-    wants.consent(zones, "example.org", "example.org", "x@reports.example")
+    wants.consent(zones, "example.org", [], "example.org", "x@reports.example")
     assert "reports.example must publish" in zones["example.org"].steps[0].reason
 
 

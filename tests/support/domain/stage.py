@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,13 +119,14 @@ class Stage:
     def plan(self) -> Plan:
         return self.look()[1]
 
-    def apply(self, *, agree: bool = True) -> Plan:
+    def apply(self, *, agree: bool = True, answer: Callable[[], bool] | None = None) -> Plan:
+        """``answer`` takes the place of a person who is asked."""
         applier = Applier(
             reach=self.reach(),
             folder=self.folder / "zones",
             look=self.look,
             show=self.shown.append,
-            agree=lambda: agree,
+            agree=answer or (None if agree else lambda: False),
             say=self.said.append,
             clock=lambda: 1_800_000_000.0,
         )

@@ -1,9 +1,9 @@
 """Carries a plan out and looks again, until nothing differs.
 
 Each round looks at everything anew, so it does not matter where an earlier run was interrupted or what came between.
-DNS of a zone changes in one batch, all or nothing. A step that somebody was faster with is no failure: the next round
-sees it done. What a later round wants to change or remove and the owner has not yet seen is shown and asked for
-again.
+After an answer everything is looked at once more: people take their time, and others work meanwhile. DNS of a zone
+changes in one batch, all or nothing. A step that somebody was faster with is no failure: the next round sees it done.
+What a later round wants to change or remove and the owner has not yet seen is shown and asked for again.
 """
 
 from __future__ import annotations
@@ -52,16 +52,17 @@ class Unsettled(Exception):
 
 @dataclass(slots=True)
 class Applier:
-    """One run. ``look`` sees and plans, ``show`` prints a plan, ``agree`` asks, ``say`` tells what happens."""
+    """One run. ``look`` sees and plans, ``show`` prints a plan, ``agree`` asks (None: nobody), ``say`` tells."""
 
     reach: Reach
     folder: Path
     look: Callable[[], tuple[Sight, Plan]]
     show: Callable[[Plan], None]
-    agree: Callable[[], bool]
+    agree: Callable[[], bool] | None
     say: Callable[[str], None]
     clock: Callable[[], float]
     _agreed: set[tuple[str, str, str]] | None = None  # what was shown of changes and removals when the person agreed
+    _changed: bool = False
     _saved: set[str] = field(default_factory=set)
     _created: set[str] = field(default_factory=set)
     _waiting: set[tuple[str, str]] = field(default_factory=set)
@@ -72,27 +73,34 @@ class Applier:
         Raises Declined, Unsettled, ApiError, CannotBackUp, Busy.
         """
         with backup.locked(self.folder):
-            for _ in range(ROUNDS):
+            rounds = 0
+            while rounds < ROUNDS:
                 sight, plan = self.look()
                 work = [step for step in plan.work if (step.zone, step.what) not in self._waiting]
                 if not work:
                     return self._resting(self._validated(plan))
-                self._ask(plan, work)
-                self._carry_out(sight, work)
+                if not self._asked(plan, work):
+                    rounds += 1
+                    self._carry_out(sight, work)
             raise Unsettled
 
-    def _ask(self, plan: Plan, work: Sequence[Step]) -> None:
-        """Shows the plan and asks, the first time and whenever a later round would touch what was not shown."""
+    def _asked(self, plan: Plan, work: Sequence[Step]) -> bool:
+        """Shows the plan and asks, the first time and whenever a later round would touch what was not shown.
+
+        True if a person was asked: by now things may be different.
+        """
         touched = {(step.zone, step.what, step.before) for step in work if step.kind is not Kind.ADD}
         if self._agreed is not None and touched <= self._agreed:
-            return
+            return False
         self.show(plan)
-        if not self.agree():
-            raise Declined(changed=self._agreed is not None)
+        if self.agree is not None and not self.agree():
+            raise Declined(changed=self._changed)
         self._agreed = touched | (self._agreed or set())
+        return self.agree is not None
 
     def _carry_out(self, sight: Sight, work: Sequence[Step]) -> None:
         """Providers that must first name their records go alone, so that DNS then changes once, with all of them."""
+        self._changed = True
         creates = [step for step in work if isinstance(step.action, Create)]
         for step in creates:
             assert isinstance(step.action, Create)
@@ -117,15 +125,17 @@ class Applier:
         """Locks first, then DNS, then the rest in the plan's order; after a refused batch nothing in this round.
 
         Before Email Routing takes a domain's mail over, its rules are made: else it would refuse mail for a moment.
+        They may be refused only where Email Routing must be switched on first.
         """
         unlock = [step for step in steps if isinstance(step.action, Unlock)]
         dns = [step for step in steps if isinstance(step.action, (Post, Patch, Delete))]
         enable = [step for step in steps if isinstance(step.action, Enable)]
-        early = [step for step in steps if enable and isinstance(step.action, (AddDestination, PutRule))]
+        over = bool(enable) or any(_moves_mail(one) for one in dns)
+        early = [step for step in steps if over and isinstance(step.action, (AddDestination, PutRule))]
         for step in unlock:
             self._one(zone, step)
         for step in early:
-            self._one(zone, step, early=True)
+            self._one(zone, step, early=bool(enable))
         for deletes, patches, posts in batches(dns):
             self.say(f"{zone.name}: {len(deletes) + len(patches) + len(posts)} DNS changes")
             try:
@@ -145,7 +155,7 @@ class Applier:
         old = [one.action.record for one in dns if isinstance(one.action, Delete) and one.action.record.type == "MX"]
         try:
             self._one(zone, step)
-        except ApiError:
+        except (ApiError, KeyboardInterrupt):
             if old:
                 self.say(f"{zone.name}: that failed, so the MX records that were there come back")
                 self.reach.cloudflare.batch(zone, [], [], [record.body() for record in old])
@@ -209,6 +219,12 @@ class Applier:
             state = "is content" if not reason else f"does not validate it yet: {reason}"
             self.say(f"{action.domain}: {action.provider} {state}")
         return self.look()[1] if changed else plan
+
+
+def _moves_mail(step: Step) -> bool:
+    old = step.action.old if isinstance(step.action, Patch) else None
+    old = step.action.record if isinstance(step.action, Delete) else old
+    return old is not None and old.type == "MX"
 
 
 def batches(steps: Sequence[Step]) -> Iterator[tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]]:

@@ -100,7 +100,7 @@ class Commands:
             folder=self.settings.backups,
             look=self._look,
             show=lambda made: show.plan(tell, made),
-            agree=lambda: yes or _agree(tell),
+            agree=None if yes else lambda: _agree(tell),
             say=lambda line: tell.print(names.printable(line), soft_wrap=True, markup=False, highlight=False),
             clock=self.clock,
         )
@@ -189,7 +189,7 @@ class Commands:
         try:
             return self._authentications()
         except api.ApiError as error:
-            print(f"ownpost: {error}", file=sys.stderr)
+            _fail(EX_UNAVAILABLE, str(error))
             return {}
 
     def _print(self, text: str) -> None:
@@ -198,7 +198,7 @@ class Commands:
 
 
 def _agree(console: Console) -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: it was closed before we began
         console.print("Nobody can be asked here: --yes carries it out without asking.")
         return False
     console.print("Carry this out? [y/N] ", end="", markup=False)
@@ -227,5 +227,5 @@ def outcome(run: Callable[[], int]) -> int:
 
 def _fail(code: int, text: str) -> int:
     for line in text.splitlines():
-        print(f"ownpost: {line}", file=sys.stderr)
+        print(f"ownpost: {names.printable(line)}", file=sys.stderr)
     return code

@@ -163,7 +163,14 @@ def _settle(scene: Scene, want: Want, match: Record | None, rivals: list[Record]
 
 
 def _orphans(scene: Scene, existing: Sequence[Record], used: set[str]) -> list[Record]:
-    return [one for one in existing if one.comment == scene.mark and one.id not in used]
+    """Ours that nothing wants, but for what mail may still stand on: a policy that its owner raised, a domain's MX."""
+    ours = [one for one in existing if one.comment == scene.mark and one.id not in used]
+    return [
+        one
+        for one in ours
+        if not (one.type == "MX" and one.name in scene.protected)
+        and not (dmarc.is_dmarc(one.content) and dmarc.strictness(one.content) > 0)
+    ]
 
 
 def _remove(scene: Scene, record: Record, reason: str) -> Step:

@@ -17,6 +17,11 @@ def is_dmarc(text: str) -> bool:
     return _VERSION.match(text) is not None
 
 
+def is_meant(text: str) -> bool:
+    """Whether somebody meant it to be one, understood or not: in other letters, or without its semicolon."""
+    return text.lstrip().lower().startswith("v=dmarc1")
+
+
 def tags(text: str) -> dict[str, str]:
     """The record's tags, names in lower case; the first of each counts."""
     found: dict[str, str] = {}

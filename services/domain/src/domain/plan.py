@@ -104,7 +104,8 @@ def _wish_for(
         routing.route(wishes, scene, files.aliases.get(name, {}), settings.postmaster)
     reports = settings.dmarc_reports or f"postmaster@{name}"
     if wants.dmarc_record(wishes, zone.name, zone.records, name, reports, fetch):
-        wants.consent(zones, zone.name, name, reports)
+        there = [record for one in seen.zones for record in one.records]
+        wants.consent(zones, zone.name, there, name, reports)
     wants.inbound(wishes, name, mta_sts=settings.mta_sts, tls_reports=settings.tls_reports)
 
 
@@ -172,14 +173,15 @@ def _zone_steps(settings: Settings, zone: SeenZone, wishes: Wishes, fetch: Fetch
     if zone.pending:
         reason = f"nobody sees the zone yet: tell the domain's registrar its name servers, {' and '.join(zone.pending)}"
         wishes.say(Kind.WAIT, zone.name, f"zone {zone.name}", reason)
-    wants.merged_spf(wishes, zone.name, zone.records, fetch)
+    undecided = wants.merged_spf(wishes, zone.name, zone.records, fetch)
+    routing.hold(wishes, zone.name, undecided)
     if zone.routing is not None:
         routing.subaddressing(wishes, zone.name, zone.routing, settings.subaddressing)
     protected = frozenset(name for name in settings.domains if names.within(name, zone.name))
     scene = Scene(zone.name, settings.mark, protected)
     gone = {step.action.record.id for step in wishes.steps if isinstance(step.action, Delete)}
     there = [record for record in zone.records if record.id not in gone]
-    dns = compare(scene, there, wishes.wants, remove_orphans=wishes.certain)
+    dns = compare(scene, there, [*wishes.wants, *wishes.providers], remove_orphans=wishes.certain)
     create = [step for step in wishes.steps if isinstance(step.action, Create)]
     others = [step for step in wishes.steps if not isinstance(step.action, Create)]
     unlock = _unlock(settings, zone, [*dns, *others])

@@ -16,9 +16,13 @@ MTA_STS = "_mta-sts.mx.cloudflare.net"
 
 @dataclass(slots=True)
 class Wishes:
-    """Gathered for one zone. ``certain`` turns False when something is not known yet: then none of ours is given up."""
+    """Gathered for one zone. ``certain`` turns False when something is not known yet: then none of ours is given up.
+
+    ``providers`` yield to ``wants`` where both cannot be.
+    """
 
     wants: list[Want] = field(default_factory=list)
+    providers: list[Want] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     spf: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # by name: (mechanism, why)
     certain: bool = True
@@ -66,7 +70,7 @@ def provider_records(wishes: Wishes, zone: str, records: Iterable[Record], title
                 wishes.need(record.name, mechanism, f"{title}'s return path")
             continue
         reason, claim = _purpose(record, title, domain)
-        wishes.wants.append(Want(record, reason, claim))
+        wishes.providers.append(Want(record, reason, claim))
 
 
 def _purpose(record: Record, title: str, domain: str) -> tuple[str, Claim]:
@@ -79,8 +83,9 @@ def _purpose(record: Record, title: str, domain: str) -> tuple[str, Claim]:
     return f"{title}'s return path, to which undeliverable mail goes", Claim.TYPE
 
 
-def merged_spf(wishes: Wishes, zone: str, existing: Sequence[Record], fetch: spf.Fetch) -> None:
-    """One SPF record for each name that needs one or has several."""
+def merged_spf(wishes: Wishes, zone: str, existing: Sequence[Record], fetch: spf.Fetch) -> set[str]:
+    """One SPF record for each name that needs one or has several. Returns the names where the owner must decide."""
+    undecided = set()
     for name, needs in wishes.spf.items():
         texts = [one.content for one in existing if one.type == "TXT" and one.name == name and spf.is_spf(one.content)]
         if not texts and not needs:
@@ -90,16 +95,18 @@ def merged_spf(wishes: Wishes, zone: str, existing: Sequence[Record], fetch: spf
             merged = spf.merge(texts, [mechanism for mechanism, _ in needs])
         except spf.Unreadable as error:
             wishes.say(Kind.BLOCKED, zone, what, f"the SPF record cannot be merged: {error} Mend it by hand")
-            wishes.certain = False
+            undecided.add(name)
             continue
         if texts != [merged.text] and (problem := _over_limit(merged.text, name, fetch, wishes, zone)):
             wishes.say(Kind.BLOCKED, zone, what, problem)
-            wishes.certain = False
+            undecided.add(name)
             continue
         for note in merged.notes:
             wishes.say(Kind.WAIT, zone, what, f"about the SPF record: {note}")
         record = Record(type="TXT", name=name, content=merged.text)
         wishes.wants.append(Want(record, _spf_reason(texts, needs), Claim.SPF))
+    wishes.certain = wishes.certain and not undecided
+    return undecided
 
 
 def _spf_reason(texts: Sequence[str], needs: Sequence[tuple[str, str]]) -> str:
@@ -141,6 +148,11 @@ def dmarc_record(
     if any(one.type in ("CNAME", "NS") for one in there):
         wishes.say(Kind.KEEP, zone, f"{there[0].type} {name}", "DMARC is looked after elsewhere")
         return False
+    misspelt = [one for one in existing if one.name == name and not there and dmarc.is_meant(one.content)]
+    if misspelt:
+        reason = f"it is not a DMARC record that receivers understand, and a second one would not help: {misspelt[0]}"
+        wishes.say(Kind.BLOCKED, zone, f"TXT {name}", reason)
+        return False
     if there:
         text = dmarc.strictest([one.content for one in there])
         reason = "what receivers do with forged mail"
@@ -177,8 +189,8 @@ def _covering(existing: Sequence[Record], zone: str, domain: str, fetch: spf.Fet
     return ""
 
 
-def consent(zones: Mapping[str, Wishes], zone: str, domain: str, reports: str) -> None:
-    """Where DMARC reports go to another domain, that one must agree to it (RFC 9990)."""
+def consent(zones: Mapping[str, Wishes], zone: str, existing: Iterable[Record], domain: str, reports: str) -> None:
+    """Where DMARC reports go to another domain, that one must agree to it (RFC 9990), in whatever words."""
     wanted = dmarc.report_consent(domain, reports)
     if wanted is None:
         return
@@ -190,6 +202,7 @@ def consent(zones: Mapping[str, Wishes], zone: str, domain: str, reports: str) -
         zones[zone].say(Kind.WAIT, zone, f"TXT {name}", reason)
     else:
         reason = f"{target} agrees to get {domain}'s DMARC reports"
+        text = next((one.content for one in existing if one.name == name and dmarc.is_dmarc(one.content)), text)
         zones[home].wants.append(Want(Record(type="TXT", name=name, content=text), reason, Claim.DMARC))
 
 
