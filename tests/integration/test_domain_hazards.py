@@ -182,3 +182,26 @@ def test_a_closed_stdin_is_a_no(stage: Stage) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert "Nothing was changed." in done.stderr
     assert stage.cloudflare.writes == []
+
+
+def test_servers_that_spf_named_by_mx_may_go_on_sending_when_the_mx_records_change(stage: Stage) -> None:
+    mx = [record("MX", "example.org", "mx.example.net", priority=1), record("MX", "example.org", "b.example.net", 2)]
+    mx[1]["priority"] = 5
+    own = record("TXT", "example.org", "v=spf1 mx/28 -all")
+    stage.dns = {**stage.dns, **{(f"{host}.example.net", "A"): ("192.0.2.1",) for host in ("mx", "b")}}
+    for routing_is_on in (False, True):
+        made = zone("example.org", [*mx, own])
+        made["routing"]["enabled"] = routing_is_on
+        stage.cloudflare.set(cloudflare_state(made, verified=("me@gmail.com",)))
+        assert not stage.apply().different
+        assert spf_records(stage) == [
+            '"v=spf1 mx/28 a:mx.example.net/28 a:b.example.net/28 include:_spf.mx.cloudflare.net -all"'
+        ]
+
+
+def test_mx_that_spf_gives_no_pass_stands_for_nobody(stage: Stage) -> None:
+    own = record("TXT", "example.org", "v=spf1 ?mx mx:other.example -all")
+    made = zone("example.org", [record("MX", "example.org", "mx.example.net", priority=1), own])
+    stage.cloudflare.set(cloudflare_state(made, verified=("me@gmail.com",)))
+    stage.apply()
+    assert spf_records(stage) == ['"v=spf1 ?mx mx:other.example include:_spf.mx.cloudflare.net -all"']

@@ -15,7 +15,7 @@ from .diff import Claim, Want
 from .records import Record
 from .spf import is_spf, parse
 from .steps import AddDestination, Delete, DeleteRule, Enable, Kind, PutRule, Step, Subaddress
-from .wants import Wishes
+from .wants import Wishes, senders
 
 OURS = "Ownpost: "  # how our rules' names begin
 RULES = 200  # that Email Routing allows a domain
@@ -133,8 +133,10 @@ def _records(wishes: Wishes, scene: Scene, foreign: Sequence[Record]) -> None:
     """MX, SPF and DKIM; they are added by switching Email Routing on, and mended one by one once it is."""
     mx = [one for one in scene.needed if one.type == "MX"]
     spf = [one for one in scene.needed if one.type == "TXT" and is_spf(one.content)]
-    has_spf = any(one.type == "TXT" and one.name == scene.domain and is_spf(one.content) for one in scene.existing)
-    if scene.on or has_spf or wishes.spf.get(scene.domain):
+    texts = [one.content for one in scene.existing if one.type == "TXT" and one.name == scene.domain]
+    texts = [text for text in texts if is_spf(text)]
+    senders(wishes, scene.domain, texts, foreign)
+    if scene.on or texts or wishes.spf.get(scene.domain):
         for record in spf:
             for mechanism in parse(record.content).mechanisms:
                 wishes.need(record.name, mechanism, "Email Routing")

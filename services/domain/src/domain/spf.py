@@ -131,6 +131,14 @@ def _weak(term: str, needs: Sequence[str]) -> bool:
     return term[0] in "?~-" and _plain(term) in {_plain(need) for need in needs}
 
 
+def hosts_by_mx(text: str, domain: str, hosts: Sequence[str]) -> list[str]:
+    """Mechanisms that let ``hosts`` pass as ``mx`` lets them while they are the domain's MX. Raises Unreadable."""
+    matches = [_TERM.fullmatch(term) for term in parse(text).mechanisms]
+    passing = [match for match in matches if match is not None and match[2].lower() == "mx" and match[1] in ("", "+")]
+    ranges = [(match[3] or "").lower().removeprefix(f":{domain}") for match in passing]
+    return [f"a:{host}{span}" for span in ranges if not span.startswith(":") for host in hosts]
+
+
 @dataclass(slots=True)
 class Cost:
     """What evaluating a record takes; ``unknown`` names what could not be looked up, and so was not followed."""

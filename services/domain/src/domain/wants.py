@@ -109,6 +109,18 @@ def merged_spf(wishes: Wishes, zone: str, existing: Sequence[Record], fetch: spf
     return undecided
 
 
+def senders(wishes: Wishes, domain: str, texts: Iterable[str], old: Iterable[Record]) -> None:
+    """Servers that SPF allowed as ``mx`` may still send when the ``old`` MX records are gone."""
+    hosts = [one.value for one in old if one.value]  # a null MX (RFC 7505) names none
+    for text in texts:
+        try:
+            mechanisms = spf.hosts_by_mx(text, domain, hosts)
+        except spf.Unreadable:
+            continue  # told where the record is merged
+        for mechanism in mechanisms:
+            wishes.need(domain, mechanism, "servers that mx stood for until now")
+
+
 def _spf_reason(texts: Sequence[str], needs: Sequence[tuple[str, str]]) -> str:
     whom = ", ".join(dict.fromkeys(why for _, why in needs))
     reason = f"who may send in this name: {whom}" if whom else "who may send in this name"
