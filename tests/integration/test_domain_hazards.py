@@ -205,3 +205,25 @@ def test_mx_that_spf_gives_no_pass_stands_for_nobody(stage: Stage) -> None:
     stage.cloudflare.set(cloudflare_state(made, verified=("me@gmail.com",)))
     stage.apply()
     assert spf_records(stage) == ['"v=spf1 ?mx mx:other.example include:_spf.mx.cloudflare.net -all"']
+
+
+def test_if_the_old_mx_records_cannot_come_back_the_first_reason_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mx = record("MX", "example.org", "mx.example.net", priority=1)
+    stage.cloudflare.set(cloudflare_state(zone("example.org", [mx]), verified=("me@gmail.com",)))
+    stage.env = {"OWNPOST_PROVIDERS": "capture"}
+
+    def refused(*_: object) -> None:
+        monkeypatch.setattr("domain.cloudflare.Cloudflare.batch", gone)
+        raise ApiError("the switch was refused")
+
+    def gone(*_: object) -> None:
+        raise Unreachable("no answer")
+
+    monkeypatch.setattr("domain.cloudflare.Cloudflare.enable_routing", refused)
+    with pytest.raises(ApiError, match="the switch was refused"):
+        stage.apply()
+    assert any("has no MX records now" in line for line in stage.said)
+    monkeypatch.undo()
+    assert not stage.apply().different

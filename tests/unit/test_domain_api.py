@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from domain import api, commands
+from domain.authentication.model import gather
 from domain.cloudflare import PAGE, Cloudflare, Zone
 from domain.settings import Key
 
@@ -80,3 +81,9 @@ def test_a_list_whose_pages_are_not_announced_is_read_to_its_end() -> None:
         return httpx.Response(200, json={"success": True, "result": rows})
 
     assert len(cloudflare(pages).records(ZONE)) == PAGE + 3
+
+
+def test_an_address_record_is_nothing_that_a_provider_may_ask_for() -> None:
+    """Published, it would send clients of the mail host to somebody else."""
+    with pytest.raises(ValueError, match="A records"):
+        gather("example.org", "1", True, [("a", "mail.example.org", "192.0.2.66", None)])

@@ -17,6 +17,7 @@ from . import backup
 from .api import ApiError, NotAllowed, Unreachable
 from .cloudflare import BATCH, EXISTS, GONE, Zone
 from .observe import Reach, Sight
+from .records import Record
 from .steps import (
     Action,
     AddDestination,
@@ -158,8 +159,14 @@ class Applier:
         except (ApiError, KeyboardInterrupt):
             if old:
                 self.say(f"{zone.name}: that failed, so the MX records that were there come back")
-                self.reach.cloudflare.batch(zone, [], [], [record.body() for record in old])
+                self._restore(zone, old)
             raise
+
+    def _restore(self, zone: Zone, old: Sequence[Record]) -> None:
+        try:
+            self.reach.cloudflare.batch(zone, [], [], [record.body() for record in old])
+        except ApiError as error:
+            self.say(f"{zone.name} has no MX records now: run apply again, or take them from the backup ({error})")
 
     def _one(self, zone: Zone, step: Step, *, early: bool = False) -> None:
         """Carries one step out. A rule may be refused for now; an ``early`` one is tried again in the next round."""

@@ -38,11 +38,13 @@ class Service(Protocol):
 
 
 def gather(domain: str, identity: str, valid: bool, rows: Iterable[tuple[str, str, str, int | None]]) -> Authentication:
-    """An Authentication from (type, name, content, priority) as an API gave them."""
+    """An Authentication from (type, name, content, priority) as an API gave them. Raises ValueError."""
     records: list[Record] = []
     needs: list[str] = []
     for kind, name, content, priority in rows:
         record = made(kind.upper(), name, content, domain, priority)
+        if record.type in ("A", "AAAA"):
+            raise ValueError(f"{record.type} records are not for authentication.")
         if record.type == "TXT" and record.name == domain and spf.is_spf(record.content):
             needs += spf.parse(record.content).mechanisms
         elif not (record.type == "TXT" and dmarc.is_dmarc(record.content)):
