@@ -37,6 +37,46 @@ def test_email_routing_waits_while_its_spf_cannot_be_merged(stage: Stage) -> Non
     assert {step.what for step in final.blocked} == {"TXT example.org", "Email Routing example.org"}
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_rules_wait_with_email_routing_that_waits_for_its_spf(stage: Stage, elsewhere: bool) -> None:
+    """Email Routing that is off may refuse rules: apply does the rest, and all of it once the record is mended."""
+    broken = record("TXT", "example.org", "v=spf1 nonsense:1 -all")
+    mx = [record("MX", "example.org", "mx.example.net", priority=1)] if elsewhere else []
+    old = {"id": "old", "name": "Ownpost: old@example.org", "enabled": True, "actions": [{"type": "drop"}]}
+    old["matchers"] = [{"type": "literal", "field": "to", "value": "old@example.org"}]
+    made = zone("example.org", [broken, *mx], rules=[old])
+    stage.aliases = 'hello = "me@gmail.com"\nshop = "drop"\n"*" = { worker = "w" }'
+    stage.cloudflare.set(cloudflare_state(made, verified=("me@gmail.com",), rules_need_routing=True))
+    final = stage.apply()
+    assert {step.what for step in final.blocked} == {"TXT example.org", "Email Routing example.org"}
+    assert not final.work
+    assert not any("/email/routing" in one for one in stage.cloudflare.writes)
+    assert stage.texts("example.org", "MX") == [one["content"] for one in mx]
+    assert stage.texts("_dmarc.example.org") != [], "the rest is done"
+    state = stage.cloudflare.state
+    mended = next(one for one in state["zones"][0]["records"] if one["content"] == broken["content"])
+    mended["content"] = '"v=spf1 -all"'
+    stage.cloudflare.set(state)
+    assert not stage.apply().different
+    after = stage.cloudflare.state["zones"][0]
+    names = {rule["name"].removeprefix("Ownpost: ").partition("@")[0] for rule in after["rules"]}
+    assert (names, after["catch_all"]["enabled"]) == ({"hello", "shop", "postmaster"}, True)
+    assert len(stage.texts("example.org", "MX")) == 3
+
+
+def test_rules_of_email_routing_that_is_on_follow_the_aliases_though_a_domain_below_waits(stage: Stage) -> None:
+    """It has lost an MX record and its SPF cannot be merged; the other two still bring its mail to the rules."""
+    records = [{**one, "name": "post.example.org"} for one in CF_MX[:2]]
+    made = zone("example.org", [*records, record("TXT", "post.example.org", "v=spf1 nonsense:1 -all")])
+    made["routing"]["enabled"] = True
+    stage.env = {"OWNPOST_DOMAINS": "post.example.org"}
+    stage.cloudflare.set(cloudflare_state(made, verified=("me@gmail.com",), rules_need_routing=True))
+    final = stage.apply()
+    assert "Email Routing post.example.org" in {step.what for step in final.blocked}
+    names = {rule["name"] for rule in stage.cloudflare.state["zones"][0]["rules"]}
+    assert names == {"Ownpost: hello@post.example.org", "Ownpost: postmaster@post.example.org"}
+
+
 def test_rules_are_made_before_mx_records_lead_to_email_routing_that_is_on(stage: Stage) -> None:
     """Email Routing is on, mail goes elsewhere: a rule that is refused leaves mail where it goes."""
     made = zone("example.org", [record("MX", "example.org", "mx.example.net", priority=1)])

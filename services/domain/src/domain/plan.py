@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from . import names, routing, wants
+from . import holding, names, routing, wants
 from .aliases import Aliases
 from .authentication.model import Authentication
 from .cloudflare import Destination, Routing
@@ -174,8 +174,8 @@ def _zone_steps(settings: Settings, zone: SeenZone, wishes: Wishes, fetch: Fetch
         reason = f"nobody sees the zone yet: tell the domain's registrar its name servers, {' and '.join(zone.pending)}"
         wishes.say(Kind.WAIT, zone.name, f"zone {zone.name}", reason)
     undecided = wants.merged_spf(wishes, zone.name, zone.records, fetch)
-    routing.hold(wishes, zone.name, undecided)
     if zone.routing is not None:
+        holding.hold(wishes, zone.name, undecided, on=zone.routing.enabled)
         routing.subaddressing(wishes, zone.name, zone.routing, settings.subaddressing)
     protected = frozenset(name for name in settings.domains if names.within(name, zone.name))
     scene = Scene(zone.name, settings.mark, protected)

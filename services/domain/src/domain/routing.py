@@ -6,7 +6,7 @@ domain it is left alone, and with one the switch waits until every destination h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .aliases import REST, Act, Target
@@ -158,21 +158,6 @@ def _records(wishes: Wishes, scene: Scene, foreign: Sequence[Record]) -> None:
     what = f"Email Routing {scene.domain}"
     step = Step(kind=Kind.ADD, zone=scene.zone, what=what, reason=reason, after=after, action=Enable(scene.domain))
     wishes.steps.append(step)
-
-
-def hold(wishes: Wishes, zone: str, undecided: Collection[str]) -> None:
-    """Leaves the switch of these domains as it is: it may add a second SPF record, and the first cannot be merged."""
-    for domain in undecided:
-        if not any(step.action == Enable(domain) for step in wishes.steps):
-            continue
-        wishes.steps = [step for step in wishes.steps if not _switches(step, domain)]
-        reason = "not switched on before its SPF record is mended: Cloudflare may add a second one, and mail would fail"
-        wishes.say(Kind.BLOCKED, zone, f"Email Routing {domain}", reason)
-
-
-def _switches(step: Step, domain: str) -> bool:
-    gone = step.action.record if isinstance(step.action, Delete) else None
-    return step.action == Enable(domain) or (gone is not None and (gone.type, gone.name) == ("MX", domain))
 
 
 def _rules(wishes: Wishes, scene: Scene, targets: Mapping[str, Target]) -> None:
