@@ -3,18 +3,19 @@
 PYTEST = .venv/bin/python -m pytest
 PORT ?= 2587
 TLS_PORT ?= 2465
+PAGE_PORT ?= 9325
 MINUTES ?= 5
 export ID TO
 
-.PHONY: help try up down logs account queue trace send-test certs test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
+.PHONY: help try up down logs account queue trace send-test certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
 
 help: # this list
 	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20
 
 # --- for everybody
 
-try: services-venv # runs everything here: no Docker, no root, no account anywhere; Ctrl-C ends it (PORT=…, TLS_PORT=…)
-	@.venv/bin/python tools/trial.py --port $(PORT) --tls-port $(TLS_PORT)
+try: services-venv # runs everything here: no Docker, no root, no account anywhere; Ctrl-C ends it (PORT=…, TLS_PORT=…, PAGE_PORT=…)
+	@.venv/bin/python tools/trial.py --port $(PORT) --tls-port $(TLS_PORT) --page-port $(PAGE_PORT)
 
 up: # starts the containers and waits until they are healthy
 	@tools/up
@@ -39,6 +40,15 @@ send-test: # TO=…: sends a test message and prints the provider's answer
 
 certs: # the certificate: its names, issuer and dates, and what each port really shows
 	@tools/ask certs $(ARGS)
+
+plan: # what the domain publishes against what it should; ARGS=--json, ARGS=--text (to paste where DNS is not at Cloudflare)
+	@tools/domain plan $(ARGS)
+
+apply: # carries the plan out, after asking (ARGS=--yes: without)
+	@tools/domain apply $(ARGS)
+
+domain-check: # DNS, our ports, the providers' ports and the clock, as others see them; ARGS=--json
+	@tools/domain check $(ARGS)
 
 # --- for developers
 

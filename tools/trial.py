@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "services" / "supervision"))
 
 from probe import ask  # noqa: E402 - from where start.py has it
 
-SERVICES = "relay renewer"
+SERVICES = "relay renewer exporter"
 FOLDERS = ("config", "run", "spool")
 KEPT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "TERM", "TMPDIR", "TZ", "USER")
 READY_WITHIN = 60.0  # seconds
@@ -34,6 +34,7 @@ SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
 
 RUNNING = """
 Ownpost runs: 127.0.0.1:{port} (STARTTLS) and 127.0.0.1:{tls_port} (TLS), login demo, demo-password. Ctrl-C ends it.
+What goes on: http://127.0.0.1:{page_port}/
 """
 
 
@@ -43,7 +44,7 @@ def refuse(sentence: str) -> NoReturn:
     sys.exit(1)
 
 
-def environment(port: int, tls_port: int) -> dict[str, str]:
+def environment(port: int, tls_port: int, page_port: int) -> dict[str, str]:
     """Everything the services are told: the settings that make it a trial."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return kept | {
@@ -67,6 +68,10 @@ def environment(port: int, tls_port: int) -> dict[str, str]:
         "RELAY_CAPTURED": str(ROOT / "var" / "captured"),
         "RENEWER_CERTS": str(ROOT / "certs"),
         "RENEWER_RUN": str(TRIAL / "run"),
+        "EXPORTER_PORT": str(page_port),
+        "EXPORTER_RUN": str(TRIAL / "run"),
+        "OWNPOST_SUBMISSION_PORT": str(port),  # what the page tells people to type in
+        "OWNPOST_SUBMISSIONS_PORT": str(tls_port),
     }
 
 
@@ -145,18 +150,18 @@ def wait_until_ready(child: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def run(port: int, tls_port: int) -> int:
+def run(port: int, tls_port: int, page_port: int) -> int:
     """Starts everything and stays until it ends; its exit code."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or giving the terminal back would stop us
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # `make` would not notice a Ctrl-Z, and the shell would hang
     before = take_terminal()
     start = [sys.executable, str(ROOT / "services" / "supervision" / "start.py")]
-    child = subprocess.Popen(start, env=environment(port, tls_port), cwd=ROOT, start_new_session=True)
+    child = subprocess.Popen(start, env=environment(port, tls_port, page_port), cwd=ROOT, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: child.terminate())
     try:
         if wait_until_ready(child):
-            print(RUNNING.format(port=port, tls_port=tls_port), flush=True)
+            print(RUNNING.format(port=port, tls_port=tls_port, page_port=page_port), flush=True)
             subprocess.run([ROOT / "tools" / "first-mail", str(port)], check=False)
         return child.wait()
     finally:
@@ -168,6 +173,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Runs Ownpost on this machine for a trial.")
     parser.add_argument("--port", type=int, default=2587, help="STARTTLS")
     parser.add_argument("--tls-port", type=int, default=2465, help="TLS from the first byte")
+    parser.add_argument("--page-port", type=int, default=9325, help="the page and the metrics")
     options = parser.parse_args()
     if len(bytes(TRIAL / "run" / "renewer" / "renewer.sock")) > SOCKET_PATH_BYTES:
         refuse(f"{ROOT} is too long a path for Unix sockets below it; move the folder.")
@@ -178,7 +184,8 @@ def main() -> int:
         refuse(f"{error.filename}: {error.strerror}; var/ and certs/ must be yours to write.")
     need_free("PORT", options.port)
     need_free("TLS_PORT", options.tls_port)
-    code = run(options.port, options.tls_port)
+    need_free("PAGE_PORT", options.page_port)
+    code = run(options.port, options.tls_port, options.page_port)
     os.close(descriptor)
     return code
 

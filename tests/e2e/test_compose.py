@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from support.appliance import PASSWORD, account, eventually, toml
+from support.exporter import fetch
 from support.project import Project
 from support.tree import first_mail, without_added_fields
 
@@ -62,7 +63,7 @@ def test_the_line_that_make_up_prints_sends_a_first_mail(up: Project) -> None:
 
 
 def test_the_containers_run_as_the_uid_of_env_without_a_capability_or_a_place_to_write(up: Project) -> None:
-    for service in ("relay", "renewer"):
+    for service in ("relay", "renewer", "exporter"):
         status = up.compose("exec", "-T", service, "cat", "/proc/1/status")
         assert re.search(rf"^Uid:\t{up.uid}\t{up.uid}\t", status, re.MULTILINE)
         assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
@@ -78,6 +79,13 @@ def test_a_mail_sent_over_either_port_arrives_byte_for_byte(up: Project, way: st
     sent = up.curl(*starttls) if way == "starttls" else up.curl(f"smtps://127.0.0.1:{up.submissions}", MAIL)
     assert (sent.returncode, sent.stderr) == (0, b"")
     assert without_added_fields(new_mail(up, before)) == MAIL
+
+
+def test_the_page_says_that_all_is_well(up: Project) -> None:
+    assert f"http://127.0.0.1:{up.page}/" in up.said
+    eventually(lambda: "All is well." in fetch(f"http://127.0.0.1:{up.page}/")[1], "the page to say so")
+    assert fetch(f"http://127.0.0.1:{up.page}/readyz")[0] == 200
+    assert "ownpost_renewer_attempts_total" in fetch(f"http://127.0.0.1:{up.page}/metrics")[1]
 
 
 def test_a_wrong_password_is_refused_in_words(up: Project) -> None:

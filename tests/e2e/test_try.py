@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.appliance import eventually
+from support.exporter import fetch
 from support.peers import need
 from support.ports import free_port
 from support.tree import copy_tree, first_mail, without_added_fields
@@ -78,7 +79,7 @@ class Trial:
     """A fresh copy of the repository that an ordinary user owns, and what that user does in it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port, self.tls_port = folder, free_port(), free_port()
+        self.folder, self.port, self.tls_port, self.page_port = folder, free_port(), free_port(), free_port()
         self.prefix: list[str] = []
         if os.getuid() == 0:
             ids = str(NOBODY_IN_PARTICULAR)
@@ -102,7 +103,7 @@ class Trial:
         )  # fmt: skip
 
     def start(self) -> Terminal:
-        words = ("try", f"PORT={self.port}", f"TLS_PORT={self.tls_port}")
+        words = ("try", f"PORT={self.port}", f"TLS_PORT={self.tls_port}", f"PAGE_PORT={self.page_port}")
         return Terminal(self.make(*words), self.folder, self.environ)
 
     def captured(self) -> list[bytes]:
@@ -135,6 +136,17 @@ def test_the_printed_line_sends_a_first_mail(trial: Trial, terminal: Terminal) -
     assert without_added_fields(mail) == (
         b"From: Demo <demo@example.org>\r\nTo: you@example.net\r\nSubject: First mail\r\n\r\nIt works.\r\n"
     )
+
+
+def test_the_page_says_that_all_is_well_and_tells_of_that_mail(trial: Trial, terminal: Terminal) -> None:
+    assert f"http://127.0.0.1:{trial.page_port}/" in terminal.text
+
+    def well() -> bool:
+        page = fetch(f"http://127.0.0.1:{trial.page_port}/")[1]
+        return "All is well." in page and "y…@example.net" in page and f"<code>{trial.port}</code>" in page
+
+    eventually(well, "the page to say so")
+    assert "ownpost_messages_accepted_total" in fetch(f"http://127.0.0.1:{trial.page_port}/metrics")[1]
 
 
 def test_the_verbs_tell_of_that_mail(trial: Trial, terminal: Terminal) -> None:

@@ -7,7 +7,13 @@ import shutil
 
 import pytest
 
-PACKAGES = {"smtp-sink": "postfix", "postfix": "postfix", "saslpasswd2": "sasl2-bin", "testssl": "testssl.sh"}
+PACKAGES = {
+    "smtp-sink": "postfix",
+    "postfix": "postfix",
+    "saslpasswd2": "sasl2-bin",
+    "testssl": "testssl.sh",
+    "promtool": "prometheus",
+}
 
 
 def find(program: str) -> str | None:

@@ -31,7 +31,7 @@ class Project:
         self.folder = folder
         self.said = ""  # what the first `make up` printed
         self.name = f"ownpost-e2e-{os.getpid()}-{random.randrange(10**6)}"
-        self.submission, self.submissions = free_port(), free_port()
+        self.submission, self.submissions, self.page = free_port(), free_port(), free_port()
         self.uid = os.getuid() or ORDINARY
         copy_tree(folder)
         subnet = f"fd{random.randrange(256):02x}:{random.randrange(65536):x}:{random.randrange(65536):x}::/64"
@@ -43,6 +43,7 @@ class Project:
             "OWNPOST_SUBMISSION_PORT": str(self.submission),
             "OWNPOST_SUBMISSIONS_PORT": str(self.submissions),
             "OWNPOST_LAN_PORT": str(free_port()),
+            "OWNPOST_EXPORTER_PORT": str(self.page),
             "RENEWER_PUBLISH": f"127.0.0.1:{free_port()}",
             "OWNPOST_IPV6_SUBNET": subnet,
         }

@@ -165,10 +165,14 @@ async def test_a_failure_is_shown_until_it_is_acknowledged(house: House) -> None
         kind=EventKind.REFUSED, at=AT + 1, message=message_id, provider="sendgrid", code=550, reply="5.1.1 No"
     )
     await house.spool.record(job, [refused], [event])
-    (row,) = (await house.get("/queue"))["deliveries"]
+    house.clock.now += 1
+    await house.add()
+    (row,) = (await house.get("/queue", limit="1"))["deliveries"]
     assert (row["state"], row["provider"], row["code"], row["reply"]) == ("refused", "sendgrid", 550, "5.1.1 No")
+    assert (await house.get("/failed"))["deliveries"] == [row]
     assert await house.changed("acknowledge", id=message_id) == 1
-    assert (await house.get("/queue"))["deliveries"] == []
+    assert [one["state"] for one in (await house.get("/queue"))["deliveries"]] == ["due"]
+    assert (await house.get("/failed"))["deliveries"] == []
     (story,) = (await house.get("/trace", id=message_id))["messages"]
     assert [event["event"] for event in story["events"]] == ["accepted", "refused", "acknowledged"]
     assert story["events"][1]["reply"] == "5.1.1 No"
@@ -252,3 +256,25 @@ async def test_a_full_disk_is_told_to_who_tests() -> None:
     mail = TestMail(Full(), HandClock(), hostname="h.example.org", postmaster="postmaster@example.org")  # type: ignore[arg-type]
     with pytest.raises(NotQueued, match="no room"):
         await mail.queue("me@example.net")
+
+
+async def test_the_latest_messages_come_newest_first_with_what_became_of_them(house: House) -> None:
+    first = await house.add("a@x.example", "b@x.example", "c@x.example", "d@x.example")
+    (job,) = await house.spool.claim(1)
+    taken = [
+        Result(delivery=one.delivery, state=State.DELIVERED, provider="capture", code=250) for one in job.recipients[:3]
+    ]
+    await house.spool.record(job, taken, [])
+    house.clock.now += 1
+    second = await house.add(account="ben")
+    newest, oldest = (await house.get("/latest"))["messages"]
+    assert (newest["message"], newest["account"], newest["states"]) == (second, "ben", {"due": 1})
+    assert (oldest["message"], oldest["states"]) == (first, {"claimed": 1, "delivered": 3})
+    assert (oldest["recipients"], oldest["first_recipients"]) == (4, ["a@x.example", "b@x.example", "c@x.example"])
+    assert [one["message"] for one in (await house.get("/latest", limit="1"))["messages"]] == [second]
+
+
+async def test_held_mail_does_not_age(house: House) -> None:
+    held = await house.add()
+    await house.changed("hold", id=held)
+    assert (await house.get("/status.json"))["queue"]["oldest"] is None

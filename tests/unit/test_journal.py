@@ -162,7 +162,7 @@ def test_a_handshake_that_worked_is_counted(told: Told) -> None:
 
 
 def test_timings(told: Told) -> None:
-    told.journal.accepted_timing("lan", 0.02, 2048)
+    told.journal.accepted_timing("lan", 0.02, 2048, "01J00000000000000000000000")
     told.journal.attempt("sendgrid", "deferred", 3.0)
     told.journal.attempt("unheard of", "new", 3.0)
     told.journal.commit_group(7, 0.004)

@@ -68,6 +68,9 @@ def test_the_queue_is_shown_as_it_is_now(metrics: Metrics) -> None:
     assert found["ownpost_queue_oldest_message_age_seconds", ()] == 2.5
     assert found["ownpost_spool_room_bytes", ()] == 1000
     assert found["ownpost_spool_wal_bytes", ()] == 500
+    assert found["ownpost_spool_writable", ()] == 1
+    metrics.update_spool(0, 500)
+    assert samples(metrics)["ownpost_spool_writable", ()] == 0
 
 
 def test_buckets_hold_what_is_at_most_their_bound_and_add_up(metrics: Metrics) -> None:
@@ -78,6 +81,16 @@ def test_buckets_hold_what_is_at_most_their_bound_and_add_up(metrics: Metrics) -
     counts = {le: found[f"{name}_bucket", (("le", le),)] for le in ("1.0", "2.0", "4.0", "256.0", "+Inf")}
     assert counts == {"1.0": 1, "2.0": 2, "4.0": 3, "256.0": 3, "+Inf": 4}
     assert (found[f"{name}_count", ()], found[f"{name}_sum", ()]) == (4, 1006)
+
+
+def test_each_bucket_names_the_last_message_in_it_to_those_who_ask_for_openmetrics(metrics: Metrics) -> None:
+    for amount, message in ((0.0004, "A"), (0.0005, "B"), (0.02, "C"), (0.02, "")):
+        metrics.accepting.observe(amount, message=message)
+    text = metrics.page("application/openmetrics-text")[1].decode()
+    samples_ = [one for family in parse_openmetrics(text) for one in family.samples if one.exemplar]
+    found = {one.labels["le"]: (one.exemplar.labels, one.exemplar.value) for one in samples_ if one.exemplar}
+    assert found == {"0.001": ({"message": "B"}, 0.0005), "0.025": ({"message": "C"}, 0.02)}
+    assert b"message=" not in metrics.page("text/plain")[1]
 
 
 def test_names_follow_the_rules(metrics: Metrics) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from relay.settings import Settings, SettingsError, read, read_all
-from relay.settings_names import OF_COMPOSE, OF_RENEWER
+from relay.settings_names import OF_COMPOSE, OF_SERVICES
 from relay.settings_reader import Reader
 
 FOLDER = Path(__file__).parent / "settings"
@@ -291,7 +291,7 @@ def test_the_example_names_every_setting_and_no_other() -> None:
         assert isinstance(read_all(reader), Settings)
         asked |= {name for name in reader.asked if not name.endswith("_FILE")}
     active, shown = example()
-    assert set(active) | set(shown) == asked | OF_COMPOSE | OF_RENEWER
+    assert set(active) | set(shown) == asked | OF_COMPOSE | OF_SERVICES
     assert not set(active) & set(shown)
 
 

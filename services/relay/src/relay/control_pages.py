@@ -15,17 +15,20 @@ from relay.control import Answer, BadRequest, Handler, Request, Routes, json_ans
 from relay.ids import is_id
 from relay.metrics import Metrics
 from relay.model import Event
-from relay.spool import QueueEntry, SpoolFull, Stats, Trace
+from relay.spool import QueueEntry, SpoolFull, Stats, Summary, Trace
 from relay.testmail import NotQueued
 
 QUEUE_ROWS, MOST_QUEUE_ROWS = 1_000, 10_000
 MOST_TRACES = 20
+LATEST_ROWS = 50
 
 
 class SpoolView(Protocol):
     """What is asked of the spool."""
 
     async def queue(self, limit: int = ...) -> list[QueueEntry]: ...
+    async def failed(self, limit: int = ...) -> list[QueueEntry]: ...
+    async def latest(self, limit: int = ...) -> list[Summary]: ...
     async def trace(self, *, message_id: str = "", recipient: str = "", limit: int = ...) -> list[Trace]: ...
     async def stats(self) -> Stats: ...
     async def retry(self, message_id: str) -> int: ...
@@ -56,6 +59,8 @@ def routes(
         ("GET", "/status.json"): pages.status_json,
         ("GET", "/metrics"): pages.metrics_page,
         ("GET", "/queue"): pages.queue,
+        ("GET", "/failed"): pages.failed,
+        ("GET", "/latest"): pages.latest,
         ("GET", "/trace"): pages.trace,
         ("POST", "/queue/retry"): _verb(lambda message, _: spool.retry(message)),
         ("POST", "/queue/hold"): _verb(lambda message, account: spool.hold(message, account), account=True),
@@ -106,6 +111,13 @@ class _Pages:
         stats = await self.spool.stats()
         return json_answer({"total": sum(stats.deliveries.values()), "deliveries": [_row(row) for row in rows]})
 
+    async def failed(self, request: Request) -> Answer:
+        return json_answer({"deliveries": [_row(row) for row in await self.spool.failed(_limit(request))]})
+
+    async def latest(self, request: Request) -> Answer:
+        found = await self.spool.latest(_limit(request, LATEST_ROWS))
+        return json_answer({"messages": [_summary(one) for one in found]})
+
     async def trace(self, request: Request) -> Answer:
         message, recipient = request.query.get("id", ""), request.query.get("to", "")
         if message:
@@ -150,8 +162,8 @@ def _id(request: Request) -> str:
     return text
 
 
-def _limit(request: Request) -> int:
-    text = request.query.get("limit", str(QUEUE_ROWS))
+def _limit(request: Request, default: int = QUEUE_ROWS) -> int:
+    text = request.query.get("limit", str(default))
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_QUEUE_ROWS):
         raise BadRequest(f"limit= is a number from 1 to {MOST_QUEUE_ROWS}.")
     return int(text[:9])
@@ -176,6 +188,22 @@ def _row(entry: QueueEntry) -> dict[str, Any]:
         "code": entry.code,
         "reply": entry.reply,
         "acknowledged": entry.acknowledged,
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    message = summary.message
+    return {
+        "message": message.id,
+        "account": message.account,
+        "sender": message.sender,
+        "kind": message.kind.value,
+        "size": message.size,
+        "received_at": message.received_at,
+        "ended_at": summary.ended_at,
+        "recipients": summary.recipients,
+        "first_recipients": list(message.recipients),
+        "states": {state.value: number for state, number in summary.states.items()},
     }
 
 

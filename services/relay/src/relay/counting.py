@@ -13,6 +13,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.samples import Exemplar
 
 OTHER = "other"
 
@@ -44,7 +45,10 @@ class Count:
 
 
 class Spread:
-    """A histogram, with at most one label; values outside of its set are not counted."""
+    """A histogram, with at most one label; values outside of its set are not counted.
+
+    Each bucket remembers the last message that fell into it: its exemplar, shown to those who ask for OpenMetrics.
+    """
 
     def __init__(
         self,
@@ -59,20 +63,28 @@ class Spread:
         self._bounds = tuple(bounds)
         self._buckets = {value: [0] * (len(bounds) + 1) for value in values}
         self._sums = dict.fromkeys(values, 0.0)
+        self._last: dict[str, dict[int, tuple[str, float]]] = {value: {} for value in values}
         registry.register(self)
 
-    def observe(self, amount: float, value: str = "") -> None:
-        """Count ``amount``; ``value`` is the label's."""
+    def observe(self, amount: float, value: str = "", message: str = "") -> None:
+        """Count ``amount``; ``value`` is the label's, ``message`` the id of the message that took so much."""
         buckets = self._buckets.get(value)
         if buckets is not None:
-            buckets[bisect_left(self._bounds, amount)] += 1
+            bucket = bisect_left(self._bounds, amount)
+            buckets[bucket] += 1
             self._sums[value] += amount
+            if message:
+                self._last[value][bucket] = (message, amount)
 
     def collect(self) -> Iterator[Metric]:
         """For the registry."""
         family = HistogramMetricFamily(self._name, self._text, labels=[self._label] if self._label else [])
         names = [*map(str, map(float, self._bounds)), "+Inf"]
         for value, counts in self._buckets.items():
-            cumulated = [(name, float(sum(counts[: n + 1]))) for n, name in enumerate(names)]
-            family.add_metric([value] if self._label else [], cumulated, self._sums[value])
+            cumulated = [(name, float(sum(counts[: n + 1])), self._exemplar(value, n)) for n, name in enumerate(names)]
+            family.add_metric([value] if self._label else [], cumulated, self._sums[value])  # type: ignore[arg-type]
         yield family
+
+    def _exemplar(self, value: str, bucket: int) -> Exemplar | None:
+        found = self._last[value].get(bucket)
+        return found and Exemplar({"message": found[0]}, found[1])

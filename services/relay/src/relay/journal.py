@@ -47,7 +47,7 @@ class Journal:
         provider = event.provider
         if provider in self._metrics.last_success:
             self._metrics.last_success[provider] = event.at
-        self._metrics.delay.observe(float(event.detail.get("delay", 0.0)), provider)
+        self._metrics.delay.observe(float(event.detail.get("delay", 0.0)), provider, event.message)
 
     # --- clients
     def connection(self, listener: str, peer: str) -> None:  # noqa: ARG002 - a line for each would drown the others
@@ -86,10 +86,10 @@ class Journal:
         fields = {"listener": listener, "peer": peer, "account": account, "reason": str(reason), "reply": reply}
         self._event("command_refused", {name: value for name, value in fields.items() if value})
 
-    def accepted_timing(self, listener: str, seconds: float, size: int) -> None:
+    def accepted_timing(self, listener: str, seconds: float, size: int, message: str) -> None:
         """A message of ``size`` bytes was answered by 250, ``seconds`` after its final dot. The line is the event's."""
         self._metrics.accepted.inc(listener)
-        self._metrics.accepting.observe(seconds)
+        self._metrics.accepting.observe(seconds, message=message)
         self._metrics.size.observe(size)
 
     # --- providers

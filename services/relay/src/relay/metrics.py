@@ -86,14 +86,19 @@ class Metrics:
         for name in names:
             success.labels(name).set_function(partial(self.last_success.__getitem__, name))
         self.paused = {name: paused.labels(name) for name in names}
+        used = self._gauge("provider_quota_used_recipients", "Recipients of the current period.", "provider")
+        limit = self._gauge("provider_quota_limit_recipients", "Recipients a period allows; 0: no quota.", "provider")
+        self.quota_used = {name: used.labels(name) for name in names}
+        self.quota_limit = {name: limit.labels(name) for name in names}
 
     def _spool(self) -> None:
         queued = self._gauge("queue_deliveries", "Deliveries by state; failed ones until acknowledged.", "state")
         self.queue = {state: queued.labels(state.value) for state in STATES}
         self.queue_messages = self._gauge("queue_messages", "Messages with an open delivery.")
         self.queue_bytes = self._gauge("queue_bytes", "Size of messages with an open delivery.")
-        self.oldest = self._gauge("queue_oldest_message_age_seconds", "Age of the oldest open message; 0: none.")
+        self.oldest = self._gauge("queue_oldest_message_age_seconds", "Age of the oldest message that is not held.")
         self.room = self._gauge("spool_room_bytes", "What may still be accepted before the disk counts as full.")
+        self.writable = self._gauge("spool_writable", "1 while the spool has room for mail; without it, mail gets 452.")
         self.wal = self._gauge("spool_wal_bytes", "Size of the spool's write-ahead log.")
         self.commit_seconds = self._spread("spool_commit_duration_seconds", "One commit of the spool.", _FAST)
         self.commit_size = self._spread("spool_commit_changes", "Changes in one commit.", _GROUP)
@@ -120,6 +125,7 @@ class Metrics:
     def update_spool(self, room: int, wal_bytes: int) -> None:
         """The state of the disk, as :meth:`update_queue`."""
         self.room.set(room)
+        self.writable.set(room > 0)
         self.wal.set(wal_bytes)
 
     def page(self, accept: str) -> tuple[str, bytes]:

@@ -17,6 +17,9 @@ OF_COMPOSE = frozenset(
         "OWNPOST_SUBMISSION_PORT",
         "OWNPOST_SUBMISSIONS_PORT",
         "OWNPOST_LAN_PORT",
+        "OWNPOST_EXPORTER_PORT",
+        "OWNPOST_GRAFANA_PORT",
+        "OWNPOST_PROMETHEUS_PORT",
         "OWNPOST_IPV6",
         "OWNPOST_IPV6_SUBNET",
     }
@@ -42,7 +45,54 @@ OF_RENEWER = frozenset(
         "RENEWER_LOG_FORMAT",
     }
 )
-OF_OTHERS = OF_COMPOSE | OF_RENEWER | {f"{name}_FILE" for name in OF_RENEWER}
+OF_EXPORTER = frozenset(
+    {
+        "EXPORTER_BIND",
+        "EXPORTER_HOSTS",
+        "EXPORTER_INSIDE_PORT",
+        "EXPORTER_LISTEN",
+        "EXPORTER_LOG_FORMAT",
+        "EXPORTER_NOTIFY_URL",
+        "EXPORTER_PASSWORD",
+        "EXPORTER_PORT",
+        "EXPORTER_RUN",
+        "EXPORTER_SHOW_ADDRESSES",
+    }
+)
+OF_DOMAIN = frozenset(
+    {
+        "DOMAIN_ADDRESSES",
+        "DOMAIN_BACKUPS",
+        "DOMAIN_BREVO_API_KEY",
+        "DOMAIN_BREVO_URL",
+        "DOMAIN_CLOUDFLARE_API_TOKEN",
+        "DOMAIN_CLOUDFLARE_URL",
+        "DOMAIN_CONFIG",
+        "DOMAIN_DMARC_REPORTS",
+        "DOMAIN_EMAIL_ROUTING",
+        "DOMAIN_MAILGUN_API_KEY",
+        "DOMAIN_MAILGUN_URL",
+        "DOMAIN_MTA_STS",
+        "DOMAIN_POSTMARK_ACCOUNT_TOKEN",
+        "DOMAIN_POSTMARK_URL",
+        "DOMAIN_POSTMASTER",
+        "DOMAIN_RESEND_API_KEY",
+        "DOMAIN_RESEND_URL",
+        "DOMAIN_RESOLVERS",
+        "DOMAIN_RUN",
+        "DOMAIN_SENDGRID_API_KEY",
+        "DOMAIN_SENDGRID_URL",
+        "DOMAIN_SES_ACCESS_KEY_ID",
+        "DOMAIN_SES_REGION",
+        "DOMAIN_SES_SECRET_ACCESS_KEY",
+        "DOMAIN_SES_URL",
+        "DOMAIN_SUBADDRESSING",
+        "DOMAIN_TLS_REPORTS",
+        "DOMAIN_TRACES",
+    }
+)
+OF_SERVICES = OF_RENEWER | OF_EXPORTER | OF_DOMAIN
+OF_OTHERS = OF_COMPOSE | OF_SERVICES | {f"{name}_FILE" for name in OF_SERVICES}
 
 
 def report_unknown(reader: Reader, prefixes: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """What was accepted and is not yet done, kept so that no crash loses it. ``docs/spool.md`` is its state table."""
 
 from relay.spool.errors import SpoolError, SpoolFailed, SpoolFull, SpoolUnusable
-from relay.spool.queries import QueueEntry, Stats, Trace
+from relay.spool.queries import QueueEntry, Stats, Summary, Trace
 from relay.spool.space import Reservation
 from relay.spool.spool import Spool
 from relay.spool.upload import Upload
@@ -15,6 +15,7 @@ __all__ = [
     "SpoolFull",
     "SpoolUnusable",
     "Stats",
+    "Summary",
     "Trace",
     "Upload",
 ]

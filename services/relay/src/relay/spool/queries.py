@@ -15,7 +15,7 @@ import apsw
 
 from relay.model import Event, EventKind, Kind, Message, State
 from relay.spool import rows
-from relay.spool.schema import FAILED, MASK, SHIFT
+from relay.spool.schema import FAILED, MASK, SHIFT, first, last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +49,23 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What became of one message so far, in a few words."""
+
+    message: Message  # with its first recipients only: see ``recipients``
+    ended_at: float | None
+    recipients: int
+    states: dict[State, int]  # deliveries by state; states that none is in are left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """The spool in numbers. Counts are of deliveries, by state; ended ones only while failed and not acknowledged."""
 
     deliveries: dict[State, int]
     messages: int  # that are open
     bytes: int  # of open messages
-    oldest: float | None  # when the oldest open message was accepted
+    oldest: float | None  # when the oldest message was accepted that waits and is not held
     room: int  # bytes that may still be accepted
     wal_bytes: int
 
@@ -95,14 +105,16 @@ ORDER BY received_at
 _DELIVERIES: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM message AS m CROSS JOIN delivery AS d ON {_OF} WHERE m.key = ?1 ORDER BY d.id
 """
-_SIZES: Final = """
-SELECT count(*), coalesce(sum(size), 0), min(received_at) FROM message INDEXED BY message_open WHERE ended_at IS NULL
-"""
+_LATEST: Final = f"SELECT {rows.MESSAGE_COLUMNS}, ended_at FROM message ORDER BY key DESC LIMIT ?1"
+_FIRST_RECIPIENTS: Final = "SELECT recipient FROM delivery WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 3"
+_STATES: Final = "SELECT state, count(*) FROM delivery WHERE id BETWEEN ?1 AND ?2 GROUP BY state"
+_SIZES: Final = "SELECT count(*), coalesce(sum(size), 0) FROM message INDEXED BY message_open WHERE ended_at IS NULL"
 _COUNTS: Final = (
-    "SELECT 'due', count(*) FROM delivery WHERE state = 'due'",
-    "SELECT state, count(*) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
-    f"SELECT state, count(*) FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
+    "SELECT 'due', count(*), min(id) FROM delivery WHERE state = 'due'",
+    "SELECT state, count(*), min(id) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
+    f"SELECT state, count(*), 0 FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
 )
+_AGEING: Final = ("due", "claimed", "sending")  # held mail does not age
 _STEP: Final = 10_000  # messages looked at in one query of `used`
 _LATE: Final = 7_200.0  # keys are given out when an upload begins, and an upload may take two hours
 
@@ -138,6 +150,26 @@ class Queries:
         found.sort(key=lambda entry: (entry.message.received_at, entry.delivery))
         return found[:limit]
 
+    def failed(self, limit: int) -> list[QueueEntry]:
+        """Every delivery that failed and was not acknowledged; oldest first."""
+        return [_entry(row) for row in self._run(_FAILED, (limit,))]
+
+    def latest(self, limit: int) -> list[Summary]:
+        """The messages that were accepted last, newest first."""
+        with self._connection:  # one view of it all
+            messages = self._run(_LATEST, (limit,)).fetchall()
+            found = list(map(self._summary, messages))
+        return sorted(found, key=lambda one: one.message.received_at, reverse=True)
+
+    def _summary(self, row: tuple[Any, ...]) -> Summary:
+        ids = (first(row[0]), last(row[0]))
+        return Summary(
+            message=rows.message_of(row, tuple(found for (found,) in self._run(_FIRST_RECIPIENTS, ids))),
+            ended_at=row[13],
+            recipients=row[11],
+            states={State(state): number for state, number in self._run(_STATES, ids)},
+        )
+
     def delayed(self, before: float) -> list[QueueEntry]:
         """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""
         return [_entry(row) for row in self._run(_DELAYED, (before,))]
@@ -170,6 +202,10 @@ class Queries:
             events=tuple(rows.event_of(row, found[1]) for row in events),
         )
 
+    def _received_at(self, key: int) -> float | None:
+        found: float | None = self._run("SELECT received_at FROM message WHERE key = ?", (key,)).get
+        return found
+
     def used(self, account: str, since: float, listener: str) -> list[tuple[float, int]]:
         """(accepted at, recipients) of the account's messages since then, oldest first; ``listener`` is empty for all.
 
@@ -190,17 +226,17 @@ class Queries:
 
     def stats(self, room: int, wal_bytes: int) -> Stats:
         """The spool in numbers, counted from indexes that hold open deliveries only."""
-        messages, size, oldest = self._run(_SIZES).fetchall()[0]
-        counted: dict[State, int] = {}
-        for statement in _COUNTS:
-            counted.update({State(state): n for state, n in self._run(statement)})
+        messages, size = self._run(_SIZES).fetchall()[0]
+        found = [row for statement in _COUNTS for row in self._run(statement)]
+        counted = {State(state): number for state, number, _ in found}
+        waiting = [least >> SHIFT for state, _, least in found if state in _AGEING and least is not None]
         return Stats(
             deliveries={
                 state: counted.get(state, 0) for state in State if state not in (State.DELIVERED, State.DROPPED)
             },
             messages=messages,
             bytes=size,
-            oldest=oldest,
+            oldest=self._received_at(min(waiting)) if waiting else None,
             room=room,
             wal_bytes=wal_bytes,
         )

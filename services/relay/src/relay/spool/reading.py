@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from relay import limits
 from relay.spool.errors import SpoolError
-from relay.spool.queries import Queries, QueueEntry, Stats, Trace
+from relay.spool.queries import Queries, QueueEntry, Stats, Summary, Trace
 
 T = TypeVar("T")
 STATS_AGE = 1.0
@@ -28,6 +28,7 @@ class Reading:
         self._body_thread = ThreadPoolExecutor(1, "spool-read")
         self._question_thread = ThreadPoolExecutor(1, "spool-query")
         self._stats: tuple[float, Stats] | None = None
+        self._counting = asyncio.Lock()
 
     def room(self) -> int:
         """Bytes that may still be accepted."""
@@ -61,6 +62,14 @@ class Reading:
         """Every delivery that is open, or failed and not acknowledged; oldest first."""
         return await self._ask(self._questions.queue, limit)
 
+    async def failed(self, limit: int = 1000) -> list[QueueEntry]:
+        """Every delivery that failed and was not acknowledged; oldest first."""
+        return await self._ask(self._questions.failed, limit)
+
+    async def latest(self, limit: int = 50) -> list[Summary]:
+        """What became so far of the messages that were accepted last, newest first."""
+        return await self._ask(self._questions.latest, limit)
+
     async def trace(self, *, message_id: str = "", recipient: str = "", limit: int = 20) -> list[Trace]:
         """The story of one message, or of the latest messages to one recipient, newest first."""
         return await self._ask(self._questions.trace, message_id, recipient, limit)
@@ -78,14 +87,15 @@ class Reading:
 
     async def stats(self) -> Stats:
         """The spool in numbers, at most a second old."""
-        now = self._loop.time()
-        if self._stats is None or now - self._stats[0] >= STATS_AGE:
-            try:
-                wal = (self._folder / "spool.db-wal").stat().st_size
-            except FileNotFoundError:
-                wal = 0
-            self._stats = (now, await self._ask(self._questions.stats, self.room(), wal))
-        return self._stats[1]
+        async with self._counting:  # several who ask at once are counted for once
+            now = self._loop.time()
+            if self._stats is None or now - self._stats[0] >= STATS_AGE:
+                try:
+                    wal = (self._folder / "spool.db-wal").stat().st_size
+                except FileNotFoundError:
+                    wal = 0
+                self._stats = (now, await self._ask(self._questions.stats, self.room(), wal))
+            return self._stats[1]
 
     async def close_reading(self) -> None:
         """Wait for running questions and close the connections."""

@@ -196,7 +196,8 @@ class Intake:
             refusal = await self._commit(size)
             if refusal is None:
                 self._dialogue.reply(f"250 2.0.0 Kept safe as {self._id}")
-                self._desk.journal.accepted_timing(self._desk.listener, self._desk.clock.monotonic() - ended, size)
+                seconds = self._desk.clock.monotonic() - ended
+                self._desk.journal.accepted_timing(self._desk.listener, seconds, size, self._id)
                 return
         self._dialogue.refuse(refusal.reply, refusal.reason)
 

@@ -1,0 +1,169 @@
+"""HTTP with a service's API: retries where they are safe, one sentence for everything that goes wrong.
+
+Reading is tried again after a lost connection, 429 and 5xx. Writing is tried again only when it surely was not carried
+out (429, or no connection at all); anything else leaves open what happened, and the next ``apply`` looks and goes on.
+Redirects are never followed: a key goes nowhere but to the address that was set.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from .names import printable
+
+TRIES = 4
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+WAIT = 0.5  # seconds before the second try, doubled each time
+LONGEST_WAIT = 60.0  # seconds; a service that asks for more is told off in a sentence instead
+_SHOWN = 300  # characters of a service's own words
+_SECRET = 8  # characters that a part of a header has at least if it is a key; shorter ones are words such as Bearer
+
+USER_AGENT = "ownpost-domain/1"
+
+
+class ApiError(Exception):
+    """A service refused or did not answer; the text is a sentence. ``codes`` are the service's own."""
+
+    def __init__(self, sentence: str, *, status: int = 0, codes: tuple[int, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.codes = codes
+
+
+class NotAllowed(ApiError):
+    """The key is good for something else, or for nothing."""
+
+
+class Unreachable(ApiError):
+    """No answer, or none that can be used; trying again later may help."""
+
+
+Explain = Callable[[int, Any], "tuple[str, tuple[int, ...]]"]
+"""``explain(status, answer)``: a service's own words for a refusal, and its codes."""
+
+
+@dataclass(slots=True)
+class Api:
+    """One service. ``headers`` carry the key, so they are not shown; ``sleep`` and ``clock`` are for tests."""
+
+    service: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    explain: Explain
+    client: httpx.Client
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
+    denials: frozenset[int] = frozenset()  # the service's own codes for a lack of rights, whatever the HTTP status
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None, *, need: str = "") -> Any:
+        return self.call("GET", path, params=params, need=need)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        need: str = "",
+    ) -> Any:
+        """The decoded JSON of the answer, or its text where it is no JSON. ``need`` names the permission it takes.
+
+        Raises NotAllowed (401, 403), Unreachable (no usable answer), ApiError (any other refusal).
+        """
+        request = self.client.build_request(
+            method,
+            self.url + path,
+            params=params,
+            json=json,
+            content=content,
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json", **self.headers, **(headers or {})},
+        )
+        return self._result(self._send(request), need)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        for attempt in range(1, TRIES + 1):
+            wait = WAIT * 2 ** (attempt - 1)
+            try:
+                response = self.client.send(request)
+            except httpx.RequestError as error:
+                again = request.method == "GET" or isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                if attempt == TRIES or not again:
+                    raise Unreachable(f"{self.service} did not answer ({_why(error)}).") from None
+            else:
+                if response.status_code != 429 and (response.status_code < 500 or request.method != "GET"):
+                    return response
+                if attempt == TRIES or (asked := self._asked(response)) > LONGEST_WAIT:
+                    return response
+                wait = max(wait, asked)
+            self.sleep(wait)
+        raise AssertionError("unreachable")  # the last try returned or raised
+
+    def _asked(self, response: httpx.Response) -> float:
+        """Seconds that a Retry-After asks for: a number or a date (RFC 9110, section 10.2.3)."""
+        value = response.headers.get("retry-after", "")
+        if value.isascii() and value.isdigit():
+            return float(value)
+        try:
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - self.clock())
+        except ValueError:
+            return 0.0
+
+    def _result(self, response: httpx.Response, need: str) -> Any:
+        status = response.status_code
+        answer: Any = response.text
+        if "json" in response.headers.get("content-type", ""):
+            try:
+                answer = response.json()
+            except (ValueError, RecursionError):
+                raise Unreachable(f"{self.service} sent an answer that cannot be read (HTTP {status}).") from None
+        words, codes = self.explain(status, answer)
+        if response.is_success and not words:
+            return answer
+        said = f" It said: {printable(self._without_key(words))[:_SHOWN]}" if words else ""
+        if status in (401, 403) or self.denials.intersection(codes):
+            wanted = f" The permission needed is: {need}." if need else ""
+            raise NotAllowed(
+                f"{self.service} does not allow this with the key given.{wanted}{said}", status=status, codes=codes
+            )
+        if status == 429:
+            raise Unreachable(f"{self.service} wants fewer requests; try again in some minutes.{said}", status=status)
+        kind = Unreachable if status >= 500 or (status < 400 and not response.is_success) else ApiError
+        raise kind(f"{self.service} refused (HTTP {status}).{said}", status=status, codes=codes)
+
+    def _without_key(self, text: str) -> str:
+        """Some services and proxies repeat a request's headers in their answer."""
+        for secret in {part for value in self.headers.values() for part in value.split() if len(part) >= _SECRET}:
+            text = text.replace(secret, "[key]")
+        return text
+
+
+def _why(error: httpx.RequestError) -> str:
+    return printable(str(error)) or type(error).__name__
+
+
+def client() -> httpx.Client:
+    """The one HTTP client of a run."""
+    return httpx.Client(timeout=TIMEOUT)
+
+
+def words(status: int, answer: Any) -> tuple[str, tuple[int, ...]]:
+    """Explains a refusal of most services: the first text found under the usual names."""
+    if status < 300:
+        return "", ()
+    if isinstance(answer, dict):
+        for name in ("message", "Message", "error", "detail"):
+            if isinstance(answer.get(name), str):
+                return answer[name], ()
+        errors = answer.get("errors")
+        if isinstance(errors, list) and errors and isinstance(errors[0], dict):
+            return str(errors[0].get("message", "")), ()
+    return (answer if isinstance(answer, str) else ""), ()

@@ -1,0 +1,86 @@
+"""Names and addresses as DNS holds them: lower case, punycode (RFC 5891, with the mapping of UTS 46), no final dot."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import idna
+
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_NAME_LENGTH = 253  # RFC 1035, section 2.3.4
+_LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LOCAL_LENGTH = 64  # RFC 5321, section 4.5.3.1.1
+
+
+class BadName(ValueError):
+    """Not a name or address; the text says why."""
+
+
+def ascii_name(name: str) -> str:
+    """``name`` in DNS form. Labels may begin with an underscore, as ``_dmarc`` does. Raises BadName."""
+    labels = name.strip().rstrip(".").split(".")
+    try:
+        form = ".".join(
+            label.lower() if label.isascii() else idna.encode(label, uts46=True).decode() for label in labels
+        )
+    except idna.IDNAError as error:
+        raise BadName(f"{printable(name)!r} is not a domain name: {error}.") from None
+    if len(form) > _NAME_LENGTH or not all(map(_LABEL.fullmatch, form.split("."))):
+        raise BadName(f"{printable(name)!r} is not a domain name such as example.org.")
+    return form
+
+
+def domain_name(name: str) -> str:
+    """``name`` in DNS form, with at least two labels and no underscore: somebody's domain. Raises BadName."""
+    form = ascii_name(name)
+    if "." not in form or "_" in form or form.rsplit(".", 1)[1].isdigit():
+        raise BadName(f"{printable(name)!r} is not a full domain name such as example.org.")
+    return form
+
+
+def address(text: str) -> str:
+    """A mail address with its domain in DNS form and its local part as written. Raises BadName."""
+    local, at, domain = text.strip().rpartition("@")
+    if not at or len(local) > _LOCAL_LENGTH or not _LOCAL.fullmatch(local.lower()):
+        raise BadName(f"{printable(text)!r} is not a mail address such as me@example.org.")
+    return f"{local}@{domain_name(domain)}"
+
+
+def local_part(text: str) -> str:
+    """A local part that Email Routing can match: ASCII, in lower case for it ignores case. Raises BadName."""
+    form = text.strip().lower()
+    if len(form) > _LOCAL_LENGTH or not _LOCAL.fullmatch(form):
+        raise BadName(f"{printable(text)!r} cannot stand before an @ here; letters, digits and . _ - + can.")
+    return form
+
+
+def within(name: str, parent: str) -> bool:
+    """Whether ``name`` is ``parent`` or below it."""
+    return name == parent or name.endswith("." + parent)
+
+
+def parents(name: str) -> list[str]:
+    """``name`` and the names above it that have at least two labels, longest first."""
+    labels = name.split(".")
+    return [".".join(labels[start:]) for start in range(len(labels) - 1)]
+
+
+def readable(name: str) -> str:
+    """``name`` for people: with its Unicode form beside it where it has one."""
+    try:
+        decoded = idna.decode(name)
+    except idna.IDNAError:
+        return name
+    return name if decoded == name else f"{name} ({decoded})"
+
+
+def printable(text: str) -> str:
+    """``text`` without what could steer a terminal or hide: control and format characters are shown as escapes."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _UNSEEN else character
+        for character in text
+    )
+
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

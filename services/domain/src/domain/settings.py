@@ -1,0 +1,215 @@
+"""Every setting of this program, read once from a mapping; all mistakes are reported together.
+
+Each ``NAME`` may be given as ``NAME_FILE``, the path of a file that holds the value. An empty value counts as not set.
+Keys are for the services' administration only and never leave for anywhere but the service they belong to.
+``docs/domain.md`` and ``.env.example`` list the names.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .backup import INSIDE
+from .settings_reader import Reader, SettingsError, listed
+
+__all__ = ["Address", "Key", "Settings", "SettingsError", "read"]
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+CLOUDFLARE = "https://api.cloudflare.com/client/v4"
+RESOLVERS = "1.1.1.1, 8.8.8.8, 9.9.9.9"
+TRACES = "https://1.1.1.1/cdn-cgi/trace, https://[2606:4700:4700::1111]/cdn-cgi/trace"
+ANYWHERE = ipaddress.ip_address("0.0.0.0")
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "sendgrid": ("DOMAIN_SENDGRID_API_KEY",),
+    "brevo": ("DOMAIN_BREVO_API_KEY",),
+    "resend": ("DOMAIN_RESEND_API_KEY",),
+    "mailgun": ("DOMAIN_MAILGUN_API_KEY",),
+    "postmark": ("DOMAIN_POSTMARK_ACCOUNT_TOKEN",),
+    "ses": ("DOMAIN_SES_ACCESS_KEY_ID", "DOMAIN_SES_SECRET_ACCESS_KEY", "DOMAIN_SES_REGION"),
+}
+URLS: Mapping[str, str] = {
+    "sendgrid": "https://api.sendgrid.com",
+    "brevo": "https://api.brevo.com",
+    "resend": "https://api.resend.com",
+    "mailgun": "https://api.mailgun.net",
+    "postmark": "https://api.postmarkapp.com",
+    "ses": "https://email.{region}.amazonaws.com",
+}
+OTHERS = [
+    "DOMAIN_CLOUDFLARE_API_TOKEN",
+    "DOMAIN_CLOUDFLARE_URL",
+    "DOMAIN_ADDRESSES",
+    "DOMAIN_TRACES",
+    "DOMAIN_POSTMASTER",
+    "DOMAIN_EMAIL_ROUTING",
+    "DOMAIN_SUBADDRESSING",
+    "DOMAIN_DMARC_REPORTS",
+    "DOMAIN_TLS_REPORTS",
+    "DOMAIN_MTA_STS",
+    "DOMAIN_RESOLVERS",
+    "DOMAIN_CONFIG",
+    "DOMAIN_BACKUPS",
+    "DOMAIN_RUN",
+]
+_PROVIDER = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a service's API is reached with; ``secrets`` in the order of ``KEYS``."""
+
+    url: str
+    secrets: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings, valid and complete; names in DNS form."""
+
+    domains: tuple[str, ...]
+    hostname: str
+    providers: tuple[str, ...]
+    hosts: Mapping[str, tuple[str, int]]  # NAME_HOST and NAME_PORT where they are set ("" and 0 where not)
+    cloudflare: Key | None
+    keys: Mapping[str, Key]
+    addresses: tuple[Address, ...] | None  # None: ask the machine; (): leave the mail host's records alone
+    bind: Address  # where the ports are published: a family that they are not published for needs no record
+    traces: tuple[str, ...]
+    postmaster: str
+    email_routing: bool
+    subaddressing: bool | None  # None: leave it as it is
+    dmarc_reports: str
+    tls_reports: str
+    mta_sts: bool
+    resolvers: tuple[tuple[str, int], ...]
+    submission_port: int
+    submissions_port: int
+    config: Path
+    backups: Path
+    run: Path | None
+
+    @property
+    def mark(self) -> str:
+        """The comment by which we know our own records; Cloudflare's free plan takes 100 characters."""
+        return f"Ownpost {self.hostname}"[:100]
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """The settings in ``environ``. Raises SettingsError with everything that is wrong."""
+    reader = Reader(environ)
+    domains = reader.names("OWNPOST_DOMAINS")
+    if not domains:
+        reader.problem("OWNPOST_DOMAINS", "missing; name the domain that mail is sent from, such as example.org.")
+    hostname = reader.names("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else "")
+    providers = _providers(reader)
+    settings = Settings(
+        domains=domains,
+        hostname=hostname[0] if hostname else "",
+        providers=providers,
+        hosts={name: _host(reader, name.upper()) for name in providers},
+        cloudflare=_cloudflare(reader),
+        keys=_keys(reader),
+        addresses=_addresses(reader),
+        bind=reader.read(
+            "OWNPOST_BIND", reader.text("OWNPOST_BIND", "127.0.0.1").strip("[]"), ipaddress.ip_address, ANYWHERE
+        ),
+        traces=tuple(reader.url("DOMAIN_TRACES", url) for url in listed(reader.text("DOMAIN_TRACES", TRACES))),
+        postmaster=reader.address("DOMAIN_POSTMASTER"),
+        email_routing=reader.yes("DOMAIN_EMAIL_ROUTING") is not False,
+        subaddressing=reader.yes("DOMAIN_SUBADDRESSING"),
+        dmarc_reports=reader.address("DOMAIN_DMARC_REPORTS"),
+        tls_reports=reader.address("DOMAIN_TLS_REPORTS"),
+        mta_sts=reader.yes("DOMAIN_MTA_STS") is True,
+        resolvers=_resolvers(reader),
+        submission_port=reader.port("OWNPOST_SUBMISSION_PORT", 587),
+        submissions_port=reader.port("OWNPOST_SUBMISSIONS_PORT", 465),
+        config=reader.path("DOMAIN_CONFIG", "/etc/ownpost/config"),
+        backups=reader.path("DOMAIN_BACKUPS", str(INSIDE)),
+        run=reader.path("DOMAIN_RUN", "") if reader.text("DOMAIN_RUN") else None,
+    )
+    reader.unknown("DOMAIN_", known())
+    if reader.problems:
+        raise SettingsError(tuple(reader.problems))
+    return settings
+
+
+def known() -> set[str]:
+    """The names of all settings that are this program's own, without their ``_FILE`` twins."""
+    keys = {name for group in KEYS.values() for name in group}
+    return {*OTHERS, *keys, *(f"DOMAIN_{name.upper()}_URL" for name in URLS)}
+
+
+def _providers(reader: Reader) -> tuple[str, ...]:
+    found = listed(reader.text("OWNPOST_PROVIDERS", "capture").lower())
+    for name in found:
+        if not _PROVIDER.fullmatch(name):
+            reader.problem("OWNPOST_PROVIDERS", f"{name!r} is not a provider's name such as sendgrid.")
+    return tuple(dict.fromkeys(found))
+
+
+def _host(reader: Reader, name: str) -> tuple[str, int]:
+    host = reader.text(f"{name}_HOST").lower().rstrip(".")
+    return host, reader.port(f"{name}_PORT", 0)
+
+
+def _cloudflare(reader: Reader) -> Key | None:
+    token = reader.secret("DOMAIN_CLOUDFLARE_API_TOKEN")
+    url = reader.url("DOMAIN_CLOUDFLARE_URL", reader.text("DOMAIN_CLOUDFLARE_URL", CLOUDFLARE))
+    return Key(url, (token,)) if token else None
+
+
+def _keys(reader: Reader) -> dict[str, Key]:
+    keys: dict[str, Key] = {}
+    for provider, wanted in KEYS.items():
+        values = tuple(reader.secret(name) for name in wanted)
+        given = [name for name, value in zip(wanted, values, strict=True) if value]
+        for name in wanted if given else ():
+            if name not in given:
+                reader.problem(name, f"missing, while {given[0]} is set.")
+        if provider == "ses" and values[2] and not _REGION.fullmatch(values[2]):
+            reader.problem(wanted[2], f"{values[2]!r} is not a region such as eu-central-1.")
+            continue
+        default = URLS[provider].format(region=values[-1])
+        if given:
+            name = f"DOMAIN_{provider.upper()}_URL"
+            keys[provider] = Key(reader.url(name, reader.text(name, default)), values)
+    return keys
+
+
+def _addresses(reader: Reader) -> tuple[Address, ...] | None:
+    value = reader.text("DOMAIN_ADDRESSES")
+    if not value or value.lower() == "none":
+        return () if value else None
+    found = []
+    for one in listed(value):
+        try:
+            address = ipaddress.ip_address(one.strip("[]"))
+        except ValueError:
+            reader.problem("DOMAIN_ADDRESSES", f"{one!r} is not an IP address; or say none.")
+        else:
+            found.append(address)
+    return tuple(dict.fromkeys(found))
+
+
+def _resolvers(reader: Reader) -> tuple[tuple[str, int], ...]:
+    """``address``, ``address:port`` or ``[address]:port``, several."""
+    found = []
+    for one in listed(reader.text("DOMAIN_RESOLVERS", RESOLVERS)):
+        host, port = one, "53"
+        if one.startswith("[") or one.count(":") == 1:
+            host, _, port = one.rpartition(":") if not one.endswith("]") else (one, "", "53")
+        try:
+            address = str(ipaddress.ip_address(host.strip("[]")))
+        except ValueError:
+            address = ""
+        if not address or not port.isdigit() or not 0 < int(port) < 65536:
+            reader.problem("DOMAIN_RESOLVERS", f"{one!r} is not a name server's address such as 1.1.1.1.")
+        else:
+            found.append((address, int(port)))
+    return tuple(found)
