@@ -26,9 +26,9 @@ sys.path[:0] = [str(HERE.parents[1] / "services/relay/src")]
 
 from relay.clock import SystemClock  # noqa: E402
 from relay.delivery.dispatcher import Dispatcher  # noqa: E402
-from relay.delivery.providers import Provider  # noqa: E402
 from relay.ids import new_id  # noqa: E402
 from relay.model import Event, EventKind, Message  # noqa: E402
+from relay.providers.provider import Provider  # noqa: E402
 from relay.spool import Spool  # noqa: E402
 
 
@@ -83,7 +83,7 @@ async def drain(port: int, args: argparse.Namespace, folder: Path) -> None:
     spool = await Spool.open(folder, clock=clock, on_committed=journal.committed, on_fatal=sys.exit)
     await fill(spool, args.n, args.s)
     provider = Provider(
-        name="sink", host="127.0.0.1", port=port, tls="none", connections=args.c, messages_per_connection=1000
+        name="sink", host="127.0.0.1", ports=((port, "none"),), connections=args.c, messages_per_connection=1000
     )
     dispatcher = Dispatcher(
         provider,

@@ -10,8 +10,8 @@ import pytest
 
 from relay.delivery.connection import Times
 from relay.delivery.pause import Pause
-from relay.delivery.providers import client_context
 from relay.model import Kind, State
+from relay.providers.provider import client_context
 from support.delivering import BODY, FakeJournal, delivering, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
@@ -156,7 +156,7 @@ async def test_a_provider_without_starttls_gets_neither_login_nor_mail() -> None
     async with ScriptedProvider(tls="none", users={"user": "secret"}) as peer:
         spool = MemorySpool(FakeClock())
         message = spool.add(BODY)
-        provider = provider_for(peer, tls="starttls", tls_context=client_context())
+        provider = provider_for(peer, ports=((peer.port, "starttls"),), tls_context=client_context())
         async with delivering(spool, provider):
             await spool.settled(message)
         assert spool.states(message) == [State.DUE]

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.delivery.outcome import Standing
 from relay.delivery.pause import Pause
-from relay.delivery.providers import PRESETS, Provider, client_context
 from relay.model import State
+from relay.providers.presets import PRESETS
+from relay.providers.provider import Provider, client_context
+from relay.providers.rules import Standing
 from support.delivering import FakeJournal, delivering
 from support.memory_spool import FakeClock, MemorySpool
 from support.peers import need
@@ -37,8 +38,7 @@ def provider(peer: Postfix, password: str = PASSWORD, ca: str = "") -> Provider:
     return Provider(
         name="postfix",
         host="127.0.0.1",
-        port=peer.port,
-        tls="starttls",
+        ports=((peer.port, "starttls"),),
         username=f"{USER}@provider.test",
         password=password,
         tls_context=client_context(ca or peer.pem()),
@@ -131,7 +131,7 @@ async def test_smtp_sink_takes_hundreds_over_a_few_connections(options: list[str
     with Sink(options) as sink:
         spool = MemorySpool(FakeClock())
         messages = [spool.add(BODY % n) for n in range(300)]
-        peer = Provider(name="sink", host="127.0.0.1", port=sink.port, tls="none", connections=4)
+        peer = Provider(name="sink", host="127.0.0.1", ports=((sink.port, "none"),), connections=4)
         async with delivering(spool, peer):
             await spool.settled(*messages)
     assert {row.state for row in spool.rows.values()} == {State.DELIVERED}

@@ -11,7 +11,8 @@ from typing import Any
 from relay.delivery.connection import Times
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.pause import Pause
-from relay.delivery.providers import PRESETS, Provider, client_context
+from relay.providers.presets import PRESETS
+from relay.providers.provider import Provider, client_context
 from support.memory_spool import MemorySpool
 from support.scripted_provider import ScriptedProvider
 
@@ -41,8 +42,7 @@ def provider_for(peer: ScriptedProvider, **more: Any) -> Provider:
     known: dict[str, Any] = {
         "name": "scripted",
         "host": "127.0.0.1",
-        "port": peer.port,
-        "tls": peer.tls,
+        "ports": ((peer.port, peer.tls),),
         "username": user,
         "password": password,
         "tls_context": None if peer.tls == "none" else client_context(peer.pem()),

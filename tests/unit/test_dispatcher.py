@@ -13,8 +13,8 @@ from relay.delivery.connection import Times
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.pause import Pause
-from relay.delivery.providers import Provider
 from relay.model import EventKind, Kind, Message, State
+from relay.providers.provider import Provider
 from relay.spool import QueueEntry, SpoolError, SpoolFailed, SpoolFull
 from support.delivering import BODY, SHORT, FakeJournal, delivering, provider_for
 from support.memory_spool import FakeClock, MemorySpool
@@ -452,7 +452,7 @@ async def test_a_clock_that_jumps_suspends_expiry_and_says_so() -> None:
 async def test_the_trials_provider_writes_files(tmp_path: Path) -> None:
     spool = MemorySpool(FakeClock())
     message = spool.add(BODY, ["a@example.net", "b@example.net"])
-    provider = Provider(name="capture", host="", port=0, tls="none", captured=tmp_path / "captured")
+    provider = Provider(name="capture", host="", ports=(), captured=tmp_path / "captured")
     async with delivering(spool, provider):
         await spool.settled(message)
     assert (tmp_path / "captured" / f"{message.id}.eml").read_bytes() == BODY

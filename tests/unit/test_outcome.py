@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import limits
-from relay.delivery import providers
 from relay.delivery.failures import Cut, Garbage, OwnRefusal, explain
 from relay.delivery.outcome import (
     Deferred,
@@ -22,14 +21,14 @@ from relay.delivery.outcome import (
     Finding,
     Refused,
     Reply,
-    Stage,
-    Standing,
     Verdict,
     clean,
     enhanced,
     judge,
     went_well,
 )
+from relay.providers import presets as providers
+from relay.providers.rules import Stage, Standing
 from relay.spool import SpoolFull
 
 S = Standing

@@ -13,7 +13,7 @@ import trustme
 
 from relay import limits
 from relay.delivery.content import without_fields
-from relay.delivery.providers import PRESETS, build
+from relay.providers.presets import PRESETS, build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class ProviderSettings:
 def test_sendgrid_is_known() -> None:
     # type: ignore[arg-type]
     provider = build(ProviderSettings(name="sendgrid", preset="sendgrid", password="SG.secret"))
-    assert (provider.host, provider.port, provider.tls) == ("smtp.sendgrid.net", 587, "starttls")
+    assert (provider.host, provider.ports) == ("smtp.sendgrid.net", ((587, "starttls"),))
     assert (provider.username, provider.password) == ("apikey", "SG.secret")
     assert provider.size_limit == 30 * limits.MIB
     assert provider.captured is None
@@ -43,10 +43,9 @@ def test_sendgrid_is_known() -> None:
 def test_a_users_settings_win_over_the_preset() -> None:
     mine = ProviderSettings(preset="sendgrid", host="smtp.eu.sendgrid.net", port=465, tls="tls", username="other")
     provider = build(mine)  # type: ignore[arg-type]
-    assert (provider.host, provider.port, provider.tls, provider.username) == (
+    assert (provider.host, provider.ports, provider.username) == (
         "smtp.eu.sendgrid.net",
-        465,
-        "tls",
+        ((465, "tls"),),
         "other",
     )
 

@@ -16,11 +16,12 @@ from relay import limits
 from relay.delivery.connection import Offer, Times
 from relay.delivery.content import Stuffer, field_pattern, without_fields
 from relay.delivery.failures import Garbage, OwnRefusal
-from relay.delivery.outcome import Finding, Reply, Stage
-from relay.delivery.providers import Provider
+from relay.delivery.outcome import Finding, Reply
 from relay.delivery.replies import Link
 from relay.delivery.transaction import AT_ONCE, Stale, Transaction
 from relay.model import Job, Message, Recipient
+from relay.providers.provider import Provider
+from relay.providers.rules import Stage
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 TIMES = Times(connect=1, reply=1, block=1, final=1, quit=1)
@@ -173,7 +174,7 @@ def job(body: bytes | None, *recipients: str, sender: str = "anna@example.org", 
 
 
 OFFER = Offer(pipelining=True, size=True, size_limit=0, eightbit=True, smtputf8=False)
-PROVIDER = Provider(name="p", host="h", port=1, tls="none", strip=STEER)
+PROVIDER = Provider(name="p", host="h", ports=((1, "none"),), strip=STEER)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -25,12 +25,13 @@ from relay.control import Control, ControlError
 from relay.control_pages import routes
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
-from relay.delivery.providers import Provider, build
 from relay.descriptors import CannotOpenFiles, raise_limit
 from relay.holding import Holding
 from relay.journal import Journal
 from relay.log import Log
 from relay.metrics import Metrics
+from relay.providers.presets import build
+from relay.providers.provider import Provider
 from relay.service import Relay
 from relay.settings import LanSettings, Settings
 from relay.spool import Spool, SpoolUnusable

@@ -67,6 +67,7 @@ CONNECTIONS_TO_PROVIDER = (
     10  # Postmark asks for at most 10 an address; SendGrid allows 10,000; ten fill any small server's uplink
 )
 MESSAGES_PER_CONNECTION = 100  # SendGrid allows 5,000; a fresh login now and then also picks up a changed name or key
+SECONDS_PER_CONNECTION = 1 * HOUR  # a login that old is renewed: names, keys and addresses change
 IDLE_CONNECTION = 30.0  # kept open that long for the next message; then QUIT
 BYTES_IN_FLIGHT = (
     64 * MIB

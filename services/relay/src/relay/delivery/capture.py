@@ -16,9 +16,10 @@ from typing import BinaryIO
 
 from relay import ids, limits
 from relay.delivery.content import without_fields
-from relay.delivery.outcome import Finding, Reply, Stage
+from relay.delivery.outcome import Finding, Reply
 from relay.delivery.transaction import Source
 from relay.model import Job
+from relay.providers.rules import Stage
 
 
 class CaptureFolder:

@@ -12,11 +12,12 @@ from typing import Protocol
 
 from relay.delivery.connection import Offer, Opener, Times
 from relay.delivery.failures import Cut
-from relay.delivery.outcome import Finding, Stage
-from relay.delivery.providers import Provider
+from relay.delivery.outcome import Finding
 from relay.delivery.replies import Link
 from relay.delivery.transaction import Source, Stale, Transaction
 from relay.model import Job
+from relay.providers.provider import Provider
+from relay.providers.rules import Stage
 from relay.spool import SpoolFailed
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import aiosmtplib
 
 from relay import limits
-from relay.delivery.outcome import Stage
 from relay.delivery.replies import Link
+from relay.providers.rules import Stage
 
 if TYPE_CHECKING:
-    from relay.delivery.providers import Provider
+    from relay.providers.provider import Provider
 
 # Replies to AUTH that say "not this mechanism" (RFC 4954, section 6), so that the other one is worth a try. A refused
 # password is not: trying it twice makes providers lock the account sooner.
@@ -55,15 +55,16 @@ class Opener(aiosmtplib.SMTP):
     AUTH_METHODS = ("plain", "login")  # CRAM-MD5 wants the provider to keep the password in the clear, and nobody does
 
     def __init__(self, provider: Provider, hostname: str, times: Times) -> None:
+        port, tls = provider.ports[0]
         super().__init__(
             hostname=provider.host,
-            port=provider.port,
+            port=port,
             username=provider.username or None,
             password=provider.password if provider.username else None,
             local_hostname=hostname,
             timeout=times.reply,
-            use_tls=provider.tls == "tls",
-            start_tls=provider.tls == "starttls",
+            use_tls=tls == "tls",
+            start_tls=tls == "starttls",
             tls_context=provider.tls_context,
         )
         self.stage = Stage.CONNECT

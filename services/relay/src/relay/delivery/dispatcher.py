@@ -19,12 +19,13 @@ from relay.delivery.capture import CaptureCarrier, CaptureFolder
 from relay.delivery.carrier import Carrier, SmtpCarrier
 from relay.delivery.connection import Times
 from relay.delivery.lane import Lane
-from relay.delivery.outcome import Doubtful, Finding, Reply, Stage, Standing, Verdict, judge, went_well
+from relay.delivery.outcome import Doubtful, Finding, Reply, Verdict, judge, went_well
 from relay.delivery.pause import Pause
-from relay.delivery.providers import Provider
 from relay.delivery.schedule import ClockWatch
 from relay.delivery.settlement import Moment
 from relay.model import FAILED_STATES, Event, EventKind, Job, Message, Result
+from relay.providers.provider import Provider
+from relay.providers.rules import Stage, Standing
 from relay.spool import SpoolFailed, SpoolFull
 
 FULL_WAIT = 5.0  # until an outcome is tried again for which the disk had no room

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from relay.delivery.carrier import Carrier
 from relay.delivery.outcome import Finding, went_well
 from relay.delivery.pause import Pause
-from relay.delivery.providers import Provider
 from relay.model import Job
+from relay.providers.provider import Provider
 
 JOBS_A_HAND = 4  # claimed ahead: a claim rides in a commit, so it should bring more than one job
 

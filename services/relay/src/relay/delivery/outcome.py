@@ -16,35 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import aiosmtplib
 
 from relay import limits
 from relay.delivery.failures import Cut, OwnRefusal, explain
-
-
-class Stage(StrEnum):
-    """How far a transaction had come when the answer was given."""
-
-    CONNECT = "connect"
-    TLS = "tls"
-    LOGIN = "login"
-    MAIL = "mail"
-    RCPT = "rcpt"
-    DATA = "data"  # the command
-    BODY = "body"  # the content is on its way, its final dot not written
-    FINAL = "final"  # the final dot was written
-
-
-class Standing(StrEnum):
-    """What an answer says of the provider."""
-
-    FINE = "fine"
-    USED_UP = "used up"  # its quota
-    KEY_DEAD = "key dead"
-    NOT_SET_UP = "not set up"  # this sender's domain, there
-    BUSY = "busy"  # or not to be reached
+from relay.providers.rules import Meaning, Rule, Stage, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +66,7 @@ class Verdict:
 
     outcome: Outcome
     standing: Standing = Standing.FINE
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A provider's own words: ``pattern`` in a reply at ``stages`` with one of ``codes`` (none: any failure) means
-    ``standing``.
-    """
-
-    stages: frozenset[Stage]
-    codes: frozenset[int]
-    pattern: re.Pattern[str]
-    standing: Standing
+    certain: bool = True  # False: guessed from words that any provider might use
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +146,14 @@ def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterab
         return Verdict(Deferred(0, f"the provider gave an unexpected answer: {code} {text}"), Standing.BUSY)
     if stage is Stage.RCPT and _takes_no_more(reply):
         return Verdict(Deferred(code, text, at_once=True))
-    standing = _standing(stage, reply, rules, ours)
+    said = _without(reply.text, ours)
+    rule = _matching(stage, code, said, rules)
+    if rule is not None:
+        outcome = (Refused if rule.meaning is Meaning.REFUSED else Deferred)(code, text)
+        return Verdict(outcome, rule.meaning.standing)
+    standing, certain = _standing(stage, code, said)
     if standing is not Standing.FINE or code < 500 or not _is_the_messages_own(stage, reply):
-        return Verdict(Deferred(code, text), standing)
+        return Verdict(Deferred(code, text), standing, certain)
     return Verdict(Refused(code, text))
 
 
@@ -209,22 +180,26 @@ def _is_the_messages_own(stage: Stage, reply: Reply) -> bool:
     return False
 
 
-def _standing(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterable[str]) -> Standing:
-    said = _without(reply.text, ours)
+def _matching(stage: Stage, code: int, said: str, rules: Iterable[Rule]) -> Rule | None:
+    """The provider's own rule about such a reply: the first that fits."""
     for rule in rules:
-        if stage in rule.stages and (not rule.codes or reply.code in rule.codes) and rule.pattern.search(said):
-            return rule.standing
+        if stage in rule.stages and (not rule.codes or code in rule.codes) and rule.pattern.search(said):
+            return rule
+    return None
+
+
+def _standing(stage: Stage, code: int, said: str) -> tuple[Standing, bool]:
+    """What a reply without a rule says of the provider, and whether that is certain."""
     if stage in (Stage.CONNECT, Stage.TLS):
-        return Standing.BUSY
-    if stage is not Stage.RCPT:
-        standing = _generic(said)
-        if standing is not Standing.FINE:
-            return standing
-    if reply.code in _LOGIN_CODES or (stage is Stage.LOGIN and reply.code >= 500):
-        return Standing.KEY_DEAD
-    if reply.code == 421 or stage is Stage.LOGIN:
-        return Standing.BUSY
-    return Standing.FINE
+        return Standing.BUSY, True
+    guess = Standing.FINE if stage is Stage.RCPT else _generic(said)
+    if code in _LOGIN_CODES or (stage is Stage.LOGIN and code >= 500):
+        return (guess, False) if guess in (Standing.USED_UP, Standing.BUSY) else (Standing.KEY_DEAD, True)
+    if guess is not Standing.FINE:
+        return guess, False
+    if code == 421 or stage is Stage.LOGIN:
+        return Standing.BUSY, True
+    return Standing.FINE, True
 
 
 def _generic(said: str) -> Standing:

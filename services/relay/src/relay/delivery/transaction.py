@@ -18,10 +18,11 @@ from relay import limits
 from relay.delivery.connection import Offer, Times
 from relay.delivery.content import Stuffer, without_fields
 from relay.delivery.failures import OwnRefusal
-from relay.delivery.outcome import Finding, Reply, Stage
-from relay.delivery.providers import Provider
+from relay.delivery.outcome import Finding, Reply
 from relay.delivery.replies import Link
 from relay.model import Job
+from relay.providers.provider import Provider
+from relay.providers.rules import Stage
 from relay.spool import SpoolFull
 
 AT_ONCE = 16 * limits.KIB  # content up to this size waits for the mark and goes out in one write with its dot

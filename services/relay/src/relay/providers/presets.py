@@ -6,19 +6,16 @@ A preset is a row of values, never code, each with its source. What is not known
 from __future__ import annotations
 
 import re
-import ssl
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from relay import limits
 from relay.delivery.content import field_pattern
-from relay.delivery.outcome import Rule, Stage, Standing
+from relay.providers.provider import Provider, Tls, client_context
+from relay.providers.rules import Meaning, Rule, Stage
 
 if TYPE_CHECKING:
     from relay.settings import ProviderSettings
-
-Tls = Literal["starttls", "tls", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +36,13 @@ class Preset:
     captures: bool = False
 
 
-def _rule(standing: Standing, pattern: str, *stages: Stage, codes: tuple[int, ...] = ()) -> Rule:
-    return Rule(frozenset(stages), frozenset(codes), re.compile(pattern, re.IGNORECASE), standing)
+def _rule(meaning: Meaning, pattern: str, *stages: Stage, codes: tuple[int, ...] = ()) -> Rule:
+    return Rule(frozenset(stages), frozenset(codes), re.compile(pattern, re.IGNORECASE), meaning)
 
 
 # "relay access denied" is what Postfix, Exim and SMTP2GO answer at RCPT to a client they do not take for logged in.
 # It names no mailbox.
-_RELAYING = _rule(Standing.KEY_DEAD, r"\brelay(?:ing)? (?:access )?(?:denied|not permitted|not allowed)", Stage.RCPT)
+_RELAYING = _rule(Meaning.KEY_DEAD, r"\brelay(?:ing)? (?:access )?(?:denied|not permitted|not allowed)", Stage.RCPT)
 
 PRESETS: dict[str, Preset] = {
     # smtp.sendgrid.net: EHLO seen with SIZE 31457280; 5,000 messages a connection; replies from sendgrid/docs and
@@ -56,12 +53,10 @@ PRESETS: dict[str, Preset] = {
         size_limit=30 * limits.MIB,
         strip=("X-SMTPAPI",),
         rules=(
-            _rule(Standing.USED_UP, r"maximum credits exceeded", Stage.LOGIN, Stage.MAIL, Stage.FINAL),
+            _rule(Meaning.USED_UP, r"maximum credits exceeded", Stage.LOGIN, Stage.MAIL, Stage.FINAL),
+            _rule(Meaning.KEY_DEAD, r"authorization grant is invalid|bad username / password", Stage.LOGIN, Stage.MAIL),
             _rule(
-                Standing.KEY_DEAD, r"authorization grant is invalid|bad username / password", Stage.LOGIN, Stage.MAIL
-            ),
-            _rule(
-                Standing.NOT_SET_UP, r"does not match a verified sender identity", Stage.MAIL, Stage.DATA, Stage.FINAL
+                Meaning.NOT_SET_UP, r"does not match a verified sender identity", Stage.MAIL, Stage.DATA, Stage.FINAL
             ),
             _RELAYING,
         ),
@@ -69,27 +64,6 @@ PRESETS: dict[str, Preset] = {
     "generic": Preset(rules=(_RELAYING,)),
     "capture": Preset(tls="none", connections=2, captures=True),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """One configured provider."""
-
-    name: str
-    host: str
-    port: int
-    tls: Tls
-    username: str = ""
-    password: str = field(default="", repr=False)
-    tls_context: ssl.SSLContext | None = field(default=None, repr=False)  # None only where ``tls`` is "none"
-    size_limit: int = 0
-    strip: re.Pattern[bytes] | None = None
-    rules: tuple[Rule, ...] = ()
-    connections: int = limits.CONNECTIONS_TO_PROVIDER
-    messages_per_connection: int = limits.MESSAGES_PER_CONNECTION
-    bytes_in_flight: int = limits.BYTES_IN_FLIGHT
-    idle: float = limits.IDLE_CONNECTION
-    captured: Path | None = None  # the folder, for a provider that writes files instead of sending
 
 
 def build(settings: ProviderSettings) -> Provider:
@@ -100,9 +74,9 @@ def build(settings: ProviderSettings) -> Provider:
     tls: Tls = "none" if preset.captures else settings.tls
     return Provider(
         name=settings.name,
+        title=settings.name,
         host=settings.host or preset.host,
-        port=settings.port or preset.port,
-        tls=tls,
+        ports=((settings.port or preset.port, tls),),
         username=settings.username or preset.username,
         password=settings.password,
         tls_context=None if tls == "none" else client_context(settings.ca),
@@ -113,12 +87,3 @@ def build(settings: ProviderSettings) -> Provider:
         messages_per_connection=preset.messages_per_connection,
         captured=settings.captured if preset.captures else None,
     )
-
-
-def client_context(ca: str = "") -> ssl.SSLContext:
-    """TLS 1.2 or later, the name and the chain verified: against ``ca`` (PEM) if there is one, else the system's
-    authorities.
-    """
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=ca or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

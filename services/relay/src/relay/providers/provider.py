@@ -1,0 +1,51 @@
+"""One configured provider: the preset, the operator's table and the settings put together, ready for delivery."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from relay import limits
+from relay.providers.rules import Rule
+
+Tls = Literal["starttls", "tls", "none"]
+Auth = Literal["password", "xoauth2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One configured provider. Sizes are bytes, times are seconds."""
+
+    name: str
+    host: str
+    ports: tuple[tuple[int, Tls], ...]  # in the order in which they are tried
+    title: str = ""  # as people call it: "Brevo"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    auth: Auth = "password"
+    tls_context: ssl.SSLContext | None = field(default=None, repr=False)  # None only where no port has TLS
+    size_limit: int = 0  # 0: not known
+    recipients: int = 0  # of one message; 0: any number
+    senders: tuple[str, ...] = ()  # addresses or ``*@domain`` that it may be used for; empty: any
+    strip: re.Pattern[bytes] | None = None  # header fields by which a client could steer the provider
+    headers: tuple[tuple[str, str], ...] = ()  # fields that we add; ``{id}`` in a value is the message's id
+    replaces_message_id: bool = False
+    rules: tuple[Rule, ...] = ()
+    connections: int = limits.CONNECTIONS_TO_PROVIDER
+    messages_per_connection: int = limits.MESSAGES_PER_CONNECTION
+    seconds_per_connection: float = limits.SECONDS_PER_CONNECTION
+    bytes_in_flight: int = limits.BYTES_IN_FLIGHT
+    idle: float = limits.IDLE_CONNECTION
+    captured: Path | None = None  # the folder, for a provider that writes files instead of sending
+
+
+def client_context(ca: str = "") -> ssl.SSLContext:
+    """TLS 1.2 or later, the name and the chain verified: against ``ca`` (PEM) if there is one, else the system's
+    authorities.
+    """
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=ca or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
