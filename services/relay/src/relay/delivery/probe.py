@@ -1,0 +1,224 @@
+"""The readiness probe: would each provider take mail now? Every port is reached, secured and greeted, we log in, and
+nothing is sent.
+
+Promises:
+
+- what was found are values (:class:`Readiness`); no provider, however broken, makes a look raise or last longer than
+  :data:`LONGEST` seconds; all providers and all their ports are asked at once;
+- logins to one provider go one after the other, and one refusal ends them: a wrong password that is offered at four
+  ports every hour is what providers lock accounts for;
+- whoever asks while a provider is being looked at gets that look's result;
+- a login that worked is told to delivery, which ends the pause of a key that was taken for dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiosmtplib
+
+from relay import limits
+from relay.clock import Clock
+from relay.delivery.connection import Opener, Times
+from relay.delivery.outcome import Finding, judge
+from relay.providers.provider import Provider, Tls
+from relay.providers.rules import Stage, Standing
+
+EVERY = 1 * limits.HOUR
+REACH_TIME = 10.0  # seconds for connection, TLS and greeting of one port
+LOGIN_TIME = 10.0  # seconds for one login
+LOGINS_TIME = 25.0  # seconds since the look began after which no further login is begun
+LEAVE_TIME = 1.0  # QUIT is courtesy
+LONGEST = LOGINS_TIME + LOGIN_TIME + LEAVE_TIME
+_TIMES = Times(connect=REACH_TIME, reply=LOGIN_TIME)
+NOT_TRIED = "The login was not tried again here."
+
+Login = Callable[[Opener, Provider], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortLook:
+    """One port. ``sentence`` is what stands in the way, the provider's words or ours; empty when nothing does."""
+
+    port: int
+    tls: Tls
+    open: bool  # it could be reached, secured and greeted
+    login: bool | None  # None: not tried, or there is none
+    sentence: str = ""
+    standing: Standing = Standing.FINE
+
+    @property
+    def ok(self) -> bool:
+        """Whether mail could be brought there."""
+        return self.open and not self.sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """One provider, as it was at ``at`` (Unix seconds)."""
+
+    provider: str
+    at: float
+    ports: tuple[PortLook, ...] = ()  # none: it writes files
+
+    @property
+    def ready(self) -> bool:
+        """Whether one port at least takes us."""
+        return not self.ports or any(one.ok for one in self.ports)
+
+    @property
+    def key(self) -> bool | None:
+        """Whether our login is taken; None where that could not be learned, or there is none."""
+        if any(one.login for one in self.ports):
+            return True
+        return False if any(one.standing is Standing.KEY_DEAD for one in self.ports) else None
+
+    @property
+    def sentence(self) -> str:
+        """Why it is not ready: the port that came farthest says so. Empty when it is."""
+        if self.ready:
+            return ""
+        told = [one for one in self.ports if one.sentence != NOT_TRIED]
+        return max(told, key=lambda one: (one.login is False, one.open)).sentence
+
+
+class Journal(Protocol):
+    """Where changes are told."""
+
+    def system(self, event: str, **fields: Any) -> None: ...
+
+
+async def by_password(opener: Opener, provider: Provider) -> None:
+    """The login of a provider that wants a name and a password."""
+    await opener.login(provider.username, provider.password)
+
+
+class Prober:
+    """Looks at the providers every hour, and when somebody asks.
+
+    ``login`` logs in on a connection that was greeted and raises what that raises; ``works`` hears the name of a
+    provider that took our login.
+    """
+
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        *,
+        hostname: str,
+        clock: Clock,
+        journal: Journal,
+        works: Callable[[str], None],
+        login: Login = by_password,
+    ) -> None:
+        self._providers = {one.name: one for one in providers}
+        self._hostname, self._clock, self._journal = hostname, clock, journal
+        self._works, self._login = works, login
+        self._running: dict[str, asyncio.Task[Readiness]] = {}
+        self.last: dict[str, Readiness] = {}
+
+    async def run(self, stop: asyncio.Event, every: float = EVERY) -> None:
+        """Looks at once and then every so many seconds, until ``stop`` is set."""
+        working = asyncio.ensure_future(self._work(every))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+        finally:
+            ending = [working, stopping, *self._running.values()]
+            for task in ending:
+                task.cancel()
+            await asyncio.wait(ending)
+
+    async def _work(self, every: float) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(every)
+
+    async def look(self, name: str = "") -> Mapping[str, Readiness]:
+        """Looks at the provider ``name``, or at all of them. Raises KeyError for a name that is none."""
+        names = [self._providers[name].name] if name else list(self._providers)
+        found = await asyncio.gather(*(asyncio.shield(self._task(one)) for one in names))
+        return dict(zip(names, found, strict=True))
+
+    def _task(self, name: str) -> asyncio.Task[Readiness]:
+        task = self._running.get(name)
+        if task is None:
+            task = self._running[name] = asyncio.create_task(self._one(self._providers[name]))
+            task.add_done_callback(lambda _: self._running.pop(name))
+        return task
+
+    async def _one(self, provider: Provider) -> Readiness:
+        key = _Key(self._login, provider, asyncio.get_running_loop().time() + LOGINS_TIME)
+        ports = () if provider.captured is not None else provider.ports
+        looks = await asyncio.gather(*(_look(provider, port, tls, self._hostname, key) for port, tls in ports))
+        found = Readiness(provider=provider.name, at=self._clock.time(), ports=tuple(looks))
+        before, self.last[provider.name] = self.last.get(provider.name), found
+        if found.key:
+            self._works(provider.name)
+        if before is None or (before.ready, before.sentence) != (found.ready, found.sentence):
+            self._tell(found)
+        return found
+
+    def _tell(self, found: Readiness) -> None:
+        if found.ready:
+            self._journal.system("provider_ready", provider=found.provider)
+        else:
+            self._journal.system("provider_not_ready", provider=found.provider, reason=found.sentence)
+
+
+class _Key:
+    """One provider's login, offered at one port after the other until it is refused."""
+
+    def __init__(self, login: Login, provider: Provider, until: float) -> None:
+        self._login, self._provider, self._until = login, provider, until
+        self._lock = asyncio.Lock()
+        self._over = False
+
+    async def try_on(self, opener: Opener) -> bool | None:
+        """True: taken; None: not tried. Raises what the login raises."""
+        if not self._provider.username:
+            return None
+        async with self._lock:
+            if self._over or asyncio.get_running_loop().time() > self._until:
+                return None
+            opener.stage = Stage.LOGIN
+            try:
+                async with asyncio.timeout(LOGIN_TIME):
+                    await self._login(opener, self._provider)
+            except aiosmtplib.SMTPNotSupported:  # this port's matter
+                raise
+            except Exception:
+                self._over = True
+                raise
+            return True
+
+
+async def _look(provider: Provider, port: int, tls: Tls, hostname: str, key: _Key) -> PortLook:
+    """Never raises: what goes wrong is what was found."""
+    bare = dataclasses.replace(provider, ports=((port, tls),), username="", password="", auth="password")
+    opener = Opener(bare, hostname, _TIMES)
+    reached = False
+    try:
+        async with asyncio.timeout(REACH_TIME):
+            await opener.connect(timeout=REACH_TIME)
+            if opener.is_ehlo_or_helo_needed:
+                await opener.ehlo()
+        reached = True
+        login = await key.try_on(opener)
+        with contextlib.suppress(Exception):
+            await opener.quit(timeout=LEAVE_TIME)
+    except Exception as error:
+        verdict = judge(Finding(opener.stage, error), provider.rules)
+        said = " ".join(filter(None, (str(verdict.outcome.code or ""), verdict.outcome.text)))
+        login = False if reached else None
+        return PortLook(port=port, tls=tls, open=reached, login=login, sentence=said, standing=verdict.standing)
+    finally:
+        opener.close()
+    missed = NOT_TRIED if login is None and provider.username else ""
+    return PortLook(port=port, tls=tls, open=True, login=login, sentence=missed)

@@ -1,0 +1,239 @@
+"""The readiness probe: what an operator learns of a provider without sending anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.delivery import probe
+from relay.delivery.probe import NOT_TRIED, Prober, Readiness
+from relay.providers.provider import Provider, client_context
+from relay.providers.rules import Standing
+from support.delivering import FakeJournal, provider_for
+from support.ports import free_port
+from support.scripted_provider import CLOSE, HANG, ScriptedProvider
+
+AT = 1_790_000_000.0
+USERS = {"apikey": "right"}
+
+
+class StoppedClock:
+    def time(self) -> float:
+        return AT
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class Watched:
+    """A prober and all it told."""
+
+    def __init__(self, *providers: Provider) -> None:
+        self.journal, self.worked = FakeJournal(), list[str]()
+        self.prober = Prober(
+            providers,
+            hostname="mail.example.org",
+            clock=StoppedClock(),
+            journal=self.journal,
+            works=self.worked.append,
+        )
+
+    async def look(self) -> Readiness:
+        (found,) = (await self.prober.look()).values()
+        return found
+
+
+@contextlib.asynccontextmanager
+async def two_ports(**more: Any) -> AsyncIterator[tuple[ScriptedProvider, ScriptedProvider, Provider]]:
+    """A provider with STARTTLS on one port and TLS on another."""
+    async with ScriptedProvider(tls="starttls", users=USERS) as one, ScriptedProvider(tls="tls", users=USERS) as two:
+        context = client_context(one.pem() + two.pem())
+        ports = ((one.port, "starttls"), (two.port, "tls"))
+        yield one, two, provider_for(one, **{"ports": ports, "tls_context": context, **more})
+
+
+def verbs(peer: ScriptedProvider) -> list[str]:
+    return [line.split(" ")[0] for _, line in peer.commands]
+
+
+async def test_a_provider_that_is_well() -> None:
+    async with two_ports() as (one, two, provider):
+        watched = Watched(provider)
+        found = await watched.look()
+    assert found.ready
+    assert found.key is True
+    assert (found.at, found.sentence) == (AT, "")
+    assert [(port.port, port.open, port.login, port.ok) for port in found.ports] == [
+        (one.port, True, True, True),
+        (two.port, True, True, True),
+    ]
+    assert verbs(one) == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]  # and nothing was sent
+    assert verbs(two) == ["EHLO", "AUTH", "QUIT"]
+    assert watched.worked == ["scripted"]
+    assert watched.journal.said == [("provider_ready", {"provider": "scripted"})]
+
+
+async def test_a_wrong_key_is_offered_once_however_many_ports_there_are() -> None:
+    async with two_ports(password="wrong") as (one, two, provider):
+        watched = Watched(provider)
+        found = await watched.look()
+    assert not found.ready
+    assert found.key is False
+    assert all(port.open for port in found.ports)
+    assert found.sentence == "535 5.7.8 Authentication credentials invalid"
+    assert sorted(port.sentence for port in found.ports) == [found.sentence, NOT_TRIED]
+    assert len(one.logins) + len(two.logins) == 1
+    assert watched.worked == []
+    assert watched.journal.said == [("provider_not_ready", {"provider": "scripted", "reason": found.sentence})]
+
+
+async def test_a_shut_port_beside_an_open_one() -> None:
+    shut = free_port()
+    async with ScriptedProvider(tls="starttls", users=USERS) as peer:
+        found = await Watched(provider_for(peer, ports=((shut, "starttls"), (peer.port, "starttls")))).look()
+    assert found.ready
+    first, second = found.ports
+    assert (first.port, first.open, first.login, first.ok) == (shut, False, None, False)
+    assert first.sentence == "the provider's host refused the connection"
+    assert second.ok
+
+
+async def test_an_unreachable_provider() -> None:
+    async with ScriptedProvider(tls="starttls", users=USERS) as peer:
+        found = await Watched(provider_for(peer, ports=((free_port(), "tls"), (free_port(), "starttls")))).look()
+    assert not found.ready
+    assert found.key is None  # that could not be learned
+    assert found.sentence == "the provider's host refused the connection"
+
+
+@pytest.mark.parametrize("stage", ["greeting", "ehlo", "starttls", "auth"])
+async def test_a_silent_provider_does_not_make_anybody_wait_for_ever(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "REACH_TIME", 0.2)
+    monkeypatch.setattr(probe, "LOGIN_TIME", 0.2)
+    async with ScriptedProvider(tls="starttls", users=USERS) as peer:
+        peer.always(stage, HANG)
+        async with asyncio.timeout(5.0):
+            found = await Watched(provider_for(peer, ports=((peer.port, "starttls"),) * 3)).look()
+    assert [port.open for port in found.ports] == [stage == "auth"] * 3
+    assert (found.ready, found.key) == (False, None)
+    assert "did not answer in time" in found.sentence
+
+
+async def test_a_provider_that_hangs_up_when_it_is_left_is_well() -> None:
+    async with ScriptedProvider(tls="starttls", users=USERS) as peer:
+        peer.always("quit", CLOSE)
+        assert (await Watched(provider_for(peer)).look()).ready
+
+
+async def test_a_certificate_for_another_name_gets_no_password() -> None:
+    async with ScriptedProvider(tls="tls", users=USERS, certificate_name="smtp.example.com") as peer:
+        found = await Watched(provider_for(peer)).look()
+    assert (found.ready, found.ports[0].open) == (False, False)
+    assert "certificate is not valid" in found.sentence
+    assert peer.logins == []
+
+
+async def test_without_starttls_there_is_no_login() -> None:
+    async with ScriptedProvider(tls="none", users=USERS) as peer:
+        provider = provider_for(peer, ports=((peer.port, "starttls"),), tls_context=client_context())
+        found = await Watched(provider).look()
+    assert (found.ready, found.ports[0].open) == (False, False)
+    assert peer.logins == []
+
+
+async def test_a_port_that_offers_no_login_does_not_keep_the_next_from_being_tried() -> None:
+    async with two_ports() as (one, two, provider):
+        one.mechanisms = two.mechanisms = "CRAM-MD5"
+        found = await Watched(provider).look()
+    assert [port.login for port in found.ports] == [False, False]
+    assert "offers no login" in found.sentence
+
+
+async def test_a_used_up_quota_is_no_dead_key() -> None:
+    async with ScriptedProvider(tls="starttls", users=USERS) as peer:
+        peer.always("auth", "451 Authentication failed: Maximum credits exceeded")
+        found = await Watched(provider_for(peer)).look()
+    assert (found.ready, found.key) == (False, None)
+    assert found.ports[0].standing is Standing.USED_UP
+    assert found.sentence == "451 Authentication failed: Maximum credits exceeded"
+
+
+async def test_where_no_login_is_wanted_an_open_port_is_enough() -> None:
+    async with ScriptedProvider() as peer:
+        found = await Watched(provider_for(peer)).look()
+    assert (found.ready, found.key, found.ports[0].login) == (True, None, None)
+
+
+async def test_files_are_always_ready(tmp_path: Path) -> None:
+    found = await Watched(Provider(name="capture", host="", ports=(), captured=tmp_path)).look()
+    assert (found.ready, found.key, found.ports, found.sentence) == (True, None, (), "")
+
+
+async def test_all_providers_are_asked_at_once_and_each_gets_its_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "REACH_TIME", 0.3)
+    async with ScriptedProvider(tls="tls", users=USERS) as well, ScriptedProvider(tls="tls", users=USERS) as ill:
+        ill.always("greeting", HANG)
+        ports = tuple((port, "tls") for port in [ill.port] * 5)
+        watched = Watched(provider_for(well, name="well"), provider_for(ill, name="ill", ports=ports))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        found = await watched.prober.look()
+        assert loop.time() - began < 5 * 0.3  # one after the other would take five times that
+    assert {name: one.ready for name, one in found.items()} == {"well": True, "ill": False}
+    assert watched.prober.last == found
+
+
+async def test_two_who_ask_share_one_look_and_one_provider_can_be_asked_alone() -> None:
+    async with ScriptedProvider(tls="tls", users=USERS) as one, ScriptedProvider(tls="tls", users=USERS) as two:
+        watched = Watched(provider_for(one, name="one"), provider_for(two, name="two"))
+        await asyncio.gather(watched.prober.look(), watched.prober.look(), watched.prober.look("one"))
+        assert (one.connections, two.connections) == (1, 1)
+        await watched.prober.look("two")
+        assert (one.connections, two.connections) == (1, 2)
+        with pytest.raises(KeyError):
+            await watched.prober.look("three")
+
+
+async def test_it_looks_by_itself_and_tells_what_changes() -> None:
+    async with ScriptedProvider(tls="tls", users=USERS) as peer:
+        watched, stop = Watched(provider_for(peer)), asyncio.Event()
+        running = asyncio.ensure_future(watched.prober.run(stop, every=0.01))
+        while peer.connections < 3:
+            await peer.changed.wait()
+        peer.always("auth", "535 5.7.8 revoked")
+        while len(watched.journal.said) < 2:
+            await peer.changed.wait()
+        stop.set()
+        await running
+    assert [event for event, _ in watched.journal.said] == ["provider_ready", "provider_not_ready"]
+
+
+async def test_it_stops_in_the_middle_of_a_look() -> None:
+    async with ScriptedProvider(tls="tls", users=USERS) as peer:
+        peer.always("auth", HANG)
+        watched, stop = Watched(provider_for(peer)), asyncio.Event()
+        running = asyncio.ensure_future(watched.prober.run(stop))
+        while not peer.logins:
+            await peer.changed.wait()
+        stop.set()
+        async with asyncio.timeout(5.0):
+            await running
+
+
+async def test_a_bug_in_a_login_is_found_and_costs_that_port_only() -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with ScriptedProvider(tls="tls", users=USERS) as peer:
+        watched = Watched(provider_for(peer))
+        watched.prober._login = broken
+        found = await watched.look()
+    assert (found.ready, found.key) == (False, None)
+    assert found.sentence == "internal error: ZeroDivisionError"
