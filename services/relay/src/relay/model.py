@@ -63,6 +63,7 @@ class Recipient:
     attempts: int  # made before this one
     doubts: int  # how often no answer came after the final dot
     held: float = 0.0  # seconds it spent in State.HELD: they do not count as age
+    tried: frozenset[str] = frozenset()  # providers that this round has been offered to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class Job:
     body: bytes | None  # the whole message if it is one chunk, else None: read it by ``Spool.read``
     chunks: int
     tied_to: str = ""  # provider that a doubtful message stays with
+    provider: str = ""  # that was chosen for it; empty: none, it waited too long and is claimed to be ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class Result:
     next_attempt: float = 0.0  # for State.DUE
     attempts: int = 0  # new value
     doubts: int = 0  # new value
+    tried: str = ""  # new value: providers that this round has been offered to, separated by spaces
+    consumed: bool = False  # this attempt used one recipient of the provider's quota: delivered, in doubt, unknown
 
 
 class EventKind(StrEnum):

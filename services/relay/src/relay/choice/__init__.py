@@ -1,0 +1,1 @@
+"""Which provider takes a message: values and pure functions, asked inside the spool's claim (``docs/spool.md``)."""

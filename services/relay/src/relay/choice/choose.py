@@ -1,0 +1,147 @@
+"""Which provider takes a message now. Pure: ``docs/spool.md``, "Choice", says it in words.
+
+:func:`choose` is asked for every message on its way out, in the spool's transaction: it makes nothing that it does not
+need for its answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from relay.choice.offer import Offer, Terms
+from relay.choice.routes import order
+
+
+class Asked(NamedTuple):
+    """A message, or those of its recipients that have the same past."""
+
+    account: str
+    sender: str  # folded
+    domain: str  # of the sender, folded
+    size: int  # bytes
+    recipients: int
+    tried: frozenset[str] = frozenset()  # providers that this round has been offered to
+    tied_to: str = ""  # the provider that a doubtful message stays with
+    key: str = ""  # the message's id: draws the order of a weighted route
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The provider takes so many of the recipients now."""
+
+    provider: str
+    recipients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nobody can take it before ``until``, as far as is known."""
+
+    until: float  # infinite: not known
+    reasons: tuple[str, ...] = ()  # one for each provider that is closed or used up, in the order of preference
+    for_room: bool = False  # a provider is open and only has no room at this moment
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """No provider of the route serves this sender."""
+
+    sentence: str
+
+
+Choice = Take | Wait | Nobody
+
+
+def _never(_provider: str, _high: bool) -> float:
+    return math.inf
+
+
+def choose(
+    asked: Asked, offer: Offer, left: Callable[[str, bool], int], resets: Callable[[str, bool], float] = _never
+) -> Choice:
+    """Who takes the message. ``left`` says how many recipients a provider's quotas still allow (a number as large as
+    any where it has none), ``resets`` when they allow more once they are used up; both for an account of high
+    priority or not.
+
+    A message that is tied to a provider which is not configured any more goes to that name all the same: delivery puts
+    it aside, and nobody else may have it.
+    """
+    tied, patient = asked.tied_to, True
+    if tied:
+        if tied not in offer.terms:
+            return Take(tied, asked.recipients)
+        able = [offer.terms[tied]]
+    else:
+        route = offer.routes.of(asked.account, asked.domain)
+        patient = not route.weights
+        known = (offer.terms[name] for name in order(route, asked.key) if name in offer.terms)
+        able = [terms for terms in known if terms.serves(asked.sender, asked.domain)]
+        if not able:
+            return Nobody(f"No provider is set up for mail from {asked.sender}.")
+        able = _untried(_carriers(able, asked.size), asked.tried)
+    return _first(able, asked, offer, left, resets, patient)
+
+
+def blocked(
+    flow: Asked, offer: Offer, left: Callable[[str, bool], int], resets: Callable[[str, bool], float] = _never
+) -> Wait | None:
+    """Why no message of a flow (account, domain, past) can be taken, whatever its size, sender and number of
+    recipients; None when one may be. So its waiting messages need not be looked at one by one.
+    """
+    tied = flow.tied_to
+    if tied and tied not in offer.terms:
+        return None
+    route = offer.routes.of(flow.account, flow.domain)
+    names = (tied,) if tied else route.providers
+    able = [offer.terms[name] for name in names if name in offer.terms and offer.terms[name].serves_some(flow.domain)]
+    one = flow._replace(recipients=1)
+    found = _first(_untried(able, flow.tried), one, offer, left, resets, bool(tied) or not route.weights)
+    return found if isinstance(found, Wait) else None
+
+
+def _carriers(able: list[Terms], size: int) -> list[Terms]:
+    """Those that can carry the size; if none can, the one that carries most: its refusal is what the sender is told."""
+    carriers = [terms for terms in able if not 0 < terms.size_limit < size]
+    return carriers or [max(able, key=lambda terms: terms.size_limit)]
+
+
+def _untried(able: list[Terms], tried: frozenset[str]) -> list[Terms]:
+    """Those that this round has not been offered to; when it has been to all of them, it begins anew."""
+    return [terms for terms in able if terms.name not in tried] or able if tried else able
+
+
+def _first(
+    able: list[Terms],
+    asked: Asked,
+    offer: Offer,
+    left: Callable[[str, bool], int],
+    resets: Callable[[str, bool], float],
+    patient: bool,
+) -> Take | Wait:
+    """The first that takes all; else the first that takes some; else how long to wait."""
+    high = offer.is_high(asked.account)
+    until, reasons, crowded = math.inf, [], False
+    some: Take | None = None
+    for terms in able:
+        name = terms.name
+        closed = offer.closing(name, asked.domain)
+        if closed is not None:
+            until = min(until, closed.until)
+            reasons.append(closed.reason)
+            continue
+        quota = left(name, high) if terms.quotas else asked.recipients
+        if quota <= 0:
+            until = min(until, resets(name, high))
+            reasons.append(f"{terms.title or name}'s quota is used up")
+        elif offer.room(name, asked.domain) <= 0:
+            crowded = True
+            if patient and name in offer.patient and quota >= asked.recipients:
+                return Wait(until, tuple(reasons), for_room=True)
+        elif quota >= asked.recipients:
+            return Take(name, min(asked.recipients, terms.recipients or asked.recipients))
+        elif some is None:
+            some = Take(name, min(quota, terms.recipients or quota))
+    return some or Wait(until, tuple(reasons), for_room=crowded)
