@@ -177,14 +177,13 @@ def test_timings(told: Told) -> None:
     assert told.lines() == []
 
 
-def test_a_pause_lasts_until_the_provider_answers_again(told: Told) -> None:
-    told.journal.system("provider_paused", provider="sendgrid", reason="timed out")
-    told.journal.system("provider_paused", provider="unheard of", reason="")
-    assert told.count("provider_paused", provider="sendgrid") == 1
-    told.journal.attempt("sendgrid", "deferred", 1.0)
-    assert told.count("provider_paused", provider="sendgrid") == 1
-    told.journal.attempt("sendgrid", "delivered", 1.0)
-    assert told.count("provider_paused", provider="sendgrid") == 0
+def test_what_the_probe_found_moves_a_gauge(told: Told) -> None:
+    told.journal.system("provider_ready", provider="sendgrid")
+    told.journal.system("provider_ready", provider="unheard of")
+    assert told.count("provider_ready", provider="sendgrid") == 1
+    told.journal.system("provider_not_ready", provider="sendgrid", reason="535 5.7.8 revoked")
+    assert told.count("provider_ready", provider="sendgrid") == 0
+    assert told.lines()[-1]["reason"] == "535 5.7.8 revoked"
 
 
 def test_certificate_and_accounts(told: Told) -> None:

@@ -38,6 +38,8 @@ def test_every_combination_is_there_at_zero(metrics: Metrics) -> None:
     for outcome in ("delivered", "deferred", "refused", "doubtful"):
         labels = (("outcome", outcome), ("provider", "sendgrid"))
         assert found["ownpost_delivery_attempts_total", labels] == 0
+    for name in ("ready", "paused", "paused_domains", "quota_used_recipients", "quota_limit_recipients"):
+        assert found[f"ownpost_provider_{name}", (("provider", "sendgrid"),)] == 0
     for state in ("due", "claimed", "sending", "held", "refused", "expired", "unknown"):
         assert found["ownpost_queue_deliveries", (("state", state),)] == 0
     assert found["ownpost_build_info", (("version", "0.1.0"),)] == 1
@@ -71,6 +73,34 @@ def test_the_queue_is_shown_as_it_is_now(metrics: Metrics) -> None:
     assert found["ownpost_spool_writable", ()] == 1
     metrics.update_spool(0, 500)
     assert samples(metrics)["ownpost_spool_writable", ()] == 0
+
+
+def test_a_pause_and_its_reason(metrics: Metrics) -> None:
+    def reasons() -> dict[str, float]:
+        name = "ownpost_provider_pause_reason"
+        return {dict(labels)["reason"]: value for (one, labels), value in samples(metrics).items() if one == name}
+
+    before = set(samples(metrics))
+    assert reasons() == {"used_up": 0, "key_dead": 0, "busy": 0, "other": 0}
+    metrics.update_pause("sendgrid", True, "key dead", 2)
+    assert reasons() == {"used_up": 0, "key_dead": 1, "busy": 0, "other": 0}
+    found = samples(metrics)
+    assert found["ownpost_provider_paused", (("provider", "sendgrid"),)] == 1
+    assert found["ownpost_provider_paused_domains", (("provider", "sendgrid"),)] == 2
+    metrics.update_pause("sendgrid", True, "something new", 0)
+    assert reasons()["other"] == 1
+    metrics.update_pause("sendgrid", False, "", 0)
+    assert set(reasons().values()) == {0}
+    assert samples(metrics)["ownpost_provider_paused", (("provider", "sendgrid"),)] == 0
+    assert set(samples(metrics)) == before
+
+
+def test_a_quota(metrics: Metrics) -> None:
+    labels = (("provider", "sendgrid"),)
+    assert samples(metrics)["ownpost_provider_quota_limit_recipients", labels] == 0
+    metrics.update_quota("sendgrid", 240, 300)
+    assert samples(metrics)["ownpost_provider_quota_used_recipients", labels] == 240
+    assert samples(metrics)["ownpost_provider_quota_limit_recipients", labels] == 300
 
 
 def test_buckets_hold_what_is_at_most_their_bound_and_add_up(metrics: Metrics) -> None:

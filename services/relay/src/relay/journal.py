@@ -23,14 +23,14 @@ class Journal:
         self._log, self._metrics = log, metrics
         self._event = log.event
         self._count = metrics.events.inc
-        self._paused: set[str] = set()
         self._system: Mapping[str, Callable[[Mapping[str, Value]], None]] = {
             "certificate_served": self._certificate_served,
             "certificate_differs": self._certificate_differs,
             "certificate_refused": lambda _: metrics.certificate_failures.inc(),
             "accounts_reloaded": lambda _: metrics.accounts_good.set(1),
             "accounts_broken": lambda _: metrics.accounts_good.set(0),
-            "provider_paused": self._provider_paused,
+            "provider_ready": lambda fields: self._provider_ready(fields, 1),
+            "provider_not_ready": lambda fields: self._provider_ready(fields, 0),
         }
 
     # --- events with a row
@@ -97,9 +97,6 @@ class Journal:
         """One recipient of one transaction with ``provider``, which took ``seconds``. The line is the event's."""
         self._metrics.attempts.inc(provider, outcome)
         self._metrics.attempt_seconds.observe(seconds, provider)
-        if self._paused and outcome in ("delivered", "refused"):  # it answers again
-            self._paused.discard(provider)
-            self._metrics.paused[provider].set(0)
 
     # --- the relay itself
     def commit_group(self, size: int, seconds: float) -> None:
@@ -122,11 +119,10 @@ class Journal:
         self._certificate_served(fields)
         self._metrics.certificate_failures.inc()
 
-    def _provider_paused(self, fields: Mapping[str, Value]) -> None:
+    def _provider_ready(self, fields: Mapping[str, Value], value: int) -> None:
         provider = str(fields.get("provider", ""))
-        if provider in self._metrics.paused:
-            self._paused.add(provider)
-            self._metrics.paused[provider].set(1)
+        if provider in self._metrics.ready:
+            self._metrics.ready[provider].set(value)
 
 
 def _fields(event: Event) -> dict[str, Value]:

@@ -21,6 +21,8 @@ MECHANISMS = ("PLAIN", "LOGIN")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 OUTCOMES = ("delivered", "deferred", "refused", "doubtful")
 STATES = tuple(state for state in State if state not in (State.DELIVERED, State.DROPPED))
+# Why a provider is paused: the words of relay.providers.rules.Standing.
+PAUSES = ("used_up", "key_dead", "busy", OTHER)
 OPENMETRICS = "application/openmetrics-text"
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds: a commit, a 250
@@ -81,13 +83,23 @@ class Metrics:
         success = self._gauge(
             "provider_last_success_timestamp_seconds", "When the provider last accepted anything; 0: never.", "provider"
         )
+        ready = self._gauge(
+            "provider_ready", "1 if we could log in there when we last looked; 0: not, or not looked yet.", "provider"
+        )
         paused = self._gauge("provider_paused", "1 while a provider is left alone for a while.", "provider")
+        reason = self._gauge("provider_pause_reason", "1 for the reason of a pause that holds.", "provider", "reason")
+        domains = self._gauge("provider_paused_domains", "Sender domains that it is left alone for.", "provider")
         self.last_success = dict.fromkeys(names, 0.0)
         for name in names:
             success.labels(name).set_function(partial(self.last_success.__getitem__, name))
+        self.ready = {name: ready.labels(name) for name in names}
         self.paused = {name: paused.labels(name) for name in names}
-        used = self._gauge("provider_quota_used_recipients", "Recipients of the current period.", "provider")
-        limit = self._gauge("provider_quota_limit_recipients", "Recipients a period allows; 0: no quota.", "provider")
+        self.pause_reason = {(name, why): reason.labels(name, why) for name in names for why in PAUSES}
+        self.paused_domains = {name: domains.labels(name) for name in names}
+        used = self._gauge(
+            "provider_quota_used_recipients", "Recipients of the period, of the quota nearest to its limit.", "provider"
+        )
+        limit = self._gauge("provider_quota_limit_recipients", "What that period allows; 0: no quota.", "provider")
         self.quota_used = {name: used.labels(name) for name in names}
         self.quota_limit = {name: limit.labels(name) for name in names}
 
@@ -127,6 +139,19 @@ class Metrics:
         self.room.set(room)
         self.writable.set(room > 0)
         self.wal.set(wal_bytes)
+
+    def update_pause(self, provider: str, paused: bool, standing: str, domains: int) -> None:
+        """Whether a provider is left alone, why, and for how many sender domains only, as :meth:`update_queue`."""
+        why = standing.replace(" ", "_") if standing.replace(" ", "_") in PAUSES else OTHER
+        self.paused[provider].set(paused)
+        self.paused_domains[provider].set(domains)
+        for one in PAUSES:
+            self.pause_reason[provider, one].set(paused and one == why)
+
+    def update_quota(self, provider: str, used: int, limit: int) -> None:
+        """The quota of a provider that is nearest to its limit, in recipients."""
+        self.quota_used[provider].set(used)
+        self.quota_limit[provider].set(limit)
 
     def page(self, accept: str) -> tuple[str, bytes]:
         """Media type and text for a scrape: OpenMetrics if ``accept`` names it, else Prometheus' own."""

@@ -1,0 +1,179 @@
+"""What is known of each provider, as plain values: its pauses, its quotas, its routes, and what the last look found.
+
+``GET /providers``, ``/status.json`` and ``/queue`` show it; ``docs/architecture.md`` describes the fields. Times are
+Unix seconds; an end that is not known is None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from relay.choice.routes import Routes
+from relay.delivery.probe import PortLook, Readiness
+from relay.metrics import Metrics
+from relay.providers.provider import Provider
+from relay.quotas import Use
+from relay.spool import QueueEntry
+
+
+class DomainPause(Protocol):
+    """A provider is left alone for one sender domain."""
+
+    @property
+    def domain(self) -> str: ...
+    @property
+    def standing(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def until(self) -> float: ...
+
+
+class ProviderState(Protocol):
+    """One provider as delivery sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def standing(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def until(self) -> float: ...
+    @property
+    def in_hand(self) -> int: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def domains(self) -> Sequence[DomainPause]: ...
+
+
+class Delivery(Protocol):
+    """What is asked of the half of the relay that sends."""
+
+    def providers(self) -> Sequence[ProviderState]: ...
+    def waits(self, entry: QueueEntry) -> str: ...
+
+
+class Looks(Protocol):
+    """What is asked of the readiness probe."""
+
+    last: dict[str, Readiness]
+
+    async def look(self, name: str = ...) -> Mapping[str, Readiness]: ...
+
+
+class Quotas(Protocol):
+    """What is asked of the quotas."""
+
+    async def uses(self) -> Mapping[str, Sequence[Use]]: ...
+
+
+class ProviderReport:
+    """Puts together what delivery, the probe and the quotas know."""
+
+    def __init__(
+        self, providers: Sequence[Provider], routes: Routes, delivery: Delivery, looks: Looks, quotas: Quotas
+    ) -> None:
+        self._providers = {one.name: one for one in providers}
+        self._routes, self._delivery, self._looks, self._quotas = routes, delivery, looks, quotas
+
+    async def facts(self) -> list[dict[str, Any]]:
+        """Every provider, in the order of preference."""
+        uses = await self._quotas.uses()
+        return [self._one(state, uses.get(state.name, ())) for state in self._delivery.providers()]
+
+    async def look(self, name: str = "") -> list[dict[str, Any]]:
+        """As :meth:`facts`, after a fresh look at ``name`` or at all. Raises KeyError for a name that is none."""
+        await self._looks.look(name)
+        return await self.facts()
+
+    def all_paused(self) -> list[dict[str, Any]]:
+        """The pauses, if no provider is open; else nothing."""
+        states = self._delivery.providers()
+        if any(one.state == "open" for one in states):
+            return []
+        return [{"name": one.name, **_pause(one), "state": one.state} for one in states]
+
+    def waits(self, entry: QueueEntry) -> str:
+        """What a delivery waits for, beside its next attempt; empty when nothing is in its way."""
+        return self._delivery.waits(entry)
+
+    async def measure(self, metrics: Metrics) -> None:
+        """Moves the gauges of the providers."""
+        for state in self._delivery.providers():
+            metrics.update_pause(state.name, state.state != "open", state.standing, len(state.domains))
+        for name, uses in (await self._quotas.uses()).items():
+            nearest = max(uses, key=lambda one: one.share, default=None)
+            if nearest is not None:
+                metrics.update_quota(name, nearest.taken, nearest.limit)
+
+    def _one(self, state: ProviderState, uses: Sequence[Use]) -> dict[str, Any]:
+        provider = self._providers[state.name]
+        last = self._looks.last.get(state.name)
+        return {
+            "name": provider.name,
+            "title": provider.title or provider.name,
+            "host": provider.host,
+            "login": provider.auth if provider.username else "none",
+            "state": state.state,
+            **_pause(state),
+            "port": state.port or None,
+            "in_hand": state.in_hand,
+            "domains": [{"domain": one.domain, **_pause(one)} for one in state.domains],
+            "quotas": [_quota(one) for one in uses],
+            "routes": _places(self._routes, provider.name),
+            "senders": list(provider.senders),
+            "look": last and _look(last),
+        }
+
+
+def _pause(pause: ProviderState | DomainPause) -> dict[str, Any]:
+    until = pause.until if pause.until and math.isfinite(pause.until) else None
+    return {"standing": str(pause.standing), "reason": pause.reason, "until": until}
+
+
+def _quota(use: Use) -> dict[str, Any]:
+    return {
+        "limit": use.limit,
+        "period": use.period,
+        "zone": use.zone,
+        "hours": use.hours,
+        "used": use.used,
+        "in_hand": use.in_hand,
+        "reserve": use.reserve,
+        "since": use.since,
+        "resets_at": use.resets_at,
+    }
+
+
+def _places(routes: Routes, name: str) -> list[dict[str, Any]]:
+    """Where the provider stands in each route that it is in; the default route comes last, as it is asked last."""
+    found = []
+    for account, domain, providers, weights in [
+        *((one.account, one.domain, one.providers, one.weights) for one in routes.routes),
+        ("", "", routes.default, ()),
+    ]:
+        if name in providers:
+            place = providers.index(name)
+            weight = weights[place] if weights else 0
+            found.append({"account": account, "domain": domain, "place": place + 1, "weight": weight})
+    return found
+
+
+def _look(found: Readiness) -> dict[str, Any]:
+    return {
+        "at": found.at,
+        "ready": found.ready,
+        "key": found.key,
+        "sentence": found.sentence,
+        "ports": [_port(one) for one in found.ports],
+    }
+
+
+def _port(one: PortLook) -> dict[str, Any]:
+    return {"port": one.port, "tls": one.tls, "open": one.open, "login": one.login, "sentence": one.sentence}
