@@ -82,6 +82,10 @@ class Reader:
             self.problem(name, "holds a control character or a second line; allowed: one line of text.")
         return value
 
+    def document(self, name: str) -> str:
+        """A secret of many lines, such as a key file; never shown in a problem."""
+        return self._value(name, secret=True)[0].strip()
+
     def words(self, name: str, default: str = "") -> tuple[str, ...]:
         """A list, separated by commas or white space, without repetitions."""
         return tuple(dict.fromkeys(self.text(name, default).replace(",", " ").split()))
