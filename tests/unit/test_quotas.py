@@ -52,7 +52,8 @@ class Counted:
 class House:
     def __init__(self, *terms: Terms) -> None:
         self.spool, self.clock, self.journal = Counted(), HandClock(), FakeJournal()
-        self.quotas = Quotas(terms, self.spool, self.clock, self.journal)
+        self.priority = True
+        self.quotas = Quotas(terms, self.spool, self.clock, self.journal, lambda: self.priority)
 
     async def events(self) -> int:
         await self.quotas.look()
@@ -68,6 +69,8 @@ async def test_each_quota_counts_its_own_window() -> None:
     assert set(uses) == {"brevo"}
     day, month = uses["brevo"]
     assert (day.used, day.in_hand, day.taken, day.share, day.reserve) == (30, 5, 35, 0.35, 10)
+    house.priority = False  # nothing is kept for nobody
+    assert (await house.quotas.uses())["brevo"][0].reserve == 0
     assert (day.since, day.resets_at) == (NOON - 12 * HOUR, NOON + 12 * HOUR)
     assert (month.used, month.taken) == (100, 105)
     assert month.resets_at == datetime(2026, 10, 1, tzinfo=UTC).timestamp()
@@ -85,7 +88,7 @@ async def test_four_fifths_are_told_once_a_window() -> None:
             "provider": "brevo",
             "used": 80,
             "limit": 100,
-            "period": "day",
+            "period": "a day",
             "resets_at": NOON + 12 * HOUR,
         },
     )
@@ -101,7 +104,7 @@ async def test_a_rolling_window_is_told_of_again_when_all_of_it_has_passed() -> 
     house = House(Terms("ses", quotas=(ROLLING,)))
     house.spool.use("ses", NOON, 9)
     assert await house.events() == 1
-    assert house.journal.said[0][1]["period"] == "24 hours"
+    assert house.journal.said[0][1]["period"] == "in 24 hours"
     house.clock.now += 23 * HOUR
     house.spool.use("ses", house.clock.now, 9)  # what was used at noon still counts
     assert await house.events() == 1
@@ -115,7 +118,7 @@ async def test_two_quotas_are_told_of_apart() -> None:
     assert await house.events() == 1
     house.spool.use("brevo", NOON, 16)
     assert await house.events() == 2
-    assert [fields["period"] for _, fields in house.journal.said] == ["day", "month"]
+    assert [fields["period"] for _, fields in house.journal.said] == ["a day", "a month"]
 
 
 async def test_it_looks_by_itself_until_it_is_told_to_stop() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from relay.choice.routes import Routes
@@ -73,6 +74,16 @@ class Quotas(Protocol):
     async def uses(self) -> Mapping[str, Sequence[Use]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Whether a provider is left alone, for everyone or for one sender domain, and why."""
+
+    state: str  # open, paused, probing
+    standing: str = ""
+    reason: str = ""
+    until: float = 0.0
+
+
 class ProviderReport:
     """Puts together what delivery, the probe and the quotas know."""
 
@@ -82,22 +93,29 @@ class ProviderReport:
         self._providers = {one.name: one for one in providers}
         self._routes, self._delivery, self._looks, self._quotas = routes, delivery, looks, quotas
 
-    async def facts(self) -> list[dict[str, Any]]:
-        """Every provider, in the order of preference."""
+    @property
+    def names(self) -> list[str]:
+        """Those of all providers."""
+        return list(self._providers)
+
+    async def facts(self, name: str = "") -> list[dict[str, Any]]:
+        """Every provider in the order of preference, or ``name`` alone."""
         uses = await self._quotas.uses()
-        return [self._one(state, uses.get(state.name, ())) for state in self._delivery.providers()]
+        states = [one for one in self._delivery.providers() if name in ("", one.name)]
+        return [self._one(one, uses.get(one.name, ())) for one in states]
 
     async def look(self, name: str = "") -> list[dict[str, Any]]:
-        """As :meth:`facts`, after a fresh look at ``name`` or at all. Raises KeyError for a name that is none."""
+        """As :meth:`facts`, after a fresh look."""
         await self._looks.look(name)
-        return await self.facts()
+        return await self.facts(name)
 
-    def all_paused(self) -> list[dict[str, Any]]:
+    async def all_paused(self) -> list[dict[str, Any]]:
         """The pauses, if no provider is open; else nothing."""
-        states = self._delivery.providers()
-        if any(one.state == "open" for one in states):
+        uses = await self._quotas.uses()
+        pauses = {one.name: _standing(one, uses.get(one.name, ())) for one in self._delivery.providers()}
+        if any(pause.state == "open" for pause in pauses.values()):
             return []
-        return [{"name": one.name, **_pause(one), "state": one.state} for one in states]
+        return [{"name": name, "state": pause.state, **_pause(pause)} for name, pause in pauses.items()]
 
     def waits(self, entry: QueueEntry) -> str:
         """What a delivery waits for, beside its next attempt; empty when nothing is in its way."""
@@ -105,23 +123,25 @@ class ProviderReport:
 
     async def measure(self, metrics: Metrics) -> None:
         """Moves the gauges of the providers."""
+        found = await self._quotas.uses()
         for state in self._delivery.providers():
-            metrics.update_pause(state.name, state.state != "open", state.standing, len(state.domains))
-        for name, uses in (await self._quotas.uses()).items():
+            uses = found.get(state.name, ())
+            pause = _standing(state, uses)
+            metrics.update_pause(state.name, pause.state != "open", pause.standing, len(state.domains))
             nearest = max(uses, key=lambda one: one.share, default=None)
             if nearest is not None:
-                metrics.update_quota(name, nearest.taken, nearest.limit)
+                metrics.update_quota(state.name, nearest.taken, nearest.limit)
 
     def _one(self, state: ProviderState, uses: Sequence[Use]) -> dict[str, Any]:
-        provider = self._providers[state.name]
+        provider, pause = self._providers[state.name], _standing(state, uses)
         last = self._looks.last.get(state.name)
         return {
             "name": provider.name,
             "title": provider.title or provider.name,
             "host": provider.host,
             "login": provider.auth if provider.username else "none",
-            "state": state.state,
-            **_pause(state),
+            "state": pause.state,
+            **_pause(pause),
             "port": state.port or None,
             "in_hand": state.in_hand,
             "domains": [{"domain": one.domain, **_pause(one)} for one in state.domains],
@@ -132,7 +152,16 @@ class ProviderReport:
         }
 
 
-def _pause(pause: ProviderState | DomainPause) -> dict[str, Any]:
+def _standing(state: ProviderState, uses: Sequence[Use]) -> Pause:
+    """Delivery's pause; or that of a quota of which all is used by our own count, which delivery needs no pause for."""
+    full = [one for one in uses if one.used >= one.limit]
+    if state.state != "open" or not full:
+        return Pause(state.state, str(state.standing), state.reason, state.until)
+    last = max(full, key=lambda one: one.resets_at)
+    return Pause("paused", "used up", f"{last.used:,} of {last.limit:,} recipients {last.span}", last.resets_at)
+
+
+def _pause(pause: Pause | DomainPause) -> dict[str, Any]:
     until = pause.until if pause.until and math.isfinite(pause.until) else None
     return {"standing": str(pause.standing), "reason": pause.reason, "until": until}
 

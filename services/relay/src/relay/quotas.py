@@ -8,7 +8,7 @@ a restart one may be told of again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class Use:
     hours: int  # of rolling
     used: int
     in_hand: int  # on their way: reserved, and perhaps given back
-    reserve: int  # of ``limit``, kept for accounts with priority
+    reserve: int  # of ``limit``, kept for accounts with priority; 0 where there are none
     since: float  # when the window began
     resets_at: float  # when there is room again, or more of it
 
@@ -53,17 +53,29 @@ class Use:
         return self.used + self.in_hand
 
     @property
+    def span(self) -> str:
+        """The window, as it stands after a number of recipients."""
+        return f"in {self.hours} hours" if self.period == "rolling" else f"a {self.period}"
+
+    @property
     def share(self) -> float:
         """The part that is taken."""
         return self.taken / self.limit if self.limit else 1.0
 
 
 class Quotas:
-    """The quotas of all providers, by their terms."""
+    """The quotas of all providers, by their terms. ``priority`` says whether any account has priority."""
 
-    def __init__(self, providers: Sequence[Terms], spool: Usage, clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self,
+        providers: Sequence[Terms],
+        spool: Usage,
+        clock: Clock,
+        journal: Journal,
+        priority: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._providers = [one for one in providers if one.quotas]
-        self._spool, self._clock, self._journal = spool, clock, journal
+        self._spool, self._clock, self._journal, self._priority = spool, clock, journal, priority
         self._told: dict[tuple[str, int], float] = {}  # provider, number of its quota -> when
 
     async def run(self, stop: asyncio.Event, period: float = PERIOD) -> None:
@@ -88,15 +100,15 @@ class Quotas:
         """Every quota of every provider that has one."""
         if not self._providers:
             return {}
-        now = self._clock.time()
+        now, kept = self._clock.time(), self._priority()
         first = min(since(quota, now) for one in self._providers for quota in one.quotas)
         buckets, in_hand = await self._spool.usage(first), await self._spool.in_hand()
-        return {
-            one.name: [
-                _use(one, quota, buckets.get(one.name, []), in_hand.get(one.name, 0), now) for quota in one.quotas
-            ]
-            for one in self._providers
-        }
+
+        def use(terms: Terms, quota: Quota) -> Use:
+            reserve = quota.limit - allowed(quota, terms.reserve, high=not kept)
+            return _use(quota, buckets.get(terms.name, []), in_hand.get(terms.name, 0), reserve, now)
+
+        return {one.name: [use(one, quota) for quota in one.quotas] for one in self._providers}
 
     def _tell(self, provider: str, use: Use) -> None:
         self._journal.system(
@@ -104,12 +116,12 @@ class Quotas:
             provider=provider,
             used=use.taken,
             limit=use.limit,
-            period=use.period if use.period != "rolling" else f"{use.hours} hours",
+            period=use.span,
             resets_at=use.resets_at,
         )
 
 
-def _use(provider: Terms, quota: Quota, buckets: list[tuple[float, int]], in_hand: int, now: float) -> Use:
+def _use(quota: Quota, buckets: list[tuple[float, int]], in_hand: int, reserve: int, now: float) -> Use:
     return Use(
         limit=quota.limit,
         period=quota.period,
@@ -117,7 +129,7 @@ def _use(provider: Terms, quota: Quota, buckets: list[tuple[float, int]], in_han
         hours=quota.hours,
         used=used(quota, now, buckets),
         in_hand=in_hand,
-        reserve=quota.limit - allowed(quota, provider.reserve, False),
+        reserve=reserve,
         since=since(quota, now),
         resets_at=resets_at(quota, now, buckets),
     )

@@ -1,4 +1,6 @@
-"""``python -m relay.operator VERB``. Exit codes are sysexits.h's: 69 when no relay answers, 64 for wrong usage."""
+"""``python -m relay.operator VERB``. Exit codes are sysexits.h's: 69 when no relay answers, 64 for wrong usage.
+``providers`` is a check and knows 0 and 1 only.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from relay.operator import account, certs, queue, send_test, show, trace
+from relay.operator import account, certs, oauth, providers, queue, send_test, show, trace
 from relay.operator.client import Client, NoAnswer, Rejected
 from relay.settings import RUN, SOCKET
 
@@ -32,8 +34,10 @@ def parser(environ: Mapping[str, str], out: TextIO) -> argparse.ArgumentParser:
     queue.register(verbs, client, console, time.time)
     trace.register(verbs, client, console)
     send_test.register(verbs, client, console, time.monotonic, time.sleep)
+    providers.register(verbs, client, console, time.time)
     certs.register(verbs, client, console, time.time)
     account.register(verbs)
+    oauth.register(verbs, environ, client, console, lambda: sys.stdin.fileno())
     return top
 
 
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
         out.flush()
     except NoAnswer as problem:
         print(show.safe(problem), file=err)
-        return show.EX_UNAVAILABLE
+        return int(getattr(args, "without_relay", show.EX_UNAVAILABLE))
     except Rejected as problem:
         print(show.safe(problem), file=err)
         return show.EX_DATAERR

@@ -32,6 +32,11 @@ def safe(text: object) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
 
 
+def safe_lines(text: object) -> str:
+    """As :func:`safe`, line by line: for text of our own with strangers' words in it."""
+    return "\n".join(map(safe, str(text).split("\n")))
+
+
 def state(word: str) -> Text:
     """A state or an event in its colour."""
     return Text(safe(word).replace("_", " "), style=_STYLES.get(word, ""))
@@ -48,6 +53,11 @@ def span(seconds: float) -> str:
 def moment(at: float) -> str:
     """A moment in UTC, whatever zone this machine has."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def minute(at: float) -> str:
+    """As :func:`moment`, to the minute and with its zone."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def answer(provider: object, code: object, reply: object) -> str:
