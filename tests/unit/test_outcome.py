@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import re
 import socket
 import ssl
 
@@ -27,8 +28,9 @@ from relay.delivery.outcome import (
     judge,
     went_well,
 )
+from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.providers import presets as providers
-from relay.providers.rules import Stage, Standing
+from relay.providers.rules import Meaning, Rule, Stage, Standing
 from relay.spool import SpoolFull
 
 S = Standing
@@ -258,12 +260,55 @@ def test_a_refused_login_is_a_dead_key_whatever_stage_it_is_told_at() -> None:
 
 
 def test_what_cannot_be_sent_at_all_is_refused_in_our_words() -> None:
-    assert judge(Finding(Stage.MAIL, OwnRefusal("too big"))) == Verdict(Refused(0, "too big"))
+    assert judge(Finding(Stage.MAIL, OwnRefusal("too big"))) == Verdict(Refused(0, "too big"), elsewhere=True)
 
 
 def test_a_shutdown_is_no_attempt_unless_the_dot_was_written() -> None:
-    assert judge(Finding(Stage.BODY, Cut())) == Verdict(Deferred(0, "the relay was stopped", at_once=True))
+    assert judge(Finding(Stage.BODY, Cut())) == Verdict(Deferred(0, "the relay was stopped", at_once=True), ours=True)
     assert type(judge(Finding(Stage.FINAL, Cut())).outcome) is Doubtful
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (SpoolFull("no room"), True),
+        (ValueError("a mistake of ours"), True),
+        (ConnectionResetError(104, "reset"), False),
+        (Garbage("hm"), False),
+        (aiosmtplib.SMTPException("STARTTLS extension not supported by server."), False),
+        (TokenUnavailable("the token endpoint is not reached"), False),
+    ],
+)
+def test_our_own_failure_is_told_from_the_providers(error: BaseException, ours: bool) -> None:
+    assert judge(Finding(Stage.BODY, error)).ours is ours
+
+
+def test_a_grant_that_is_gone_is_a_dead_key_and_a_silent_token_endpoint_is_not() -> None:
+    gone = judge(Finding(Stage.LOGIN, GrantDead("Google has revoked the grant; run make oauth")))
+    assert gone == Verdict(Deferred(0, "Google has revoked the grant; run make oauth"), S.KEY_DEAD)
+    silent = judge(Finding(Stage.LOGIN, TokenUnavailable("the token endpoint does not answer")))
+    assert silent == Verdict(Deferred(0, "the token endpoint does not answer"), S.BUSY)
+
+
+@pytest.mark.parametrize("kind", [aiosmtplib.SMTPAuthenticationError, aiosmtplib.SMTPResponseException])
+def test_rules_hold_for_what_the_library_raises(kind: type[aiosmtplib.SMTPResponseException]) -> None:
+    error = kind(451, "Authentication failed: Maximum credits exceeded")
+    found = judge(Finding(Stage.LOGIN, error), SENDGRID)
+    assert (found.standing, found.certain) == (S.USED_UP, True)
+    assert not judge(Finding(Stage.LOGIN, error), GENERIC).certain
+
+
+# --- rules
+@pytest.mark.parametrize("meaning", list(Meaning))
+def test_what_a_rule_may_mean(meaning: Meaning) -> None:
+    rule = Rule(frozenset({Stage.FINAL}), frozenset({554}), re.compile("no luck", re.IGNORECASE), meaning)
+    found = judge(Finding(Stage.FINAL, Reply(554, "No luck today")), [rule])
+    if meaning in (Meaning.REFUSED, Meaning.ELSEWHERE):
+        assert found == Verdict(Refused(554, "No luck today"), elsewhere=meaning is Meaning.ELSEWHERE)
+    else:
+        assert found == Verdict(Deferred(554, "No luck today"), S(meaning.value))
+    assert judge(Finding(Stage.FINAL, Reply(550, "No luck today")), [rule]) == Verdict(Refused(550, "No luck today"))
+    assert judge(Finding(Stage.RCPT, Reply(554, "No luck today")), [rule]) == Verdict(Refused(554, "No luck today"))
 
 
 # --- text

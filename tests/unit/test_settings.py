@@ -148,7 +148,7 @@ def test_a_disk_image_named_by_mistake_is_not_swallowed(tmp_path: Path) -> None:
 
 def test_sendgrid_needs_a_key_only_and_hides_it() -> None:
     provider = read(SENDGRID).providers[0]
-    assert (provider.host, provider.port, provider.tls, provider.username) == ("", 587, "starttls", "")
+    assert (provider.host, provider.ports[0], provider.username) == ("smtp.sendgrid.net", (587, "starttls"), "apikey")
     assert provider.password == "SG.secret"
     assert "SG.secret" not in repr(read(SENDGRID))
 
@@ -165,12 +165,12 @@ def test_sendgrid_needs_a_key_only_and_hides_it() -> None:
 )
 def test_port_465_means_tls_from_the_first_byte(more: dict[str, str], port: int, tls: str) -> None:
     provider = read(GENERIC | more).providers[0]
-    assert (provider.port, provider.tls) == (port, tls)
+    assert provider.ports == ((port, tls),)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost"])
 def test_plain_text_may_go_to_this_machine(host: str) -> None:
-    assert read(GENERIC | {"GENERIC_HOST": host, "GENERIC_TLS": "none"}).providers[0].tls == "none"
+    assert read(GENERIC | {"GENERIC_HOST": host, "GENERIC_TLS": "none"}).providers[0].ports == ((587, "none"),)
 
 
 def test_a_provider_of_ones_own_has_settings_by_its_name() -> None:

@@ -30,7 +30,7 @@ from relay.holding import Holding
 from relay.journal import Journal
 from relay.log import Log
 from relay.metrics import Metrics
-from relay.providers.presets import build
+from relay.providers.build import build
 from relay.providers.provider import Provider
 from relay.service import Relay
 from relay.settings import LanSettings, Settings

@@ -1,6 +1,7 @@
 """Every setting of the relay, read once from a mapping; all mistakes are told at once.
 
-:func:`read` is the whole interface: it asks nothing but the mapping and the files that ``NAME_FILE`` settings point to.
+:func:`read` is the whole interface: it asks nothing but the mapping, the files that ``NAME_FILE`` settings point to,
+and ``config/providers.toml``.
 ``.env.example`` names every setting with its default. ``settings_reader`` says what holds for all of them.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from relay import limits
+from relay.choice.routes import Routes
 from relay.settings_lan import LanSettings, read_lan
 from relay.settings_names import report_unknown
 from relay.settings_provider import ProviderSettings, prefix, read_providers
@@ -48,7 +50,8 @@ class Settings:
     submission_port: int  # STARTTLS; 0: off
     submissions_port: int  # TLS from the first byte; 0: off
     lan: LanSettings | None
-    providers: tuple[ProviderSettings, ...]
+    providers: tuple[ProviderSettings, ...]  # in order of preference
+    routes: Routes  # which message may use which of them
     message_size_limit: int
     recipients_limit: int
     connections: int
@@ -90,15 +93,20 @@ def read_all(reader: Reader) -> Settings:
     domains = _domains(reader)
     bind = reader.address("OWNPOST_BIND", "127.0.0.1")
     captured = reader.path("RELAY_CAPTURED", CAPTURED)
+    config = reader.path("RELAY_CONFIG", CONFIG)
+    hostname = _hostname(reader, domains)
+    lan = read_lan(reader, domains, reader.address("RELAY_LISTEN", ""))
+    providers, routes = read_providers(reader, captured, config)
     settings = Settings(
         domains=domains,
-        hostname=_hostname(reader, domains),
+        hostname=hostname,
         bind=bind,
         listen=reader.address("RELAY_LISTEN", bind),
         submission_port=reader.port("RELAY_SUBMISSION_PORT", SUBMISSION_PORT, off=True),
         submissions_port=reader.port("RELAY_SUBMISSIONS_PORT", SUBMISSIONS_PORT, off=True),
-        lan=read_lan(reader, domains, reader.address("RELAY_LISTEN", "")),
-        providers=read_providers(reader, captured),
+        lan=lan,
+        providers=providers,
+        routes=routes,
         message_size_limit=reader.size(
             "RELAY_MESSAGE_SIZE_LIMIT", limits.MESSAGE_SIZE, SMALLEST_MESSAGE_SIZE_LIMIT, LARGEST_MESSAGE_SIZE_LIMIT
         ),
@@ -110,7 +118,7 @@ def read_all(reader: Reader) -> Settings:
         spool=reader.path("RELAY_SPOOL", SPOOL),
         run=reader.path("RELAY_RUN", RUN),
         certs=reader.path("RELAY_CERTS", CERTS),
-        config=reader.path("RELAY_CONFIG", CONFIG),
+        config=config,
         captured=captured,
         spool_filesystem=reader.choice("RELAY_SPOOL_FILESYSTEM", get_args(SpoolFilesystem), "refuse"),
         log_format=reader.choice("RELAY_LOG_FORMAT", get_args(LogFormat), "text"),

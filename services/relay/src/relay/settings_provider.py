@@ -1,4 +1,7 @@
-"""The settings of the providers: who takes the mail from us, where, and how we log in there."""
+"""The settings of the providers: who takes the mail from us, where, how we log in there, and how much they take.
+
+What a provider is by itself comes from its preset and ``config/providers.toml``; what is set here wins over both.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,49 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import NamedTuple, get_args
 
+from relay.choice.quota import Quota
+from relay.choice.routes import Routes
+from relay.oauth import settings as oauth_settings
+from relay.oauth.settings import OAuthSettings
+from relay.providers import file, keys
+from relay.providers.preset import CAPTURE, GENERIC, Preset
+from relay.providers.presets import PRESETS
+from relay.providers.provider import Tls
 from relay.settings_reader import Reader, host_name, is_loopback
 
-Tls = Literal["starttls", "tls", "none"]
-
-PRESETS = ("sendgrid", "generic", "capture")
 SUBMISSIONS = 465  # RFC 8314: TLS from the first byte
 SUBMISSION = 587
-# Names whose settings would be taken for those of a service.
-RESERVED = ("ownpost", "relay", "renewer", "exporter", "domain", "acme", "cloudflare", "compose", "docker")
+PERIODS = ("hourly", "daily", "monthly")
+# Names whose settings would be taken for those of a service, or tables for something else.
+RESERVED = ("ownpost", "relay", "renewer", "exporter", "domain", "acme", "compose", "docker", file.ROUTE)
 _NAME = re.compile(r"[a-z][a-z0-9]{0,30}(-[a-z0-9]{1,30})*")
+_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
-    """One provider as configured. ``host`` and ``username`` are empty where the preset's hold."""
+    """One provider as configured."""
 
     name: str
     preset: str  # one of PRESETS; "generic" for a name of the operator's own
+    facts: Preset = field(repr=False)  # the preset, with the table of config/providers.toml on top
     host: str = ""
-    port: int = SUBMISSION
-    tls: Tls = "starttls"
+    ports: tuple[tuple[int, Tls], ...] = ()  # in order of trial
     username: str = ""
     password: str = field(default="", repr=False)
+    oauth: OAuthSettings | None = None  # we log in with its tokens instead
     ca: str = field(default="", repr=False)  # certificates in PEM to trust instead of the system's; empty: the system's
+    quotas: tuple[Quota, ...] = ()
     captured: Path | None = None  # folder of the provider that writes files instead of sending
+
+
+class Providers(NamedTuple):
+    """All providers, and which message may use which."""
+
+    providers: tuple[ProviderSettings, ...]  # in order of preference
+    routes: Routes
 
 
 def prefix(name: str) -> str:
@@ -41,19 +60,19 @@ def prefix(name: str) -> str:
     return name.upper().replace("-", "_") + "_"
 
 
-def read_providers(reader: Reader, captured: Path) -> tuple[ProviderSettings, ...]:
-    """The configured providers, in their order."""
-    names = tuple(dict.fromkeys(word.lower() for word in reader.words("OWNPOST_PROVIDERS", "capture")))
-    if len(names) > 1:
-        reader.problem(
-            "OWNPOST_PROVIDERS",
-            f"'{' '.join(names)}' is not one provider; allowed: exactly one (several come with a later version).",
-        )
-    providers = [_provider(reader, name, captured) for name in names if _is_name(reader, name)]
-    for preset in ("sendgrid", "generic"):
+def read_providers(reader: Reader, captured: Path, config: Path) -> Providers:
+    """The configured providers in their order, with what ``config/providers.toml`` says of them."""
+    names = tuple(dict.fromkeys(word.lower() for word in reader.words("OWNPOST_PROVIDERS", CAPTURE)))
+    table = file.load(config / file.NAME)
+    good = tuple(name for name in names if _is_name(reader, name))
+    routes, wrong = table.routes(good)
+    for problem in (*table.problems, *wrong):
+        reader.problem(f"config/{file.NAME}", problem)
+    providers = tuple(_provider(reader, name, table.of(name), captured) for name in good)
+    for preset in PRESETS:
         if preset not in names and reader.given(f"{prefix(preset)}PASSWORD"):
             reader.warn(f"{prefix(preset)}PASSWORD", f"has no effect: OWNPOST_PROVIDERS does not name {preset}.")
-    return tuple(providers)
+    return Providers(providers, routes)
 
 
 def _is_name(reader: Reader, name: str) -> bool:
@@ -68,45 +87,86 @@ def _is_name(reader: Reader, name: str) -> bool:
     return False
 
 
-def _provider(reader: Reader, name: str, captured: Path) -> ProviderSettings:
-    if name == "capture":
-        return ProviderSettings(name=name, preset=name, tls="none", captured=captured)
-    start, preset = prefix(name), name if name in PRESETS else "generic"
-    default: Tls = "tls" if reader.text(f"{start}PORT") == str(SUBMISSIONS) else "starttls"
-    tls: Tls = reader.choice(f"{start}TLS", get_args(Tls), default)
+def _provider(reader: Reader, name: str, entry: file.Entry, captured: Path) -> ProviderSettings:
+    facts, start = entry.facts, prefix(name)
+    if name == CAPTURE:
+        return ProviderSettings(name=name, preset=name, facts=facts, captured=captured)
+    password = reader.secret(f"{start}PASSWORD")
+    oauth = oauth_settings.read(reader, start, facts.oauth) if facts.oauth or entry.preset == GENERIC else None
     provider = ProviderSettings(
         name=name,
-        preset=preset,
-        host=_host(reader, f"{start}HOST"),
-        port=reader.port(f"{start}PORT", SUBMISSIONS if tls == "tls" else SUBMISSION),
-        tls=tls,
-        username=reader.text(f"{start}USERNAME"),
-        password=reader.secret(f"{start}PASSWORD"),
+        preset=entry.preset,
+        facts=facts,
+        host=_host(reader, name, facts),
+        ports=_ports(reader, start, facts),
+        username=reader.text(f"{start}USERNAME", facts.username.replace("{password}", password)),
+        password="" if oauth else password,
+        oauth=oauth,
         ca=_ca(reader, f"{start}CA"),
+        quotas=_quotas(reader, start, entry),
     )
-    _check(reader, provider, start)
+    _check_login(reader, provider, start)
+    _check_tls(reader, provider, start)
     return provider
 
 
-def _check(reader: Reader, provider: ProviderSettings, start: str) -> None:
-    """What must hold between the settings of one provider."""
-    if provider.preset == "sendgrid":
-        if not reader.given(f"{start}PASSWORD"):
-            reader.problem(f"{start}PASSWORD", "missing; allowed: an API key of SendGrid's with the right 'Mail Send'.")
-    elif not reader.given(f"{start}HOST"):
-        reader.problem(f"{start}HOST", f"missing; allowed: the host that takes mail for '{provider.name}'.")
-    elif reader.given(f"{start}USERNAME") != reader.given(f"{start}PASSWORD"):
-        absent = "USERNAME" if reader.given(f"{start}PASSWORD") else "PASSWORD"
-        reader.problem(f"{start}{absent}", f"missing; allowed: both {start}USERNAME and {start}PASSWORD, or neither.")
-    if provider.tls != "none":
+def _check_login(reader: Reader, provider: ProviderSettings, start: str) -> None:
+    """Whether what a login takes is there."""
+    facts, given = provider.facts, {name: reader.given(f"{start}{name}") for name in ("USERNAME", "PASSWORD")}
+    if provider.oauth is not None:
+        return  # its own settings have been looked at
+    if facts.login_optional:
+        if len(set(given.values())) > 1:
+            (absent,) = (name for name, there in given.items() if not there)
+            both = f"both {start}USERNAME and {start}PASSWORD, or neither"
+            reader.problem(f"{start}{absent}", f"missing; allowed: {both}.")
         return
-    if provider.username or provider.password:
+    if not given["USERNAME"] and not facts.username:
+        reader.problem(f"{start}USERNAME", f"missing; allowed: {facts.login or 'the login'}.")
+    if not given["PASSWORD"]:
+        reader.problem(f"{start}PASSWORD", f"missing; allowed: {facts.key or 'the password'}.")
+
+
+def _check_tls(reader: Reader, provider: ProviderSettings, start: str) -> None:
+    if all(tls != "none" for _, tls in provider.ports):
+        return
+    if provider.username or provider.password or provider.oauth:
         reader.wrong(f"{start}TLS", "none", "safe with a login", "starttls, tls")
     elif provider.host and not is_loopback(provider.host):
         reader.wrong(f"{start}TLS", "none", "safe beyond this machine", "starttls, tls; none with a loopback host")
 
 
-def _host(reader: Reader, name: str) -> str:
+# --- where
+def _host(reader: Reader, name: str, facts: Preset) -> str:
+    """The host; of one that differs by region, that of the region."""
+    start = prefix(name)
+    region = _region(reader, f"{start}REGION", facts)
+    host = _host_setting(reader, f"{start}HOST")
+    if host or reader.given(f"{start}HOST"):
+        return host
+    if not facts.host:
+        reader.problem(f"{start}HOST", f"missing; allowed: the host that takes mail for '{name}'.")
+    elif "{region}" in facts.host and not region:
+        if not reader.given(f"{start}REGION"):
+            reader.problem(f"{start}REGION", f"missing; allowed: a region such as eu-central-1, or {start}HOST.")
+        return ""
+    return facts.regions.get(region, facts.host.replace("{region}", region))
+
+
+def _region(reader: Reader, name: str, facts: Preset) -> str:
+    if not facts.regions and "{region}" not in facts.host:
+        return ""
+    value = reader.text(name).lower()
+    if value and facts.regions and value not in facts.regions:
+        reader.wrong(name, value, "a region of this provider", ", ".join(facts.regions))
+        return ""
+    if value and not _REGION.fullmatch(value):
+        reader.wrong(name, value, "a region", "a region such as eu-central-1")
+        return ""
+    return value
+
+
+def _host_setting(reader: Reader, name: str) -> str:
     value = reader.text(name)
     try:
         return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
@@ -118,6 +178,19 @@ def _host(reader: Reader, name: str) -> str:
     return found
 
 
+def _ports(reader: Reader, start: str, facts: Preset) -> tuple[tuple[int, Tls], ...]:
+    """The preset's ports; or the one that PORT and TLS say, either of which may be left out."""
+    known = facts.ports or ((SUBMISSION, "starttls"),)
+    default: Tls = dict(known).get(
+        int(port) if (port := reader.text(f"{start}PORT")).isdecimal() else 0,
+        "tls" if port == str(SUBMISSIONS) else "starttls",
+    )
+    tls: Tls = reader.choice(f"{start}TLS", get_args(Tls), default)
+    usual = next((number for number, mode in known if mode == tls), SUBMISSIONS if tls == "tls" else SUBMISSION)
+    number = reader.port(f"{start}PORT", usual)
+    return ((number, tls),) if reader.given(f"{start}PORT") or reader.given(f"{start}TLS") else known
+
+
 def _ca(reader: Reader, name: str) -> str:
     value = reader.text(name)
     if value:
@@ -126,3 +199,37 @@ def _ca(reader: Reader, name: str) -> str:
         except (ssl.SSLError, ValueError):  # ValueError: it is not ASCII
             reader.problem(name, "holds no certificate that can be read; allowed: one or more certificates in PEM.")
     return value
+
+
+# --- how much
+def _quotas(reader: Reader, start: str, entry: file.Entry) -> tuple[Quota, ...]:
+    """The quotas: of the settings, else of the file, else of the preset; the last with a warning, for a plan that is
+    paid for has others.
+    """
+    facts = entry.facts
+    limits = {period: _quota(reader, f"{start}{period.upper()}_QUOTA", period, entry) for period in PERIODS}
+    rolling = facts.clock == keys.ROLLING
+    zone = "UTC" if rolling else facts.clock
+    quotas = []
+    if limits["hourly"]:
+        quotas.append(Quota(limit=limits["hourly"], period="rolling", hours=1))
+    if limits["daily"]:
+        quotas.append(Quota(limit=limits["daily"], period="rolling" if rolling else "day", zone=zone))
+    if limits["monthly"]:
+        quotas.append(Quota(limit=limits["monthly"], period="month", zone=zone))
+    return tuple(quotas)
+
+
+def _quota(reader: Reader, name: str, period: str, entry: file.Entry) -> int:
+    preset: int = getattr(entry.facts, f"{period}_quota")
+    value = reader.text(name)
+    if value.lower() == "none":
+        return 0
+    if value:
+        if value.isascii() and value.isdecimal() and len(value) < 11 and 1 <= int(value) <= keys.MOST:
+            return int(value)
+        reader.wrong(name, value, "such a number", f"recipients, 1 to {keys.MOST}, or none")
+    elif preset and f"{period}_quota" not in entry.own:
+        usual = f"the {preset} recipients of its free or usual plan are counted"
+        reader.warn(name, f"not set, so {usual}; set what your plan allows, or none.")
+    return preset

@@ -10,6 +10,7 @@ import ssl
 
 import aiosmtplib
 
+from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.spool import SpoolFull
 
 
@@ -47,6 +48,8 @@ def _why(error: BaseException) -> str:
 # The first class that fits: special ones first.
 _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
     (SpoolFull, "the relay's disk is full"),
+    (GrantDead, "{error}"),
+    (TokenUnavailable, "{error}"),
     (Cut, "the relay was stopped"),
     (Garbage, "the provider's answer is not SMTP: {error}"),
     (aiosmtplib.SMTPResponseException, "the provider's answer is not SMTP: {why}"),

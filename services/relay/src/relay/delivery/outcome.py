@@ -20,8 +20,10 @@ from dataclasses import dataclass
 import aiosmtplib
 
 from relay import limits
-from relay.delivery.failures import Cut, OwnRefusal, explain
+from relay.delivery.failures import Cut, Garbage, OwnRefusal, explain
+from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.providers.rules import Meaning, Rule, Stage, Standing
+from relay.spool import SpoolFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Verdict:
     outcome: Outcome
     standing: Standing = Standing.FINE
     certain: bool = True  # False: guessed from words that any provider might use
+    elsewhere: bool = False  # refused here only: another provider may take it
+    ours: bool = False  # the failure is our own: no provider could have done better
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ def judge(finding: Finding, rules: Iterable[Rule] = (), ours: Iterable[str] = ()
         if stage is Stage.FINAL and 200 <= answer.code < 300:
             return Verdict(Delivered(answer.code, clean(answer.text)))
         return _judge_reply(stage, answer, rules, ours)
-    return _judge_error(stage, answer)
+    return _judge_error(stage, answer, rules, ours)
 
 
 def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterable[str]) -> Verdict:
@@ -149,8 +153,9 @@ def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterab
     said = _without(reply.text, ours)
     rule = _matching(stage, code, said, rules)
     if rule is not None:
-        outcome = (Refused if rule.meaning is Meaning.REFUSED else Deferred)(code, text)
-        return Verdict(outcome, rule.meaning.standing)
+        if rule.meaning in (Meaning.REFUSED, Meaning.ELSEWHERE):
+            return Verdict(Refused(code, text), elsewhere=rule.meaning is Meaning.ELSEWHERE)
+        return Verdict(Deferred(code, text), rule.meaning.standing)
     standing, certain = _standing(stage, code, said)
     if standing is not Standing.FINE or code < 500 or not _is_the_messages_own(stage, reply):
         return Verdict(Deferred(code, text), standing, certain)
@@ -225,15 +230,23 @@ def _without(text: str, ours: Iterable[str]) -> str:
     return text
 
 
-def _judge_error(stage: Stage, error: BaseException) -> Verdict:
+def _judge_error(stage: Stage, error: BaseException, rules: Iterable[Rule], ours: Iterable[str]) -> Verdict:
     if isinstance(error, OwnRefusal):
-        return Verdict(Refused(0, clean(str(error))))
+        return Verdict(Refused(0, clean(str(error))), elsewhere=True)
+    if isinstance(error, GrantDead):
+        return Verdict(Deferred(0, clean(str(error))), Standing.KEY_DEAD)
     if isinstance(error, aiosmtplib.SMTPResponseException) and stage is not Stage.FINAL and error.code > 0:
         at = Stage.LOGIN if isinstance(error, aiosmtplib.SMTPAuthenticationError) else stage
-        return _judge_reply(at, Reply(error.code, " ".join(str(error.message).split())), (), ())
+        return _judge_reply(at, Reply(error.code, " ".join(str(error.message).split())), rules, ours)
     sentence = clean(explain(error))
     if isinstance(error, Cut) and stage is not Stage.FINAL:
-        return Verdict(Deferred(0, sentence, at_once=True))
+        return Verdict(Deferred(0, sentence, at_once=True), ours=True)
     if stage is Stage.FINAL:
         return Verdict(Doubtful(0, f"no answer after the final dot: {sentence}"), Standing.BUSY)
-    return Verdict(Deferred(0, sentence), Standing.BUSY)
+    return Verdict(Deferred(0, sentence), Standing.BUSY, ours=_is_ours(error))
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it went wrong on this machine: the disk, a message that cannot be read, a mistake of ours."""
+    network = (OSError, aiosmtplib.SMTPException, Garbage, TokenUnavailable)
+    return isinstance(error, SpoolFull) or not isinstance(error, network)

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from relay import limits
+from relay.choice.offer import Terms
+from relay.choice.quota import Quota
+from relay.oauth.settings import OAuthSettings
 from relay.providers.rules import Rule
 
 Tls = Literal["starttls", "tls", "none"]
@@ -26,10 +29,13 @@ class Provider:
     username: str = ""
     password: str = field(default="", repr=False)
     auth: Auth = "password"
+    oauth: OAuthSettings | None = None  # how its tokens are come by, for "xoauth2"
     tls_context: ssl.SSLContext | None = field(default=None, repr=False)  # None only where no port has TLS
     size_limit: int = 0  # 0: not known
     recipients: int = 0  # of one message; 0: any number
-    senders: tuple[str, ...] = ()  # addresses or ``*@domain`` that it may be used for; empty: any
+    quotas: tuple[Quota, ...] = ()  # recipients; every one must have room
+    reserve: float = 0.1  # share of each quota that is kept for accounts of high priority
+    senders: tuple[str, ...] = ()  # addresses or ``*@domain`` that it takes mail from, folded; empty: any
     strip: re.Pattern[bytes] | None = None  # header fields by which a client could steer the provider
     headers: tuple[tuple[str, str], ...] = ()  # fields that we add; ``{id}`` in a value is the message's id
     replaces_message_id: bool = False
@@ -40,6 +46,19 @@ class Provider:
     bytes_in_flight: int = limits.BYTES_IN_FLIGHT
     idle: float = limits.IDLE_CONNECTION
     captured: Path | None = None  # the folder, for a provider that writes files instead of sending
+
+    @property
+    def terms(self) -> Terms:
+        """What it takes, as the choice of a provider asks it."""
+        return Terms(
+            name=self.name,
+            title=self.title,
+            senders=self.senders,
+            size_limit=self.size_limit,
+            recipients=self.recipients,
+            quotas=self.quotas,
+            reserve=self.reserve,
+        )
 
 
 def client_context(ca: str = "") -> ssl.SSLContext:

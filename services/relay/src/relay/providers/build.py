@@ -1,0 +1,42 @@
+"""Makes a :class:`Provider` of its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from relay.address import fold
+from relay.delivery.content import field_pattern
+from relay.providers.provider import Provider, client_context
+
+if TYPE_CHECKING:
+    from relay.settings_provider import ProviderSettings
+
+
+def build(settings: ProviderSettings) -> Provider:
+    """The provider that ``settings`` describe. Raises ssl.SSLError when its CA is not a certificate in PEM."""
+    facts = settings.facts
+    secured = any(tls != "none" for _, tls in settings.ports)
+    return Provider(
+        name=settings.name,
+        title=facts.title if facts.title and settings.preset == settings.name else settings.name,
+        host=settings.host,
+        ports=settings.ports,
+        username=settings.username,
+        password=settings.password,
+        auth="xoauth2" if settings.oauth else "password",
+        oauth=settings.oauth,
+        tls_context=client_context(settings.ca) if secured else None,
+        size_limit=facts.size_limit,
+        recipients=facts.recipients,
+        quotas=settings.quotas,
+        reserve=facts.reserve,
+        senders=tuple(fold(sender.replace("{username}", settings.username)) for sender in facts.senders),
+        strip=field_pattern(facts.strip),
+        headers=tuple(facts.headers.items()),
+        replaces_message_id=facts.replaces_message_id,
+        rules=facts.rules,
+        connections=facts.connections,
+        messages_per_connection=facts.messages_per_connection,
+        seconds_per_connection=facts.seconds_per_connection,
+        captured=settings.captured,
+    )
