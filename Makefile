@@ -5,9 +5,9 @@ PORT ?= 2587
 TLS_PORT ?= 2465
 PAGE_PORT ?= 9325
 MINUTES ?= 5
-export ID TO
+export ID TO PROVIDER OAUTH_PORT
 
-.PHONY: help try up down logs account queue trace send-test certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
+.PHONY: help try up down logs account queue trace send-test oauth certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
 
 help: # this list
 	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20
@@ -37,6 +37,12 @@ trace: # one message's story: ID=… or TO=…
 
 send-test: # TO=…: sends a test message and prints the provider's answer
 	@tools/ask send-test $(ARGS)
+
+oauth: # PROVIDER=…: lets us into a mailbox of Google's or Microsoft's without its password (docs/oauth.md)
+	@tools/ask oauth $(ARGS)
+
+providers: # each provider's key, ports, pauses and quotas; logs in to look, and sends nothing. ARGS="NAME", --last, --json
+	@tools/ask providers $(ARGS)
 
 certs: # the certificate: its names, issuer and dates, and what each port really shows
 	@tools/ask certs $(ARGS)

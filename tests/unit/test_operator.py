@@ -109,6 +109,48 @@ def test_the_queue_can_be_read_at_80_columns(relay: FakeRelay) -> None:
     assert "1 waiting, 1 held (queue release ID), 1 failed (queue acknowledge ID); 4 more" in text
 
 
+def test_what_a_delivery_waits_for_stands_below_it(relay: FakeRelay) -> None:
+    waits = "waits until 2026-09-22 00:00 UTC: Brevo's quota is used up; SendGrid's key was refused"
+    text = table(relay, {**ROW, "waits": waits, "next_attempt": AT - 5}, {**ROW, "waits": ""})
+    assert f"bob@example.net sendgrid: {ROW['code']} {ROW['reply']} {waits}" in " ".join(text.split())
+    assert "waits" not in table(relay, {**ROW, "waits": ""})
+    assert queue._next({**ROW, "waits": waits, "next_attempt": AT - 5}, AT) == "waits"
+    assert queue._next({**ROW, "waits": waits}, AT) == "in 14 min"  # it would not be tried before that anyway
+
+
+PAUSED = {"name": "brevo", "state": "paused", "standing": "used up", "reason": "300 of 300 a day", "until": AT + 7200}
+REFUSED = {"name": "ses", "state": "paused", "standing": "key dead", "reason": "535 5.7.8 No", "until": AT + 3600}
+ON_TRIAL = {"name": "ses", "state": "probing", "standing": "busy", "reason": "421 Later", "until": AT}
+
+
+@pytest.mark.parametrize(
+    ("pauses", "head"),
+    [
+        (
+            [PAUSED, REFUSED],
+            """All 2 providers are paused: nothing is sent before 2026-09-21 15:13 UTC.
+  brevo: used up: 300 of 300 a day
+  ses: key dead: 535 5.7.8 No
+""",
+        ),
+        ([PAUSED, ON_TRIAL], "All 2 providers are paused: one message is tried at ses.\n"),
+        ([{**PAUSED, "until": None}], "The provider is paused: nothing is sent.\n"),
+    ],
+)
+def test_a_head_line_when_all_providers_are_paused(pauses: list[dict[str, Any]], head: str) -> None:
+    out = io.StringIO()
+    show.console(out).print(queue._all_paused(pauses))
+    assert out.getvalue().startswith(head)
+
+
+def test_the_head_line_stands_above_the_queue(relay: FakeRelay) -> None:
+    answer = {"total": 1, "all_paused": [PAUSED], "deliveries": [ROW]}
+    relay.answers["GET /queue?limit=1000"] = (200, answer)
+    assert run(relay, "queue")[1].startswith("The provider is paused: nothing is sent before 2026-09-21 16:13 UTC")
+    relay.answers["GET /queue?limit=1000"] = (200, {**answer, "all_paused": []})
+    assert "paused" not in run(relay, "queue")[1]
+
+
 @pytest.mark.parametrize(
     ("state", "left", "word"),
     [("due", 0.5, "now"), ("due", -5, "now"), ("claimed", 840, "now"), ("sending", 840, "now"), ("held", 840, "-")],

@@ -79,7 +79,7 @@ def _table(rows: list[Row], now: float) -> Table:
     for row in rows:
         table.add_row(
             Text(show.safe(row["name"]), "bold"),
-            _word(STATES.get(row["state"], row["state"])),
+            _word(STATES.get(row["state"], str(row["state"]))),
             _word(_key(row)),
             _ports(row),
             "\n".join(_quota(one, now) for one in row["quotas"]) or "none known",

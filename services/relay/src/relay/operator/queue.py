@@ -1,11 +1,12 @@
-"""``queue``: what waits or failed, since when, when it is tried next, and the provider's last sentence; and what to do
-about it: ``retry``, ``hold``, ``release``, ``drop``, ``acknowledge``.
+"""``queue``: what waits or failed, since when, what it waits for, when it is tried next, and the provider's last
+sentence; and what to do about it: ``retry``, ``hold``, ``release``, ``drop``, ``acknowledge``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,9 +78,24 @@ def _list(client: Client, console: Console, now: float, args: argparse.Namespace
     elif not rows:
         console.print("The queue is empty: nothing waits, and no failure is unacknowledged.")
     else:
+        if found.get("all_paused"):
+            console.print(_all_paused(found["all_paused"]), end="\n\n")
         console.print(_table(rows, now))
         console.print(_summary(rows, found["total"]))
     return show.EX_OK
+
+
+def _all_paused(pauses: list[dict[str, Any]]) -> Text:
+    """The head line: nothing leaves, until when, and whose fault that is."""
+    ends = [one["until"] or math.inf for one in pauses if one["state"] == "paused"]
+    first = min(ends, default=math.inf)
+    until = f" before {show.minute(first)}" if math.isfinite(first) else ""
+    trying = [one["name"] for one in pauses if one["state"] == "probing"]
+    sentence = f"one message is tried at {', '.join(trying)}" if trying else f"nothing is sent{until}"
+    lines = [f"{one['name']}: {': '.join(filter(None, (one['standing'], one['reason'])))}" for one in pauses]
+    whose = "The provider is" if len(pauses) == 1 else f"All {len(pauses)} providers are"
+    text = Text(show.safe(f"{whose} paused: {sentence}."), "bold")
+    return text.append("".join(f"\n  {show.safe(line)}" for line in lines), "not bold")
 
 
 def _table(rows: list[dict[str, Any]], now: float) -> Table:
@@ -88,9 +104,8 @@ def _table(rows: list[dict[str, Any]], now: float) -> Table:
     for name in ("State", "Tries", "Age", "Next try"):
         table.add_column(name, no_wrap=True)
     for row in rows:
-        under = [show.safe(row["recipient"]), show.answer(row["provider"], row["code"], row["reply"])]
         table.add_row(
-            Group(Text(show.safe(row["message"]), "bold"), Padding(Text("\n".join(filter(None, under))), (0, 0, 0, 2))),
+            Group(Text(show.safe(row["message"]), "bold"), Padding(Text(_under(row)), (0, 0, 0, 2))),
             show.state(row["state"]),
             str(row["attempts"]),
             show.span(now - row["received_at"]),
@@ -99,12 +114,19 @@ def _table(rows: list[dict[str, Any]], now: float) -> Table:
     return table
 
 
+def _under(row: dict[str, Any]) -> str:
+    said = show.answer(row["provider"], row["code"], row["reply"])
+    return "\n".join(filter(None, (show.safe(row["recipient"]), said, show.safe(row.get("waits", "")))))
+
+
 def _next(row: dict[str, Any], now: float) -> str:
     if row["state"] in ("claimed", "sending"):
         return "now"
     if row["state"] != "due":
         return "-"
     left = row["next_attempt"] - now
+    if row.get("waits") and left < 1:  # its own time has come; what it waits for stands below it
+        return "waits"
     return f"in {show.span(left)}" if left >= 1 else "now"
 
 
