@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -187,12 +188,14 @@ async def until(condition: Callable[[], bool]) -> None:
 class Play:
     """A transaction and the other side of its wire."""
 
-    def __init__(self, one: Job, *, offer: Offer = OFFER, body: bytes = b"", messages: int = 0) -> None:
+    def __init__(
+        self, one: Job, *, offer: Offer = OFFER, body: bytes = b"", messages: int = 0, provider: Provider = PROVIDER
+    ) -> None:
         self.wire = Wire()
         self.link = Link(asyncio.get_running_loop(), self.wire)
         self.link.messages = messages
         self.source = Source(self.wire, body)
-        self.running = asyncio.ensure_future(Transaction(self.link, offer, PROVIDER, self.source, TIMES, one).run())
+        self.running = asyncio.ensure_future(Transaction(self.link, offer, provider, self.source, TIMES, one).run())
 
     async def said(self, count: int) -> bytes:
         """What was written in the first ``count`` writes, once there are so many."""
@@ -273,6 +276,51 @@ async def test_a_message_of_exactly_the_providers_limit_is_sent() -> None:
     play = Play(job(BODY), offer=Offer(True, True, len(BODY), True, False))
     assert b"SIZE=21" in await play.said(1)
     play.running.cancel()
+
+
+# --- what the provider wants otherwise
+KEEPER = replace(PROVIDER, replaces_message_id=True, headers=(("X-Track", "no"), ("Key", "{id}")))
+
+
+def declared(mail: bytes) -> int:
+    """The size that MAIL promised."""
+    return int(mail.partition(b"SIZE=")[2].split()[0])
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_the_providers_fields_and_the_lost_id_go_with_the_content(inline: bool) -> None:
+    play = Play(job(BODY if inline else None, size=len(BODY)), body=BODY, provider=KEEPER)
+    play.source.piece = len(BODY)
+    envelope = await play.said(1)
+    play.answer(OK * 2 + b"354 go\r\n")
+    await until(lambda: play.wire.written[-1].endswith(b".\r\n"))
+    play.answer(OK)
+    await play.findings()
+    sent = b"".join(play.wire.written[1:])
+    assert sent.startswith(b"X-Track: no\r\nKey: 01JDA0000000000000000000AA-")
+    assert sent.endswith(b"\r\nSubject: x\r\nReferences: <x@example.org>\r\n\r\nHello\r\n.\r\n")
+    assert declared(envelope) >= len(sent) - len(b".\r\n")
+
+
+async def test_what_the_provider_adds_counts_against_its_limit() -> None:
+    play = Play(job(BODY), offer=Offer(True, True, len(BODY) + 10, True, False), provider=KEEPER)
+    (finding,) = await play.findings()
+    assert isinstance(finding.answer, OwnRefusal)
+
+
+async def test_the_key_names_the_recipients_that_were_taken() -> None:
+    async def key(*answers: bytes) -> bytes:
+        play = Play(job(BODY, "a@example.net", "b@example.net"), provider=KEEPER)
+        await play.said(1)
+        play.answer(OK + b"".join(answers) + b"354 go\r\n")
+        await play.said(2)
+        play.answer(OK)
+        await play.findings()
+        return play.wire.written[-1].partition(b"Key: ")[2].partition(b"\r\n")[0]
+
+    refused = b"550 5.1.1 no\r\n"
+    assert await key(OK, OK) == await key(OK, OK)
+    assert len({await key(OK, OK), await key(OK, refused), await key(refused, OK)}) == 3
 
 
 # --- the mark

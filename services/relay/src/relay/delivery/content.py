@@ -1,4 +1,5 @@
-"""The content of a message as it goes over the wire: control fields taken out, dots stuffed, and nothing else touched.
+"""The content of a message as it goes over the wire: control fields taken out, the provider's own put in, dots stuffed,
+and nothing else touched.
 
 Only ``CRLF.CRLF`` ends the data (RFC 5321, 4.1.1.4), and only a dot right after a CRLF (or at the very start) is
 doubled, as 4.5.2 says. Lone CR or LF never reach the spool; were they there they would travel unchanged, because a
@@ -7,8 +8,13 @@ signature covers them.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+# A message identifier (RFC 5322, 3.6.4), read leniently: what programs write between the brackets is of many kinds.
+_ID = re.compile(rb"<[!-;=?-~]{1,400}>")
+REFERENCE_ROOM = 1_000  # bytes that :func:`with_reference` adds at most: two identifiers, the field's name, line ends
 
 
 class Stuffer:
@@ -59,3 +65,53 @@ def without_fields(piece: bytes, pattern: re.Pattern[bytes] | None) -> bytes:
     if pattern.search(header) is None:
         return piece
     return pattern.sub(b"", header) + piece[len(header) :]
+
+
+def idempotency_key(message_id: str, recipients: Iterable[str]) -> str:
+    """What names one sending of a message to these recipients, the same whenever it is repeated.
+
+    The message's id alone would not do: the parts of a message that goes out in several, or the recipients that a
+    provider put off, would be taken for repetitions of the first.
+    """
+    names = "\n".join(sorted(recipients)).encode()
+    return f"{message_id}-{hashlib.blake2b(names, digest_size=8).hexdigest()}"
+
+
+def fields(headers: Sequence[tuple[str, str]], key: str) -> bytes:
+    """The header fields of a provider, ``{id}`` in a value standing for ``key``."""
+    return "".join([f"{name}: {value.replace('{id}', key)}\r\n" for name, value in headers]).encode("ascii")
+
+
+def with_reference(piece: bytes, message_id: str) -> bytes:
+    """``piece``, which begins with the whole header, with ``message_id`` at the end of its References.
+
+    For providers that replace the Message-ID: a reply refers to the id that they give and to the References that it
+    finds, so the thread holds for whoever knows the message by its first id (RFC 5322, 3.6.4). An id that is none, and
+    one that is there already, change nothing.
+    """
+    own, end = message_id.encode("utf-8", "replace"), piece.find(b"\r\n\r\n")
+    if _ID.fullmatch(own) is None or end < 0:
+        return piece
+    header = piece[: end + 2]
+    found = _REFERENCES.search(header)
+    if found is None:
+        return header + b"References: " + _parent(header) + own + piece[end:]
+    if own in found[0]:
+        return piece
+    return header[: found.start()] + found[0].rstrip() + b"\r\n " + own + b"\r\n" + piece[found.end() :]
+
+
+def _parent(header: bytes) -> bytes:
+    """What the References would begin with: the message that this one answers, if it says so."""
+    field = _IN_REPLY_TO.search(header)
+    answered = _ID.search(field[0]) if field else None
+    return answered[0] + b"\r\n " if answered else b""
+
+
+def _one_field(name: str) -> re.Pattern[bytes]:
+    pattern = field_pattern((name,))
+    assert pattern is not None
+    return pattern
+
+
+_REFERENCES, _IN_REPLY_TO = _one_field("References"), _one_field("In-Reply-To")

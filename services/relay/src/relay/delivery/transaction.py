@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from relay import limits
+from relay.delivery import content
 from relay.delivery.connection import Offer, Times
 from relay.delivery.content import Stuffer, without_fields
 from relay.delivery.failures import OwnRefusal
@@ -98,16 +99,35 @@ class Transaction:
             return OwnRefusal(
                 "the provider does not take addresses with letters beyond ASCII; use an ASCII form of the address"
             )
-        most = self._offer.size_limit
-        if most and job.message.size > most:
-            return OwnRefusal(
-                f"the message has {job.message.size} bytes and the provider takes at most {most}; send it in parts"
-            )
+        most, size = self._offer.size_limit, self._size()
+        if most and size > most:
+            return OwnRefusal(f"the message has {size} bytes and the provider takes at most {most}; send it in parts")
         return None
+
+    def _size(self) -> int:
+        """Bytes of what is sent, at most: SIZE must not promise less (RFC 1870, section 6.3)."""
+        provider, size = self._provider, self._job.message.size
+        if provider.headers:
+            size += len(content.fields(provider.headers, self._key()))
+        return size + content.REFERENCE_ROOM if provider.replaces_message_id else size
+
+    def _key(self) -> str:
+        """What names this sending to a provider that suppresses repetitions."""
+        recipients = self._job.recipients
+        accepted = [recipients[index].address for index in self._accepted]
+        return content.idempotency_key(self._job.message.id, accepted)
+
+    def _shaped(self, piece: bytes) -> bytes:
+        """The first piece of the content, which holds the whole header, as this provider is to get it."""
+        provider = self._provider
+        piece = without_fields(piece, provider.strip)
+        if provider.replaces_message_id:
+            piece = content.with_reference(piece, self._job.message.message_id)
+        return content.fields(provider.headers, self._key()) + piece if provider.headers else piece
 
     def _mail(self) -> str:
         message, offer = self._job.message, self._offer
-        size = f" SIZE={message.size}" if offer.size else ""
+        size = f" SIZE={self._size()}" if offer.size else ""
         eightbit = " BODY=8BITMIME" if offer.eightbit else ""
         utf8 = " SMTPUTF8" if self._utf8 else ""
         return f"MAIL FROM:<{message.sender}>{size}{eightbit}{utf8}\r\n"
@@ -197,7 +217,7 @@ class Transaction:
             if not await self._mark():
                 return
             stuffer = Stuffer()
-            await self._finish(stuffer.stuff(without_fields(job.body, self._provider.strip)) + stuffer.end())
+            await self._finish(stuffer.stuff(self._shaped(job.body)) + stuffer.end())
             return
         mark = asyncio.ensure_future(self._mark())
         try:
@@ -225,7 +245,7 @@ class Transaction:
         link, stuffer, first = self._link, Stuffer(), True
         async for piece in self._pieces():
             if first:
-                piece = without_fields(piece, self._provider.strip)
+                piece = self._shaped(piece)
                 first = False
             link.write(stuffer.stuff(piece))
             await link.flush(self._times.block + len(piece) / self._times.rate)

@@ -31,7 +31,7 @@ def build(settings: ProviderSettings) -> Provider:
         quotas=settings.quotas,
         reserve=facts.reserve,
         senders=tuple(fold(sender.replace("{username}", settings.username)) for sender in facts.senders),
-        strip=field_pattern(facts.strip),
+        strip=field_pattern((*facts.strip, *facts.headers)),  # a field of ours must not stand there twice
         headers=tuple(facts.headers.items()),
         replaces_message_id=facts.replaces_message_id,
         rules=facts.rules,

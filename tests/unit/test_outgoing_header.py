@@ -1,0 +1,135 @@
+"""What changes in a header on its way to a provider: a reference to the id that gets lost, and the provider's fields."""
+
+from __future__ import annotations
+
+from email import message_from_bytes
+from email.policy import compat32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.delivery.content import REFERENCE_ROOM, fields, idempotency_key, with_reference
+
+OWN = "<own@example.org>"
+BODY = b"\r\nReferences: <in-the-text@example.org>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "changed"),
+    [
+        # absent
+        (b"Subject: x\r\n", b"Subject: x\r\nReferences: <own@example.org>\r\n"),
+        # absent, but an answer
+        (
+            b"In-Reply-To: <p@example.net>\r\nSubject: x\r\n",
+            b"In-Reply-To: <p@example.net>\r\nSubject: x\r\nReferences: <p@example.net>\r\n <own@example.org>\r\n",
+        ),
+        (
+            b"In-Reply-To: Your message of Monday\r\n",
+            b"In-Reply-To: Your message of Monday\r\nReferences: <own@example.org>\r\n",
+        ),
+        # there
+        (
+            b"References: <p@example.net>\r\nSubject: x\r\n",
+            b"References: <p@example.net>\r\n <own@example.org>\r\nSubject: x\r\n",
+        ),
+        # folded, odd letters
+        (
+            b"A: 1\r\nREFERENCES : <a@x>\r\n\t<b@x>  \r\nB: 2\r\n",
+            b"A: 1\r\nREFERENCES : <a@x>\r\n\t<b@x>\r\n <own@example.org>\r\nB: 2\r\n",
+        ),
+        # empty
+        (b"References: \r\nA: 1\r\n", b"References:\r\n <own@example.org>\r\nA: 1\r\n"),
+        # several: the first is what programs read
+        (
+            b"References: <a@x>\r\nReferences: <b@x>\r\n",
+            b"References: <a@x>\r\n <own@example.org>\r\nReferences: <b@x>\r\n",
+        ),
+        # the last field
+        (b"A: 1\r\nReferences: <a@x>\r\n", b"A: 1\r\nReferences: <a@x>\r\n <own@example.org>\r\n"),
+        # only looks like it
+        (b"X-References: <a@x>\r\n", b"X-References: <a@x>\r\nReferences: <own@example.org>\r\n"),
+        (b"A: x\r\n References: <a@x>\r\n", b"A: x\r\n References: <a@x>\r\nReferences: <own@example.org>\r\n"),
+    ],
+)
+def test_the_id_stands_at_the_end_of_the_references(header: bytes, changed: bytes) -> None:
+    assert with_reference(header + BODY, OWN) == changed + BODY
+
+
+@pytest.mark.parametrize(
+    "message_id",
+    [
+        "",
+        "own@example.org",
+        "<>",
+        "<a b@example.org>",
+        "<a@x>\r\nBcc: <b@x>",
+        "<a@x> <b@x>",
+        "<é@x>",
+        "<" + "a" * 401 + ">",
+    ],
+)
+def test_an_id_that_is_none_changes_nothing(message_id: str) -> None:
+    mail = b"Subject: x\r\n" + BODY
+    assert with_reference(mail, message_id) is mail
+
+
+def test_an_id_that_is_there_is_not_added_again() -> None:
+    mail = b"References: <a@x>\r\n <own@example.org>\r\n <c@x>\r\n" + BODY
+    assert with_reference(mail, OWN) is mail
+
+
+def test_a_header_without_an_end_is_left_alone() -> None:
+    assert with_reference(b"Subject: x\r\nA: 1\r\n", OWN) == b"Subject: x\r\nA: 1\r\n"
+
+
+names = st.sampled_from(["Subject", "To", "In-Reply-To", "References", "references", "X-References", "Received"])
+texts = st.text(st.sampled_from("ab<>@. \t:,é"), max_size=30)
+folded = st.lists(texts, min_size=1, max_size=3).map(lambda lines: "\r\n ".join(line.strip() or "x" for line in lines))
+headers = st.lists(st.tuples(names, folded), min_size=1, max_size=6)
+ids = st.text(st.sampled_from("abc.@+-"), min_size=1, max_size=30).map(lambda text: f"<{text}>")
+
+
+@given(headers, ids, st.binary(max_size=40))
+def test_only_the_references_change_and_the_header_stays_well_formed(
+    header: list[tuple[str, str]], message_id: str, body: bytes
+) -> None:
+    mail = "".join(f"{name}: {value}\r\n" for name, value in header).encode() + b"\r\n" + body
+    changed = with_reference(mail, message_id)
+    before, after = (message_from_bytes(one, policy=compat32) for one in (mail, changed))
+    assert not after.defects
+    assert changed.endswith(b"\r\n\r\n" + body)
+    assert len(changed) <= len(mail) + REFERENCE_ROOM
+
+    def rest(message: object) -> list[tuple[str, object]]:
+        return [(name, value) for name, value in message.items() if name.lower() != "references"]  # type: ignore[attr-defined]
+
+    assert rest(after) == rest(before)
+    assert message_id in str(after["References"])
+    if before["References"] is not None:
+        assert str(after["References"]).startswith(str(before["References"]).rstrip())
+        assert len(after.get_all("References", [])) == len(before.get_all("References", []))
+    assert with_reference(changed, message_id) == changed
+
+
+@given(ids, ids)
+def test_the_longest_identifiers_fit_into_the_room_that_size_declares(own: str, parent: str) -> None:
+    longest = f"<{'a' * 400}>"
+    for one in (parent, longest):
+        mail = f"In-Reply-To: {one}\r\n\r\n".encode()
+        assert len(with_reference(mail, longest)) - len(mail) <= REFERENCE_ROOM
+
+
+# --- the provider's own fields
+def test_fields_of_the_provider_name_this_sending() -> None:
+    assert fields((("X-Track", "no"), ("Key", "a/{id}")), "01JD-ff") == b"X-Track: no\r\nKey: a/01JD-ff\r\n"
+    assert fields((("X-SMTPAPI", '{"filters":{}}'),), "x") == b'X-SMTPAPI: {"filters":{}}\r\n'
+
+
+def test_a_repetition_has_the_same_key_and_another_part_another() -> None:
+    key = idempotency_key("01JD", ["b@x", "a@x"])
+    assert key == idempotency_key("01JD", ["a@x", "b@x"])
+    assert key != idempotency_key("01JD", ["a@x"])
+    assert key != idempotency_key("01JE", ["a@x", "b@x"])
+    assert len(key) < 256  # Resend takes no more
