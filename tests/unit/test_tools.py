@@ -74,6 +74,26 @@ def test_a_verb_says_that_no_relay_runs(tree: Path, verb: str) -> None:
     assert result.stderr.splitlines() == ["ownpost: no relay runs here: neither `make up`'s nor `make try`'s."]
 
 
+def test_oauth_without_containers_says_what_it_is_for(tree: Path) -> None:
+    result = run(tree, "tools/ask", "oauth", PROVIDER="gmail")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("ownpost: this is for the containers of `make up`")
+
+
+def test_oauth_runs_in_a_container_of_its_own_that_a_browser_here_can_come_back_to(tree: Path) -> None:
+    (tree / ".env").touch()
+    docker = program(tree / "engine", "docker", 'case "$2" in ps) echo id;; *) echo "$@";; esac')
+    path = f"{docker.parent}:/usr/bin:/bin"
+    command = ["tools/ask", "oauth", "--print"]
+    environ = {"PATH": path, "PROVIDER": "gmail", "OAUTH_PORT": "8500"}
+    said = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, check=True).stdout
+    assert said == (
+        "compose run --rm --no-deps --no-TTY --publish 127.0.0.1:8500:8500 --entrypoint python relay"
+        " -m relay.operator oauth --listen 0.0.0.0 --port 8500 gmail --print\n"
+    )
+
+
 def test_try_refuses_a_port_that_is_taken_and_names_another(tree: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -96,6 +116,6 @@ def test_try_where_it_cannot_write_is_one_line(tree: Path) -> None:
 
 def test_make_alone_lists_every_verb(tree: Path) -> None:
     listed = run(tree, "make").stdout
-    verbs = "try up down logs account queue trace send-test test check integration e2e crash fuzz soak bench lock"
+    verbs = "try up down logs account queue trace send-test oauth test check integration e2e crash fuzz soak bench lock"
     for verb in [*verbs.split(), "bench-serve"]:
         assert f"make {verb} " in listed

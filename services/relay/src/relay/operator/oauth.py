@@ -163,8 +163,8 @@ class Walk:
             # Microsoft knows apps of this kind by "localhost" with any port, Google by the address.
             host = "localhost" if box.oauth.kind == "microsoft" else "127.0.0.1"
             request = CodeRequest(box.oauth, f"http://{host}:{port}", box.username)
-            self._explain(request.url, host)
             with paste.hidden(self._stdin()):
+                self._explain(request.url, host)
                 code = await self._code(request, arrived)
         return await request.exchange(self._endpoint, code)
 
@@ -198,13 +198,16 @@ class Walk:
 
     # --- afterwards
     def _tell_relay(self) -> None:
-        """A relay that had given the provider up tries it again at once."""
+        """A relay that had given the provider up tries it again at once, and says what came of it."""
         try:
-            self._client.post("/providers/probe", provider=self._box.name)
+            found = self._client.post("/providers/probe", provider=self._box.name)
         except (NoAnswer, Rejected):
             self._say("The relay takes it up when it starts the next time (make up).")
-        else:
-            self._say("The relay has tried it: make providers shows whether the login works.")
+            return
+        looks = [row["look"] for row in found["providers"] if row["name"] == self._box.name and row["look"]]
+        if looks and not looks[0]["ready"]:
+            raise NotGranted(f"the relay tried the grant, and its login fails: {looks[0]['sentence']}")
+        self._say("The relay has logged in with it.")
 
     def _say(self, text: str) -> None:
         self._console.print(show.safe_lines(text), soft_wrap=True)
