@@ -1,4 +1,4 @@
-"""What changes in a header on its way to a provider: a reference to the id that gets lost, and the provider's fields."""
+"""What changes in a header on its way to a provider: a reference to the id that is lost, and the provider's fields."""
 
 from __future__ import annotations
 

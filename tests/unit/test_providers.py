@@ -11,36 +11,10 @@ from relay import limits
 from relay.choice.quota import Quota
 from relay.delivery.content import without_fields
 from relay.delivery.outcome import Finding, Reply, judge
-from relay.providers.build import build
 from relay.providers.presets import PRESETS
-from relay.providers.provider import Provider
 from relay.providers.rules import Stage, Standing
 from relay.settings import read
-
-BASE = {"OWNPOST_DOMAINS": "example.org", "RELAY_CONFIG": "/nowhere"}
-# What each preset wants beside its key.
-WANTS = {
-    "brevo": {"BREVO_USERNAME": "me"},
-    "ses": {"SES_USERNAME": "AKIA", "SES_REGION": "eu-central-1"},
-    "mailgun": {"MAILGUN_USERNAME": "postmaster@mg.example.org"},
-    "smtp2go": {"SMTP2GO_USERNAME": "me"},
-    "mailjet": {"MAILJET_USERNAME": "public"},
-    "mailersend": {"MAILERSEND_USERNAME": "MS_1"},
-    "scaleway": {"SCALEWAY_USERNAME": "project"},
-    "gmail": {"GMAIL_USERNAME": "Anna@gmail.com"},
-    "workspace": {"WORKSPACE_USERNAME": "anna@example.org"},
-    "microsoft365": {"MICROSOFT365_USERNAME": "anna@example.org"},
-    "fastmail": {"FASTMAIL_USERNAME": "anna@example.org"},
-    "infomaniak": {"INFOMANIAK_USERNAME": "anna@example.org"},
-    "generic": {"GENERIC_HOST": "smtp.example.net", "GENERIC_USERNAME": "me"},
-}
-REAL = [name for name in PRESETS if name != "capture"]
-
-
-def provider(name: str, **more: str) -> Provider:
-    password = {} if name == "capture" else {f"{name.upper()}_PASSWORD": "the key"}
-    settings = read(BASE | {"OWNPOST_PROVIDERS": name} | password | WANTS.get(name, {}) | more)
-    return build(settings.providers[0])
+from support.presets import REAL, environ, provider
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -154,11 +128,11 @@ def test_quotas_of_the_free_plan_count_until_others_are_set() -> None:
 
 
 def test_a_quota_that_nobody_set_is_told_at_the_start() -> None:
-    environ = BASE | {"OWNPOST_BIND": "0.0.0.0", "OWNPOST_PROVIDERS": "brevo", "BREVO_PASSWORD": "x"} | WANTS["brevo"]
-    (warning,) = read(environ).warnings
+    brevo = environ("brevo") | {"OWNPOST_BIND": "0.0.0.0"}
+    (warning,) = read(brevo).warnings
     assert warning.startswith("BREVO_DAILY_QUOTA: not set, so the 300 recipients")
-    assert read(environ | {"BREVO_DAILY_QUOTA": "none"}).warnings == ()
-    assert read(environ | {"BREVO_DAILY_QUOTA": "300"}).warnings == ()
+    assert read(brevo | {"BREVO_DAILY_QUOTA": "none"}).warnings == ()
+    assert read(brevo | {"BREVO_DAILY_QUOTA": "300"}).warnings == ()
 
 
 def test_terms_hold_what_the_choice_asks() -> None:

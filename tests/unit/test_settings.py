@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from relay.providers.presets import PRESETS
 from relay.settings import Settings, SettingsError, read, read_all
 from relay.settings_names import OF_COMPOSE, OF_SERVICES
 from relay.settings_reader import Reader
+from support.presets import REAL, environ
 
 FOLDER = Path(__file__).parent / "settings"
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -269,29 +271,40 @@ def example() -> tuple[dict[str, str], dict[str, str]]:
 def test_the_example_is_the_trial() -> None:
     active, shown = example()
     assert read(active) == read(BASE)
-    others = ("SENDGRID_", "GENERIC_", "RENEWER_FILES")
+    others = (*(name.upper() + "_" for name in PRESETS), "RENEWER_FILES")
     defaults = {name: value for name, value in shown.items() if not name.startswith(others)}
     assert read(active | defaults) == read(BASE)
 
 
-@pytest.mark.parametrize("provider", ["sendgrid", "generic"])
+@pytest.mark.parametrize("provider", REAL)
 def test_the_example_shows_the_defaults_of_providers(provider: str) -> None:
     _, shown = example()
-    start = provider.upper() + "_"
-    needed = BASE | {"OWNPOST_PROVIDERS": provider} | {"SENDGRID_PASSWORD": "x", "GENERIC_HOST": "smtp.example.net"}
-    needed = {name: value for name, value in needed.items() if name.startswith(("OWNPOST", start))}
-    defaults = {name: value for name, value in shown.items() if name.startswith(start)}
+    defaults = {name: value for name, value in shown.items() if name.startswith(provider.upper() + "_")}
+    assert defaults
+    needed = environ(provider)
     assert replace(read(defaults | needed), warnings=()) == replace(read(needed), warnings=())
 
 
+@pytest.mark.parametrize("provider", REAL)
+def test_the_example_names_what_each_provider_needs(provider: str) -> None:
+    _, shown = example()
+    assert {name for name in environ(provider) if name.startswith(provider.upper() + "_")} <= set(shown)
+
+
 def test_the_example_names_every_setting_and_no_other() -> None:
+    """Of providers with a preset it shows what most need; what can be set for any of them stands at GENERIC."""
     asked: set[str] = set()
-    for environ in (BASE, SENDGRID, GENERIC):
-        reader = Reader(environ)
+    for settings in (BASE, *map(environ, REAL)):
+        reader = Reader(settings)
         assert isinstance(read_all(reader), Settings)
         asked |= {name for name in reader.asked if not name.endswith("_FILE")}
+    presets = tuple(name.upper() + "_" for name in REAL if name != "generic")
     active, shown = example()
-    assert set(active) | set(shown) == asked | OF_COMPOSE | OF_SERVICES
+    named = set(active) | set(shown)
+    assert {name for name in asked if not name.startswith(presets)} | OF_COMPOSE | OF_SERVICES == {
+        name for name in named if not name.startswith(presets) or name in OF_SERVICES
+    }
+    assert named <= asked | OF_COMPOSE | OF_SERVICES
     assert not set(active) & set(shown)
 
 

@@ -18,7 +18,7 @@ def build(settings: ProviderSettings) -> Provider:
     secured = any(tls != "none" for _, tls in settings.ports)
     return Provider(
         name=settings.name,
-        title=facts.title if facts.title and settings.preset == settings.name else settings.name,
+        title=facts.title,
         host=settings.host,
         ports=settings.ports,
         username=settings.username,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,9 @@ class ProvidersFile:
 
     def of(self, name: str) -> Entry:
         """What is known of the provider ``name``: its table, else its preset, else nothing."""
-        preset = name if name in PRESETS else GENERIC
-        return self.entries.get(name) or Entry(preset, PRESETS[preset])
+        if name in self.entries:
+            return self.entries[name]
+        return Entry(name, PRESETS[name]) if name in PRESETS else Entry(GENERIC, replace(PRESETS[GENERIC], title=name))
 
     def routes(self, names: tuple[str, ...]) -> tuple[Routes, list[str]]:
         """The routes between the configured providers ``names``, and a sentence for each mistake."""
@@ -102,11 +103,12 @@ def _entry(name: str, table: Mapping[str, Any], problems: list[str]) -> Entry:
     preset = table.get("preset", name.lower() if name.lower() in PRESETS else GENERIC)
     if not isinstance(preset, str) or preset.lower() not in PRESETS or preset.lower() == CAPTURE != name.lower():
         known = ", ".join(one for one in PRESETS if one != CAPTURE)
-        problems.append(f"[{shown(name)[1:-1]}] preset = {shown(repr(preset))} is not known; allowed: {known}.")
+        problems.append(f"[{shown(name)}] preset = {shown(repr(preset))} is not known; allowed: {known}.")
         preset = GENERIC
     own = {key: value for key, value in table.items() if key not in ("preset", "dns")}
-    facts, wrong = keys.read(own, PRESETS[preset.lower()])
-    problems += [f"[{shown(name)[1:-1]}] {sentence}" for sentence in wrong]
+    base = PRESETS[preset.lower()]
+    facts, wrong = keys.read(own, base if name.lower() in PRESETS else replace(base, title=name))
+    problems += [f"[{shown(name)}] {sentence}" for sentence in wrong]
     return Entry(preset.lower(), facts, frozenset(own))
 
 
