@@ -26,6 +26,7 @@ from relay.clock import SystemClock  # noqa: E402
 from relay.ids import new_id  # noqa: E402
 from relay.model import Event, EventKind, Job, Message, Result, State  # noqa: E402
 from relay.spool import Spool  # noqa: E402
+from support.spooling import offering  # noqa: E402
 
 BODY = b"Subject: bench\r\n\r\n" + b"x" * 1_006
 CLOCK = SystemClock()
@@ -114,7 +115,7 @@ async def lives(folder: Path, clients: int) -> None:
 
     async def dispatch() -> None:
         while True:
-            for job in await spool.claim(max(1, 50 - len(running))):
+            for job in await spool.claim(offering(max(1, 50 - len(running)))):
                 task = asyncio.create_task(deliver(spool, job))
                 running.add(task)
                 task.add_done_callback(lambda done: (running.discard(done), next(delivered)))

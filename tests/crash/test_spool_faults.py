@@ -15,7 +15,7 @@ from relay.model import Message, State
 from relay.spool import SpoolError, SpoolFailed, SpoolFull, SpoolUnusable
 from support import invariants
 from support.faulty_disk import FaultyDisk, broken, full
-from support.spooling import BODY, Opened, a_message, accepted, eventually, ids, opened, results
+from support.spooling import BODY, Opened, a_message, accepted, eventually, ids, offering, opened, results
 
 LARGE = b"y" * limits.CHUNK
 
@@ -68,7 +68,7 @@ class Load:
 
     async def _deliver(self, one: Opened) -> None:
         try:
-            jobs = await asyncio.wait_for(one.spool.claim(3), 0.3)
+            jobs = await asyncio.wait_for(one.spool.claim(offering(3)), 0.3)
         except TimeoutError:
             return  # the fault took what there was to claim
         for n, job in enumerate(jobs):
@@ -126,7 +126,7 @@ async def _refuses_everything(one: Opened, disk: FaultyDisk) -> None:
     with pytest.raises(SpoolFailed):
         await one.add()
     with pytest.raises(SpoolFailed):
-        await one.spool.claim(1)
+        await one.spool.claim(offering(1))
     with pytest.raises(SpoolFailed):
         await one.spool.mark([1], "sink")
     with pytest.raises(SpoolFailed):
@@ -136,12 +136,13 @@ async def _refuses_everything(one: Opened, disk: FaultyDisk) -> None:
 
 
 async def test_a_disk_that_is_full_for_a_moment_refuses_that_and_goes_on(tmp_path: Path, disk: FaultyDisk) -> None:
-    refused = 0
-    for step in [*range(60, 130), *range(130, 700, 29)]:
+    refused, opening = 0, 100  # more steps than opening takes
+    for step in [*range(opening + 1, opening + 70), *range(opening + 70, opening + 640, 29)]:
         folder, load = tmp_path / str(step), Load()
         disk.steps, disk.trouble = 0, full(step, step + 3)
         async with opened(folder, vfs="faulty") as one:
-            disk.steps = max(disk.steps, 59)
+            assert disk.steps < opening
+            disk.steps = opening
             await load.run(one)
             assert not one.fatal, f"at step {step}: {one.fatal}"
             assert all(isinstance(error, SpoolFull) for error in load.errors), load.errors
@@ -156,7 +157,7 @@ async def test_outcomes_get_through_on_a_full_disk_by_giving_up_the_ballast(tmp_
     folder = tmp_path / "spool"
     async with opened(folder, vfs="faulty", ballast=limits.MIB) as one:
         message = await one.add()
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         ballast = folder / "ballast"
         assert ballast.stat().st_blocks * 512 >= limits.MIB
         disk.trouble = lambda step, what, path: full(0, 10**9)(step, what, path) if ballast.exists() else 0
@@ -227,7 +228,7 @@ async def test_a_small_disk_that_fills_and_empties_again(small_disk: Path) -> No
         assert len(kept[0]) > 100
         delivered = 0
         while delivered < len(kept[0]):
-            for job in await one.spool.claim(100):
+            for job in await one.spool.claim(offering(100)):
                 await one.spool.mark(ids(job), "sink")
                 await one.spool.record(job, results(job, State.DELIVERED), [])
                 delivered += 1

@@ -1,8 +1,8 @@
 """A spool in memory with the rules of the real one, for tests of delivery that care about delivery.
 
 It enforces what the real one relies on: only claimed deliveries are marked, only claimed or sending ones are
-recorded. ``clock`` is moved by the test; :meth:`MemorySpool.advance` lets time pass and wakes who waits for something
-due.
+recorded. Who takes a message is chosen by the functions that the real one asks, and quotas are counted as it counts
+them. ``clock`` is moved by the test; :meth:`MemorySpool.advance` lets time pass and wakes who waits for something due.
 """
 
 from __future__ import annotations
@@ -13,8 +13,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from relay.address import fold
+from relay.choice import waiting
+from relay.choice.allowance import Allowance
+from relay.choice.choose import Asked, Take, Wait
+from relay.choice.desk import Desk
+from relay.choice.offer import Offer
+from relay.choice.quota import bucket_of
 from relay.ids import new_id
 from relay.model import OPEN_STATES, Event, Job, Message, Recipient, Result, State
+from relay.spool import Trace
 
 START = 1_800_000_000.0
 
@@ -44,10 +52,16 @@ class Row:
     next_attempt: float = 0.0
     attempts: int = 0
     doubts: int = 0
-    tied_to: str = ""
+    provider: str = ""  # that has it in hand, or had it last; a doubtful one is tied to it
+    tried: frozenset[str] = frozenset()
     reply: str = ""
     code: int = 0
     history: list[State] = field(default_factory=list)
+
+    @property
+    def tied_to(self) -> str:
+        """The provider that it stays with, once it was in doubt."""
+        return self.provider if self.doubts else ""
 
 
 class MemorySpool:
@@ -63,8 +77,10 @@ class MemorySpool:
         self.claims = 0
         self.marks: list[list[int]] = []
         self.fail_with: BaseException | None = None
+        self.used: dict[tuple[str, int], int] = {}  # (provider, bucket): recipients
         self._piece, self._inline = piece, inline
         self._changed = asyncio.Event()
+        self.woken: list[Callable[[], None]] = []  # called when time was let pass, as a timer would be
 
     # --- for the test
     def add(self, body: bytes, recipients: Sequence[str] = ("bob@example.net",), **more: Any) -> Message:
@@ -100,6 +116,8 @@ class MemorySpool:
         """Lets time pass."""
         self.clock.now += seconds
         self.clock.passed += seconds
+        for wake in self.woken:
+            wake()
         self._tell()
 
     async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -126,33 +144,109 @@ class MemorySpool:
         row.history.append(state)
 
     # --- for delivery
-    async def claim(self, limit: int) -> list[Job]:
-        assert limit > 0
-        while not (due := self._due()):
+    def poke(self) -> None:
+        """Something opened: who waits looks again."""
+        self._tell()
+
+    async def claim(self, offer: Callable[[], Offer]) -> list[Job]:
+        while not (jobs := self._claim(offer())):
             await self._changed.wait()
         self.claims += 1
-        return [self._claim(message) for message in due[:limit]]
+        return jobs
 
     def _due(self) -> list[Message]:
         rows = [row for row in self.rows.values() if row.state is State.DUE and row.next_attempt <= self.clock.now]
         rows.sort(key=lambda row: row.next_attempt)
         return list({row.message.id: row.message for row in rows}.values())
 
-    def _claim(self, message: Message) -> Job:
-        rows = [row for row in self.of(message) if row.state is State.DUE and row.next_attempt <= self.clock.now]
-        for row in rows:
-            self._move(row, State.CLAIMED, State.DUE)
+    def _desk(self, offer: Offer) -> Desk:
+        return Desk(offer, Allowance(offer.terms, self.clock.now, self._buckets, self._in_hand))
+
+    def _buckets(self, provider: str, since: float) -> list[tuple[float, int]]:
+        return [(at, number) for (name, at), number in self.used.items() if name == provider and at >= since]
+
+    def _in_hand(self) -> dict[str, int]:
+        hands = [row.provider for row in self.rows.values() if row.state in (State.CLAIMED, State.SENDING)]
+        return {name: hands.count(name) for name in hands}
+
+    def _claim(self, offer: Offer) -> list[Job]:
+        desk, jobs = self._desk(offer), list[Job]()
+        for message in self._due():
+            parts, left = desk.share((self._asked(message, rows), rows) for rows in self._alike(message, 0.0))
+            for part in parts:
+                for row in part.recipients:
+                    self._move(row, State.CLAIMED, State.DUE)
+                    row.provider = part.provider
+                jobs.append(self._job(part.recipients, part.provider))
+            for choice, rows in left:
+                if isinstance(choice, Wait) and rows[0].tried and waiting.round_over(choice, self.clock.now):
+                    for row in rows:
+                        row.tried, row.next_attempt = frozenset(), self.clock.now + waiting.ROUND
+        return jobs
+
+    def _alike(self, message: Message, ahead: float) -> list[list[Row]]:
+        """The message's recipients that are due so many seconds from now, those with the same past together."""
+        found: dict[tuple[str, frozenset[str]], list[Row]] = {}
+        for row in self.of(message):
+            if row.state is State.DUE and row.next_attempt <= self.clock.now + ahead:
+                found.setdefault((row.tied_to, row.tried), []).append(row)
+        return list(found.values())
+
+    def _asked(self, message: Message, rows: Sequence[Row]) -> Asked:
+        sender = fold(message.sender)
+        first = rows[0]
+        return Asked(
+            account=message.account,
+            sender=sender,
+            domain=sender.rpartition("@")[2],
+            size=message.size,
+            recipients=len(rows),
+            tried=first.tried,
+            tied_to=first.tied_to,
+            key=message.id,
+        )
+
+    def _job(self, rows: Sequence[Row], provider: str) -> Job:
+        message = rows[0].message
         body = self.bodies[message.id]
         inline = len(body) <= self._inline
         return Job(
             message=replace(message, recipients=()),
             recipients=tuple(
-                Recipient(delivery=r.number, address=r.recipient, attempts=r.attempts, doubts=r.doubts) for r in rows
+                Recipient(
+                    delivery=row.number,
+                    address=row.recipient,
+                    attempts=row.attempts,
+                    doubts=row.doubts,
+                    tried=row.tried,
+                )
+                for row in rows
             ),
             body=body if inline else None,
             chunks=1 if inline else -(-len(body) // self._piece),
-            tied_to=next((row.tied_to for row in rows if row.tied_to), ""),
+            tied_to=rows[0].tied_to,
+            provider=provider,
         )
+
+    async def claim_overdue(self, offer: Callable[[], Offer], before: float, limit: int) -> list[Job]:
+        desk, jobs = self._desk(offer()), list[Job]()
+        for message in dict.fromkeys(row.message.id for row in self.rows.values() if row.message.received_at < before):
+            one = next(row.message for row in self.rows.values() if row.message.id == message)
+            for alike in self._alike(one, waiting.AGAIN):
+                choice = desk.look(self._asked(one, alike))
+                if isinstance(choice, Take) or (isinstance(choice, Wait) and choice.for_room) or len(jobs) == limit:
+                    continue
+                for row in alike:
+                    self._move(row, State.CLAIMED, State.DUE)
+                    row.provider = row.tied_to
+                jobs.append(self._job(alike, ""))
+        return jobs
+
+    async def usage(self, since: float) -> dict[str, list[tuple[float, int]]]:
+        return {name: self._buckets(name, since) for name, _ in self.used}
+
+    async def in_hand(self) -> dict[str, int]:
+        return self._in_hand()
 
     async def mark(self, deliveries: Sequence[int], provider: str = "") -> None:
         await asyncio.sleep(0)
@@ -161,7 +255,7 @@ class MemorySpool:
         self.marks.append(list(deliveries))
         for number in deliveries:
             self._move(self.rows[number], State.SENDING, State.CLAIMED)
-            assert provider
+            assert provider == self.rows[number].provider
 
     async def record(
         self,
@@ -178,8 +272,11 @@ class MemorySpool:
             row = self.rows[result.delivery]
             self._move(row, result.state, State.CLAIMED, State.SENDING)
             row.attempts, row.doubts, row.next_attempt = result.attempts, result.doubts, result.next_attempt
-            row.reply, row.code = result.reply, result.code
-            row.tied_to = result.provider if result.doubts else ""
+            row.reply, row.code, row.provider = result.reply, result.code, result.provider
+            row.tried = frozenset(result.tried.split())
+            if result.consumed:
+                bucket = (result.provider, bucket_of(self.clock.now))
+                self.used[bucket] = self.used.get(bucket, 0) + 1
         self.events += events
         for message, body, more in notices:
             self.notices.append((message, body))
@@ -203,6 +300,11 @@ class MemorySpool:
     async def header(self, message_id: str) -> bytes:
         body = self.bodies[message_id]
         return body[: body.index(b"\r\n\r\n") + 4]
+
+    async def trace(self, *, message_id: str = "") -> list[Trace]:
+        one = next(row.message for row in self.rows.values() if row.message.id == message_id)
+        events = tuple(event for event in self.events if event.message == message_id)
+        return [Trace(message=one, ended_at=None, deliveries=(), events=events)]
 
     @property
     def open(self) -> list[Row]:

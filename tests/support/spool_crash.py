@@ -21,7 +21,7 @@ from relay.spool.errors import SpoolUnusable
 from relay.spool.recovery import Opened
 from support import invariants
 from support.faulty_disk import FaultyDisk
-from support.spooling import NOW, a_message, accepted, ids, results
+from support.spooling import NOW, a_message, accepted, ids, results, seize
 
 LARGE = b"y" * limits.CHUNK
 
@@ -42,7 +42,7 @@ def load(opened: Opened, say: Any) -> None:
         lost = numbers.key()
         store.apply([changes.chunk(lost, 0, LARGE)], NOW)
         jobs: list[Job] = []
-        while turn % 2 and (more := store.apply([], NOW, 2)):
+        while turn % 2 and (more := seize(store, 2, NOW)):
             jobs += more
         for n, job in enumerate(jobs):
             _deliver(opened, n, job, say)

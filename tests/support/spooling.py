@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relay.choice.offer import Offer, Terms
+from relay.choice.routes import Routes
 from relay.ids import new_id
 from relay.model import Event, EventKind, Job, Kind, Message, Result, State
 from relay.spool import Spool
+from relay.spool.changes import Change
+from relay.spool.store import Store
 
 NOW = 1_800_000_000.0
 BODY = b"Subject: hello\r\n\r\nhello\r\n"
@@ -68,6 +72,24 @@ def results(job: Job, state: State, *, provider: str = "sink", at: float = 0.0, 
         )
         for one in job.recipients
     ]
+
+
+def offer(limit: int = 5, provider: str = "sink") -> Offer:
+    """One provider that takes everything and has room for so many jobs."""
+    return Offer({provider: Terms(provider)}, Routes((provider,)), {provider: limit})
+
+
+def offering(limit: int = 5, provider: str = "sink") -> Callable[[], Offer]:
+    """:func:`offer` as a claim wants it."""
+    made = offer(limit, provider)
+    return lambda: made
+
+
+def seize(store: Store, given: Offer | int, now: float = NOW, *some: Change) -> list[Job]:
+    """Write ``some`` and claim by an offer, which may be a better one than that of the last claim."""
+    if store.claims.waits:
+        store.look()
+    return store.apply(list(some), now, offer(given) if isinstance(given, int) else given)
 
 
 async def eventually(probe: Callable[[], object], seconds: float = 20.0) -> None:

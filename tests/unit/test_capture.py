@@ -14,6 +14,7 @@ from relay.delivery.outcome import Deferred, Delivered, judge
 from relay.ids import new_id
 from support.delivering import BODY
 from support.memory_spool import FakeClock, MemorySpool
+from support.spooling import offering
 
 NOW = 1_800_000_000.0
 
@@ -102,7 +103,7 @@ async def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
 
 # --- as a provider
 async def carried(spool: MemorySpool, folder: Path, strip: tuple[str, ...] = ()) -> list[Deferred | Delivered]:
-    job = (await spool.claim(1))[0]
+    job = (await spool.claim(offering(1)))[0]
     carrier = CaptureCarrier(CaptureFolder(folder), spool, field_pattern(strip))
     return [judge(finding).outcome for finding in await carrier.carry(job)]  # type: ignore[misc]
 

@@ -19,6 +19,7 @@ from relay.metrics import Metrics
 from relay.model import Event, EventKind, Kind, Message, Result, State
 from relay.spool import Spool, SpoolFull
 from relay.testmail import NotQueued, TestMail, compose
+from support.spooling import offering
 
 AT = 1_790_000_000.0
 
@@ -157,7 +158,7 @@ async def test_hold_and_release(house: House) -> None:
 
 async def test_a_failure_is_shown_until_it_is_acknowledged(house: House) -> None:
     message_id = await house.add()
-    (job,) = await house.spool.claim(1)
+    (job,) = await house.spool.claim(offering(1))
     refused = Result(
         delivery=job.recipients[0].delivery, state=State.REFUSED, provider="sendgrid", reply="5.1.1 No", code=550
     )
@@ -260,7 +261,7 @@ async def test_a_full_disk_is_told_to_who_tests() -> None:
 
 async def test_the_latest_messages_come_newest_first_with_what_became_of_them(house: House) -> None:
     first = await house.add("a@x.example", "b@x.example", "c@x.example", "d@x.example")
-    (job,) = await house.spool.claim(1)
+    (job,) = await house.spool.claim(offering(1))
     taken = [
         Result(delivery=one.delivery, state=State.DELIVERED, provider="capture", code=250) for one in job.recipients[:3]
     ]

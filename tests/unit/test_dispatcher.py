@@ -12,15 +12,14 @@ import pytest
 from relay.delivery.connection import Times
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
-from relay.delivery.pause import Pause
 from relay.model import EventKind, Kind, Message, State
 from relay.providers.provider import Provider
 from relay.spool import QueueEntry, SpoolError, SpoolFailed, SpoolFull
-from support.delivering import BODY, SHORT, FakeJournal, delivering, provider_for
+from support.delivering import BODY, SHORT, FakeJournal, delivering, provider_for, pausing
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, ScriptedProvider
+from support.spooling import offering
 
-LONG_PAUSE = {"first": 60.0, "most": 120.0}
 
 
 async def eventually(peer: ScriptedProvider, condition: Any) -> None:
@@ -133,16 +132,17 @@ async def test_a_provider_that_is_down_is_not_asked_by_every_message_that_waits(
         spool = MemorySpool(FakeClock())
         messages = [spool.add(BODY) for _ in range(500)]
         journal = FakeJournal()
-        async with delivering(spool, provider_for(peer, connections=4), pause=Pause(**LONG_PAUSE), journal=journal):
+        async with delivering(spool, provider_for(peer, connections=4), breaker=pausing(60.0, 120.0), journal=journal):
             await spool.until(lambda: any(row.attempts for row in spool.rows.values()))
             await spool.until(lambda: not any(row.state is State.CLAIMED for row in spool.rows.values()))
             assert sum(row.attempts for row in spool.rows.values()) == peer.connections <= 4
             assert spool.claims == 1
+            assert [event for event, _ in journal.said] == ["provider_paused"]
             peer.always("greeting", None)
             spool.advance(130)  # the pause ends, by one message that probes
-            spool.add(BODY)
-            assert all(state is State.DUE for one in messages for state in spool.states(one))
-        assert [event for event, _ in journal.said] == ["provider_paused"]
+            await spool.settled(*messages)
+        assert {row.state for row in spool.rows.values()} == {State.DELIVERED}
+        assert [event for event, _ in journal.said] == ["provider_paused", "provider_resumed"]
 
 
 async def test_when_the_provider_is_back_one_message_probes_and_the_rest_follow() -> None:
@@ -150,7 +150,7 @@ async def test_when_the_provider_is_back_one_message_probes_and_the_rest_follow(
         peer.once("greeting", RESET, RESET, RESET)
         spool = MemorySpool(FakeClock())
         messages = [spool.add(BODY) for _ in range(50)]
-        async with delivering(spool, provider_for(peer), pause=Pause(first=0.01, most=0.02)):
+        async with delivering(spool, provider_for(peer), breaker=pausing(first=0.01, most=0.02)):
             await spool.until(lambda: sum(row.state is State.DELIVERED for row in spool.rows.values()) == 47)
             spool.advance(60)
             await spool.settled(*messages)
@@ -165,7 +165,7 @@ async def test_after_a_pause_only_one_message_is_at_risk_until_the_provider_is_w
         spool = MemorySpool(FakeClock())
         for _ in range(50):
             spool.add(BODY)
-        async with delivering(spool, provider_for(peer, connections=4), pause=Pause(0.05, 0.05)):
+        async with delivering(spool, provider_for(peer, connections=4), breaker=pausing(0.05, 0.05)):
             await spool.until(lambda: any(row.attempts for row in spool.rows.values()))
             await eventually(peer, lambda: peer.open == 0)
             peer.always("greeting", HANG)
@@ -179,7 +179,7 @@ async def test_a_message_refused_for_itself_pauses_nothing() -> None:
         peer.once("rcpt", "550 5.1.1 unknown")
         spool = MemorySpool(FakeClock())
         messages = [spool.add(BODY) for _ in range(5)]
-        async with delivering(spool, provider_for(peer), pause=Pause(**LONG_PAUSE)):
+        async with delivering(spool, provider_for(peer), breaker=pausing(60.0, 120.0)):
             await spool.settled(*messages)
         assert sorted(row.state for row in spool.rows.values()) == ["delivered"] * 3 + ["refused"] * 2
 
@@ -188,9 +188,9 @@ async def test_a_message_refused_for_itself_pauses_nothing() -> None:
 def started(
     spool: MemorySpool, provider: Provider, **more: Any
 ) -> tuple[Dispatcher, asyncio.Event, asyncio.Task[None]]:
-    known = {"times": SHORT, "journal": FakeJournal(), "pause": Pause(0.01, 0.05), **more}
+    known = {"times": SHORT, "journal": FakeJournal(), "breaker": pausing(), **more}
     dispatcher = Dispatcher(
-        provider,
+        [provider],
         spool=spool,
         clock=spool.clock,
         hostname="mail.example.org",
@@ -371,7 +371,7 @@ async def test_a_disk_too_full_to_give_messages_back_does_not_end_delivery(monke
                 raise SpoolFull
             await super().release(jobs)
 
-    monkeypatch.setattr("relay.delivery.dispatcher.FULL_WAIT", 0.01)
+    monkeypatch.setattr("relay.delivery.recording.FULL_WAIT", 0.01)
     async with ScriptedProvider() as peer:
         peer.once("mail", "421 4.3.2 not now")
         spool = Full(FakeClock())
@@ -388,7 +388,7 @@ async def test_what_an_earlier_run_left_too_often_in_doubt_ends_with_a_notice() 
         spool = MemorySpool(FakeClock())
         message = spool.add(BODY)
         spool.rows[1].doubts = 2
-        (job,) = await spool.claim(1)
+        (job,) = await spool.claim(offering(1))
         async with delivering(spool, provider_for(peer), stuck=[job]):
             await spool.settled(message)
         assert spool.states(message) == [State.UNKNOWN]
@@ -400,7 +400,7 @@ async def test_a_doubt_tied_to_a_provider_that_is_gone_is_put_aside_with_a_reaso
     async with ScriptedProvider() as peer:
         spool = MemorySpool(FakeClock())
         message = spool.add(BODY)
-        spool.rows[1].tied_to, spool.rows[1].doubts = "former", 1
+        spool.rows[1].provider, spool.rows[1].doubts = "former", 1
         other = spool.add(BODY)
         async with delivering(spool, provider_for(peer)):
             await spool.settled(message, other)

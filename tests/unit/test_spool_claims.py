@@ -11,7 +11,7 @@ from relay import limits
 from relay.model import Job, Message, State
 from relay.spool import changes, recovery
 from relay.spool.recovery import Opened
-from support.spooling import NOW, a_message, ids, results
+from support.spooling import NOW, a_message, ids, results, seize
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def add(opened: Opened, account: str, at: float, to: Sequence[str] = ("x@y.examp
 
 
 def claim(opened: Opened, limit: int, now: float = NOW) -> list[Job]:
-    return opened.store.apply([], now, limit)
+    return seize(opened.store, limit, now)
 
 
 def test_oldest_first_within_an_account(opened: Opened) -> None:
@@ -97,7 +97,7 @@ def test_a_small_body_comes_with_the_claim_and_a_larger_one_does_not(opened: Ope
 def test_claimed_with_the_commit_that_accepts_it_is_the_same_as_claimed_later(opened: Opened) -> None:
     for body in (b"", b"x", b"z" * (limits.INLINE + 1), b"w" * (limits.CHUNK + 1)):
         message = a_message(to=["a@x.example", "b@x.example"])
-        (at_once,) = opened.store.apply([changes.add(opened.numbers, opened.numbers.key(), message, body, [])], NOW, 5)
+        (at_once,) = seize(opened.store, 5, NOW, changes.add(opened.numbers, opened.numbers.key(), message, body, []))
         opened.store.apply([changes.release([at_once])], NOW)
         (later,) = claim(opened, 5)
         assert at_once == later
@@ -106,7 +106,7 @@ def test_claimed_with_the_commit_that_accepts_it_is_the_same_as_claimed_later(op
 def test_new_mail_does_not_overtake_what_waits(opened: Opened) -> None:
     waiting = add(opened, "anna", NOW - 60)
     new = a_message("anna", at=NOW)
-    jobs = opened.store.apply([changes.add(opened.numbers, opened.numbers.key(), new, b"x", [])], NOW, 1)
+    jobs = seize(opened.store, 1, NOW, changes.add(opened.numbers, opened.numbers.key(), new, b"x", []))
     assert [job.message.id for job in jobs] == [waiting.id]
 
 

@@ -16,12 +16,12 @@ from relay.spool import SpoolError, SpoolFailed, SpoolFull, Upload
 from relay.spool.changes import Change
 from relay.spool.writer import Group
 from support import invariants
-from support.spooling import BODY, NOW, SetClock, a_message, accepted, eventually, ids, opened, results
+from support.spooling import BODY, NOW, SetClock, a_message, accepted, eventually, ids, offering, opened, results
 
 
 async def test_a_message_is_claimed_marked_and_recorded(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
-        waiting = asyncio.create_task(one.spool.claim(5))
+        waiting = asyncio.create_task(one.spool.claim(offering(5)))
         message = await one.add()
         (job,) = await waiting
         assert job.message.id == message.id
@@ -52,9 +52,9 @@ async def test_a_claim_waits_for_what_becomes_due_and_is_woken_by_its_clock(tmp_
     clock = SetClock()
     async with opened(tmp_path / "spool", clock) as one:
         await one.add()
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.record(job, results(job, State.DUE, at=NOW + 0.05), [])
-        waiting = asyncio.create_task(one.spool.claim(1))
+        waiting = asyncio.create_task(one.spool.claim(offering(1)))
         await one.spool.mark([])
         assert not waiting.done()
         clock.now = NOW + 0.05
@@ -66,9 +66,9 @@ async def test_a_clock_that_was_set_is_seen_when_poked(tmp_path: Path) -> None:
     clock = SetClock()
     async with opened(tmp_path / "spool", clock) as one:
         await one.add()
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.record(job, results(job, State.DUE, at=NOW + 3600), [])
-        waiting = asyncio.create_task(one.spool.claim(1))
+        waiting = asyncio.create_task(one.spool.claim(offering(1)))
         await one.spool.mark([])
         clock.now = NOW + 3600
         one.spool.poke()
@@ -77,7 +77,7 @@ async def test_a_clock_that_was_set_is_seen_when_poked(tmp_path: Path) -> None:
 
 async def test_several_claims_wait_in_line(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
-        waiting = [asyncio.create_task(one.spool.claim(1)) for _ in range(3)]
+        waiting = [asyncio.create_task(one.spool.claim(offering(1))) for _ in range(3)]
         await asyncio.sleep(0)
         sent = await asyncio.gather(*(one.add() for _ in range(3)))
         got = [(await asyncio.wait_for(task, 10))[0].message.id for task in waiting]
@@ -86,14 +86,14 @@ async def test_several_claims_wait_in_line(tmp_path: Path) -> None:
 
 async def test_a_claim_that_is_given_up_gives_back_what_it_got(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
-        given_up = asyncio.create_task(one.spool.claim(1))
+        given_up = asyncio.create_task(one.spool.claim(offering(1)))
         await asyncio.sleep(0)
         adding = asyncio.create_task(one.add())
         while not one.events:
             given_up.cancel()  # before, during or after the commit that serves it
             await asyncio.sleep(0)
         message = await adding
-        (job,) = await asyncio.wait_for(one.spool.claim(1), 10)
+        (job,) = await asyncio.wait_for(one.spool.claim(offering(1)), 10)
         assert job.message.id == message.id
 
 
@@ -101,7 +101,7 @@ async def test_a_claim_given_up_in_the_moment_it_is_served_gives_back_what_it_go
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(tmp_path / "spool") as one:
-        given_up = asyncio.create_task(one.spool.claim(1))
+        given_up = asyncio.create_task(one.spool.claim(offering(1)))
         await asyncio.sleep(0)
         hand_out = one.spool._hand_out
 
@@ -111,7 +111,7 @@ async def test_a_claim_given_up_in_the_moment_it_is_served_gives_back_what_it_go
 
         monkeypatch.setattr(one.spool, "_hand_out", and_cancel)
         message = await one.add()
-        (job,) = await asyncio.wait_for(one.spool.claim(1), 10)
+        (job,) = await asyncio.wait_for(one.spool.claim(offering(1)), 10)
         assert job.message.id == message.id
         assert given_up.cancelled()
 
@@ -158,7 +158,7 @@ async def test_a_large_body_comes_back_as_it_was(tmp_path: Path) -> None:
         for at in range(0, len(body), limits.CHUNK):
             await upload.write(body[at : at + limits.CHUNK])
         await upload.commit(message, b"end", [])
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         assert job.body is None
         assert job.message.size == len(body) + 3
         assert b"".join([data async for data in one.spool.read(message.id)]) == body + b"end"
@@ -199,7 +199,7 @@ async def test_text_that_cannot_be_stored_costs_only_its_own_message(tmp_path: P
         answers = await asyncio.gather(one.add(bad), one.add(), return_exceptions=True)
         assert isinstance(answers[0], ValueError)
         assert not isinstance(answers[1], BaseException)
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         (result,) = results(job, State.DELIVERED)
         odd = Event(kind=EventKind.DELIVERED, at=NOW, message=job.message.id, reply="caf\udce9 " * 400)
         await one.spool.record(job, [result], [odd])
@@ -270,11 +270,11 @@ async def test_operators_hold_release_retry_drop_and_acknowledge(tmp_path: Path)
         assert await one.spool.hold(account="nobody") == 0
         clock.now += 100
         assert await one.spool.unhold(account="anna") == 2
-        (job,) = await one.spool.claim(5)
+        (job,) = await one.spool.claim(offering(5))
         assert [(each.held, each.address) for each in job.recipients] == [(100, "a@x.example"), (100, "b@x.example")]
         await one.spool.record(job, results(job, State.DUE, at=clock.now + 900, doubts=1), [])
         assert await one.spool.retry(first.id) == 2
-        (job,) = await one.spool.claim(5)
+        (job,) = await one.spool.claim(offering(5))
         assert (job.tied_to, job.recipients[0].doubts) == ("", 0)
         assert await one.spool.drop(first.id) == 0, "what delivery has in hand is left to it"
         await one.spool.record(job, results(job, State.REFUSED), [])
@@ -298,17 +298,17 @@ async def test_a_doubt_that_was_put_aside_goes_on_to_another_provider_when_it_is
     clock = SetClock()
     async with opened(tmp_path / "spool", clock) as one:
         message = await one.add()
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.mark(ids(job), "former")
         await one.spool.record(job, results(job, State.HELD, provider="former", doubts=1), [])
         clock.now += 50
         assert await one.spool.unhold(message.id) == 1
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         assert job.tied_to == "former", "released, it is as it was"
         await one.spool.record(job, results(job, State.HELD, provider="former"), [])
         clock.now += 100
         assert await one.spool.retry(message.id) == 1
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         assert (job.tied_to, job.recipients[0].held) == ("", 150)
 
 
@@ -319,14 +319,14 @@ async def test_mail_that_waits_for_a_time_in_a_future_that_was_none_is_tried(tmp
     async with opened(tmp_path / "spool", clock) as one:
         clock.now = NOW + year
         await one.add(a_message("bert", at=clock.now))
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.record(job, results(job, State.DUE, at=clock.now + 60), [])
         clock.now = NOW
         due = await one.add()
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.record(job, results(job, State.DUE, at=NOW + 2 * limits.HOUR), [])
         clock.now = NOW + 1
-        claim = asyncio.create_task(one.spool.claim(5))
+        claim = asyncio.create_task(one.spool.claim(offering(5)))
         one.spool._housekeep()
         await eventually(lambda: one.spool._next_due == NOW + 61)
         clock.now += 60
@@ -344,7 +344,7 @@ async def test_housekeeping_is_not_put_off_for_ever_by_a_busy_spool(tmp_path: Pa
     clock, go_on = SetClock(), threading.Event()
     async with opened(tmp_path / "spool", clock, history=10.0) as one:
         old = await one.add()
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.record(job, results(job, State.DELIVERED), [])
         clock.now += 11
         one.spool._writer._kept_house = -math.inf
@@ -369,7 +369,7 @@ async def test_dropping_deletes_the_body(tmp_path: Path) -> None:
 async def test_the_queue_shows_what_waits_oldest_first(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
         sent = [await one.add(a_message(at=NOW - age)) for age in (10, 30, 20)]
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.record(job, results(job, State.DUE, at=NOW + 60), [])
         queue = await one.spool.queue()
         assert [entry.message.id for entry in queue] == [sent[1].id, sent[2].id, sent[0].id]
@@ -434,7 +434,7 @@ async def test_stats_count_what_is_open_and_what_failed(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
         for age in (5, 3, 2, 1):
             await one.add(a_message(at=NOW - age))
-        jobs = await one.spool.claim(3)
+        jobs = await one.spool.claim(offering(3))
         await one.spool.mark(ids(jobs[0]), "sink")
         await one.spool.record(jobs[1], results(jobs[1], State.REFUSED), [])
         stats = await one.spool.stats()
@@ -452,16 +452,16 @@ async def test_stats_count_what_is_open_and_what_failed(tmp_path: Path) -> None:
 async def test_after_closing_everything_is_refused_and_the_log_is_empty(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
         await one.add()
-        waiting = asyncio.create_task(one.spool.claim(1))
+        waiting = asyncio.create_task(one.spool.claim(offering(1)))
         await waiting
-        waiting = asyncio.create_task(one.spool.claim(1))
+        waiting = asyncio.create_task(one.spool.claim(offering(1)))
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await waiting
     with pytest.raises(SpoolFailed):
         await one.spool.mark([1])
     with pytest.raises(SpoolFailed):
-        await one.spool.claim(1)
+        await one.spool.claim(offering(1))
     log = tmp_path / "spool" / "spool.db-wal"
     assert not log.exists() or log.stat().st_size == 0
 
@@ -470,7 +470,7 @@ async def test_housekeeping_forgets_the_old_and_shortens_the_log(tmp_path: Path)
     clock = SetClock()
     async with opened(tmp_path / "spool", clock, history=1000.0) as one:
         old = await one.add()
-        (job,) = await one.spool.claim(1)
+        (job,) = await one.spool.claim(offering(1))
         await one.spool.record(job, results(job, State.DELIVERED), [])
         clock.now += 2000
         one.spool._housekeep()

@@ -14,7 +14,7 @@ from relay.model import OPEN_STATES, EventKind, Job, State
 from relay.spool import changes, recovery, verbs
 from relay.spool.recovery import DOUBT_WAIT, DOUBTS
 from support import invariants
-from support.spooling import NOW, a_message, accepted, ids, results
+from support.spooling import NOW, a_message, accepted, ids, results, seize
 
 ENDS = (State.DELIVERED, State.REFUSED, State.EXPIRED, State.UNKNOWN)
 
@@ -46,7 +46,9 @@ class SpoolMachine(RuleBasedStateMachine):
         self.parent.cleanup()
 
     def _apply(self, *some: changes.Change, claim: int = 0) -> list[Job]:
-        return self.opened.store.apply(list(some), self.now, claim)
+        if claim:
+            return seize(self.opened.store, claim, self.now, *some)
+        return self.opened.store.apply(list(some), self.now)
 
     def _rows(self, job: Job) -> list[Row]:
         return [self.model[job.message.id][one.address] for one in job.recipients]

@@ -14,7 +14,7 @@ from relay.spool.pruning import MESSAGES, Pruner
 from relay.spool.recovery import Opened
 from relay.spool.space import INODES, Ballast, Disk, Space, floor, look
 from support import invariants
-from support.spooling import NOW, SetClock, a_message, accepted, ids, results
+from support.spooling import NOW, SetClock, a_message, accepted, ids, results, seize
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
 def ended(opened: Opened, state: State, at: float, body: bytes = b"x") -> Job:
     message = a_message(at=at)
     change = changes.add(opened.numbers, opened.numbers.key(), message, body, [accepted(message)])
-    (job,) = opened.store.apply([change], at, 1)
+    (job,) = seize(opened.store, 1, at, change)
     opened.store.apply([changes.mark(ids(job), "sink")], at)
     opened.store.apply([changes.record(opened.numbers, job, results(job, state, at=NOW + 1000 * DAY), [], (), at)], at)
     return job

@@ -13,7 +13,7 @@ from relay.spool import changes, recovery, verbs
 from relay.spool.changes import Change
 from relay.spool.recovery import DOUBT_WAIT, Opened
 from support import invariants
-from support.spooling import NOW, a_message, accepted, ids, results
+from support.spooling import NOW, a_message, accepted, ids, results, seize
 
 DOC = Path(__file__).resolve().parents[2] / "docs/spool.md"
 Step = Callable[[Opened, Job], Change]
@@ -31,7 +31,7 @@ def add(opened: Opened) -> Job:
     message = a_message()
     key = opened.numbers.key()
     change = changes.add(opened.numbers, key, message, b"S: s\r\n\r\nx\r\n", [accepted(message)])
-    (job,) = opened.store.apply([change], NOW, 1)
+    (job,) = seize(opened.store, 1, NOW, change)
     return job
 
 
@@ -100,7 +100,7 @@ def test_only_what_is_due_is_claimed(opened: Opened) -> None:
     jobs = {state: add(opened) for state in State}
     for state, job in jobs.items():
         put(opened, job, state)
-    claimed = opened.store.apply([], NOW, 100)
+    claimed = seize(opened.store, 100, NOW)
     assert [job.message.id for job in claimed] == [jobs[State.DUE].message.id]
 
 
@@ -120,7 +120,7 @@ def test_what_a_crash_leaves_in_each_state_and_what_the_next_start_makes_of_it(t
     elif state is State.SENDING:
         assert row == (State.DUE, 1, 1, NOW + 5 + DOUBT_WAIT, "sink")
         assert [event.kind for event in again.events] == [EventKind.DOUBTFUL, EventKind.RECOVERED]
-        (tied,) = again.store.apply([], NOW + 5 + DOUBT_WAIT, 1)
+        (tied,) = seize(again.store, 1, NOW + 5 + DOUBT_WAIT)
         assert tied.tied_to == "sink"
         assert tied.body == b"S: s\r\n\r\nx\r\n"
     else:
@@ -138,7 +138,7 @@ def test_in_doubt_a_third_time_it_waits_for_delivery_to_end_it(tmp_path: Path) -
         opened.close()
         now += DOUBT_WAIT
         opened = recovery.open_store(folder, now)
-        (job,) = opened.store.apply([], now + DOUBT_WAIT, 1)
+        (job,) = seize(opened.store, 1, now + DOUBT_WAIT)
         assert (job.recipients[0].doubts, job.recipients[0].attempts) == (doubts, doubts)
         assert opened.stuck == ()
     opened.store.apply([changes.mark(ids(job), "sink")], now)
@@ -147,7 +147,7 @@ def test_in_doubt_a_third_time_it_waits_for_delivery_to_end_it(tmp_path: Path) -
         opened = recovery.open_store(folder, now)
         (stuck,) = opened.stuck
         assert (stuck.message.id, stuck.body, stuck.tied_to) == (job.message.id, job.body, "sink")
-        assert opened.store.apply([], now + 1e6, 10) == []
+        assert seize(opened.store, 10, now + 1e6) == []
     ended = changes.record(opened.numbers, stuck, results(stuck, State.UNKNOWN), [], (), now)
     opened.store.apply([ended], now)
     opened.close()
@@ -197,7 +197,7 @@ def test_a_failure_and_its_notice_are_one_commit(opened: Opened) -> None:
     assert kept[job.message.id].events == ["accepted", "notice_queued"]
     assert kept[notice.id].events == ["accepted"]
     assert change.told == [queued, accepted(notice)]
-    (claimed,) = opened.store.apply([], NOW, 5)
+    (claimed,) = seize(opened.store, 5, NOW)
     assert claimed.message.id == notice.id
 
 

@@ -75,12 +75,12 @@ def _rolls_at(quota: Quota, now: float, buckets: Sequence[tuple[float, int]]) ->
     counting = [(at, number) for at, number in buckets if at >= first and number > 0]
     if not counting:
         return now + quota.hours * HOUR
-    staying, last = sum(number for _, number in counting), first
-    for last, number in counting:
-        staying -= number
+    staying, leaves = sum(number for _, number in counting), now
+    for at, number in counting:
+        staying, leaves = staying - number, at + BUCKET + quota.hours * HOUR
         if staying < quota.limit:
             break
-    return last + BUCKET + quota.hours * HOUR
+    return leaves
 
 
 def _midnight(day: date, zone: ZoneInfo) -> float:

@@ -34,11 +34,12 @@ class Change:
     forgotten: Sequence[int] = ()  # upload keys whose chunks are to go
     marks: Sequence[tuple[str, Sequence[int]]] = ()  # (provider, deliveries) whose final dot is about to be written
     results: Sequence[Row] = ()
+    used: Sequence[tuple[str, float, int]] = ()  # (provider, when, recipients) that count against its quotas
     touched: Sequence[int] = ()  # message keys that may have ended by the results
     released: Sequence[int] = ()
     work: Callable[[Store], Any] | None = None  # anything else, run inside the transaction; its value is the answer
     told: list[Event] | tuple[Event, ...] = ()  # what on_committed hears
-    born: tuple[int, Message, int, int, bytes | None] | None = None  # arguments of rows.new_job
+    born: tuple[int, Message, int, int, bytes | None] | None = None  # arguments of rows.new_job but the provider
     size: int = 0  # bytes of body
     at: float = 0.0
     needs_room: bool = False  # refused first when the disk is full
@@ -150,6 +151,7 @@ def record(
     key = job.recipients[0].delivery >> SHIFT
     change = Change(
         results=[rows.result_row(result, at) for result in results],
+        used=[(result.provider, at, 1) for result in results if result.consumed],
         touched=[key],
         events=numbers.event_rows(events, key),
         told=list(events),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.spool import schema
+from relay import limits
+from relay.spool import flows, schema
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import PAGE, Store
 
@@ -17,6 +18,7 @@ PAGES: Final = 1024  # given back per turn
 KEEP_FREE: Final = (
     64 * 1024 * 1024 // PAGE
 )  # free pages are where the next mail goes; only what is above this goes back
+QUOTA_KEPT: Final = 62 * limits.DAY  # two months: a clock that was set back by one still finds what was used
 
 # Keys are in the order of acceptance, and nothing ended before it was accepted: the walk stops at the first message
 # that is too young.
@@ -52,7 +54,7 @@ class Pruner:
     def turn(self, store: Store, now: float) -> bool:
         """Do a little; True if there is probably more to do."""
         run = store.connection.execute
-        store.claims.bring_back(now)
+        flows.bring_back(run, now)
         before = now - self._history
         keys = [row[0] for row in run(_OLD, (self._after, before))]
         if keys:
@@ -61,6 +63,7 @@ class Pruner:
                 run(statement, bound)
         self._after = keys[-1] if len(keys) == MESSAGES else 0
         run(_LOOSE_EVENTS, (before,))
+        run("DELETE FROM quota WHERE bucket < ?", (now - QUOTA_KEPT,))
         spare = int(store.connection.pragma("freelist_count")) - KEEP_FREE
         if spare > 0:
             run(f"PRAGMA incremental_vacuum({min(spare, PAGES)})").fetchall()

@@ -13,8 +13,10 @@ from typing import Any, Final
 
 import apsw
 
+from relay.choice.quota import BUCKET
 from relay.model import Event, EventKind, Kind, Message, State
 from relay.spool import rows
+from relay.spool.claims import IN_HAND
 from relay.spool.schema import FAILED, MASK, SHIFT, first, last
 
 
@@ -36,6 +38,12 @@ class QueueEntry:
     held: float  # seconds it was held before
     delay_noticed: bool
     acknowledged: bool
+    tried: frozenset[str] = frozenset()  # providers that this round has been offered to
+
+    @property
+    def tied_to(self) -> str:
+        """The provider that it stays with, because it may have it already."""
+        return self.provider if self.doubts else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +80,7 @@ class Stats:
 
 _ENTRY: Final = (
     "d.id, d.recipient, d.state, d.next_attempt, d.changed_at, d.attempts, d.doubts, d.provider, d.code, d.reply, "
-    "d.held, d.delay_noticed, d.acknowledged"
+    "d.held, d.delay_noticed, d.acknowledged, d.tried"
 )
 _MESSAGE: Final = rows.MESSAGE_OF_M
 _OF: Final = f"d.id BETWEEN m.key << {SHIFT} AND (m.key << {SHIFT} | {MASK})"
@@ -114,6 +122,7 @@ _COUNTS: Final = (
     "SELECT state, count(*), min(id) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
     f"SELECT state, count(*), 0 FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
 )
+_USAGE: Final = "SELECT provider, bucket, used FROM quota WHERE bucket > ?1 ORDER BY provider, bucket"
 _AGEING: Final = ("due", "claimed", "sending")  # held mail does not age
 _STEP: Final = 10_000  # messages looked at in one query of `used`
 _LATE: Final = 7_200.0  # keys are given out when an upload begins, and an upload may take two hours
@@ -224,6 +233,17 @@ class Queries:
                 break
         return sorted(found)
 
+    def usage(self, since: float) -> dict[str, list[tuple[float, int]]]:
+        """(beginning of a quarter of an hour, recipients) for each provider, in order."""
+        found: dict[str, list[tuple[float, int]]] = {}
+        for provider, bucket, used in self._run(_USAGE, (since - BUCKET,)):
+            found.setdefault(provider, []).append((float(bucket), used))
+        return found
+
+    def in_hand(self) -> dict[str, int]:
+        """Recipients that each provider has in hand."""
+        return dict(self._run(IN_HAND))
+
     def stats(self, room: int, wal_bytes: int) -> Stats:
         """The spool in numbers, counted from indexes that hold open deliveries only."""
         messages, size = self._run(_SIZES).fetchall()[0]
@@ -257,6 +277,7 @@ def _entry(row: tuple[Any, ...]) -> QueueEntry:
         held,
         noticed,
         seen,
+        tried,
     ) = row[13:]
     return QueueEntry(
         delivery=delivery,
@@ -273,4 +294,5 @@ def _entry(row: tuple[Any, ...]) -> QueueEntry:
         held=held,
         delay_noticed=bool(noticed),
         acknowledged=bool(seen),
+        tried=rows.tried_of(tried),
     )

@@ -85,6 +85,16 @@ class Reading:
         """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""
         return await self._ask(self._questions.delayed, before)
 
+    async def usage(self, since: float) -> dict[str, list[tuple[float, int]]]:
+        """What has counted against each provider's quotas since then: (beginning of a quarter of an hour, recipients),
+        in order.
+        """
+        return await self._ask(self._questions.usage, since)
+
+    async def in_hand(self) -> dict[str, int]:
+        """How many recipients each provider has in hand: claimed, so that they may come to count."""
+        return await self._ask(self._questions.in_hand)
+
     async def stats(self) -> Stats:
         """The spool in numbers, at most a second old."""
         async with self._counting:  # several who ask at once are counted for once

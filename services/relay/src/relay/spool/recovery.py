@@ -17,10 +17,10 @@ import apsw
 
 from relay import limits
 from relay.model import Event, EventKind, Job
-from relay.spool import schema, store
+from relay.spool import flows, schema, store
 from relay.spool.changes import Numbers
-from relay.spool.claims import Claims
 from relay.spool.errors import SpoolUnusable, is_full
+from relay.spool.rows import TIE
 from relay.spool.schema import SHIFT
 from relay.spool.space import Ballast
 from relay.spool.store import Store
@@ -162,7 +162,8 @@ def _recover(connection: apsw.Connection, lock: int, now: float) -> Opened:
         for key in uploads:
             run("DELETE FROM chunk WHERE id BETWEEN ? AND ?", (schema.first(key), schema.last(key)))
         run("DELETE FROM upload")
-        Claims(connection).bring_back(now)
+        flows.bring_back(run, now)
+        Store.count_used(connection, [(row[3], now, 1) for row in doubtful])
         events = _doubt_events(connection, numbers, doubtful, now)
         stuck = sorted({row[0] >> SHIFT for row in run(_STUCK)})
         if claimed or doubtful or uploads or stuck:
@@ -171,14 +172,20 @@ def _recover(connection: apsw.Connection, lock: int, now: float) -> Opened:
             Store.write_events(connection, numbers.event_rows([summary], 0))
             events.append(summary)
     opened = Store(connection)
-    return Opened(store=opened, numbers=numbers, stuck=tuple(opened.claims.stuck(stuck)), events=events, lock=lock)
+    return Opened(
+        store=opened,
+        numbers=numbers,
+        stuck=tuple(opened.claims.stuck(stuck) if stuck else ()),
+        events=events,
+        lock=lock,
+    )
 
 
 _BUSY: Final = "state IN ('claimed', 'sending', 'held')"  # the words of the index, or it would not be used
 _CLAIMED: Final = f"UPDATE delivery SET state = 'due' WHERE {_BUSY} AND state = 'claimed'"
 _DOUBTFUL: Final = f"""
 UPDATE delivery SET state = 'due', next_attempt = ?1, attempts = attempts + 1, doubts = doubts + 1, changed_at = ?3,
-    reply = '{_DOUBT_REPLY}', code = 0
+    reply = '{_DOUBT_REPLY}', code = 0, tried = '{TIE}' || provider
 WHERE {_BUSY} AND state = 'sending' AND doubts < ?2 RETURNING id, account, recipient, provider, doubts
 """
 _STUCK: Final = f"SELECT id FROM delivery WHERE {_BUSY} AND state = 'sending'"

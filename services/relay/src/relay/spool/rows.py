@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from relay import limits
+from relay.address import fold
+from relay.choice.choose import Asked
 from relay.model import Event, EventKind, Job, Kind, Message, Recipient, Result
 from relay.spool.schema import SHIFT
 
@@ -21,7 +23,9 @@ MESSAGE_COLUMNS: Final = (
     "key, id, account, sender, size, received_at, message_id, kind, null_sender, smtputf8, notify, recipients, chunks"
 )
 MESSAGE_OF_M: Final = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS.split(", "))
-DELIVERY_COLUMNS: Final = "id, account, recipient, next_attempt, changed_at"
+DELIVERY_COLUMNS: Final = "id, account, domain, recipient, next_attempt, changed_at"
+CLAIMED_COLUMNS: Final = f"{DELIVERY_COLUMNS}, provider"
+TIE: Final = "="  # begins ``delivery.tried`` of one that is tied to the provider whose name follows
 EVENT_COLUMNS: Final = "message, seq, kind, at, account, recipient, provider, code, reply, detail"
 
 
@@ -61,7 +65,8 @@ def message_row(key: int, message: Message, size: int, chunks: int) -> Row:
 def delivery_rows(key: int, message: Message) -> list[Row]:
     """One row per recipient, due at once."""
     base, at, account = key << SHIFT, message.received_at, message.account
-    return [(base + n, account, exact(address), at, at) for n, address in enumerate(message.recipients)]
+    domain = fold(message.sender).rpartition("@")[2]
+    return [(base + n, account, domain, exact(address), at, at) for n, address in enumerate(message.recipients)]
 
 
 def event_row(message: int, seq: int, event: Event) -> Row:
@@ -92,6 +97,7 @@ def result_row(result: Result, at: float) -> Row:
         result.next_attempt,
         result.attempts,
         result.doubts,
+        TIE + result.provider if result.doubts else result.tried,
         at,
     )
 
@@ -128,8 +134,15 @@ def event_of(row: Sequence[Any], message_id: str) -> Event:
     )
 
 
-def new_job(key: int, message: Message, size: int, chunks: int, body: bytes | None) -> Job:
-    """The job of a message claimed by the very commit that accepted it."""
+def asked_of(message: Message, size: int) -> Asked:
+    """What is asked for a message that nobody has been offered yet."""
+    sender = fold(message.sender)
+    domain = sender.rpartition("@")[2]
+    return Asked(message.account, sender, domain, size, len(message.recipients), key=message.id)
+
+
+def new_job(key: int, message: Message, size: int, chunks: int, body: bytes | None, provider: str) -> Job:
+    """The job of a message that ``provider`` takes in the very commit that accepted it."""
     base = key << SHIFT
     return Job(
         message=Message(
@@ -151,4 +164,10 @@ def new_job(key: int, message: Message, size: int, chunks: int, body: bytes | No
         ),
         body=body,
         chunks=chunks,
+        provider=provider,
     )
+
+
+def tried_of(text: str) -> frozenset[str]:
+    """The providers that ``delivery.tried`` says this round has been offered to."""
+    return frozenset() if not text or text.startswith(TIE) else frozenset(text.split())

@@ -94,9 +94,35 @@ CREATE TABLE meta (
 INSERT INTO meta VALUES ('generation', 0);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (
-    _FIRST,
-)  # number n leads from version n to n + 1; never change one that was released
+# Choice of a provider. A flow is (account, sender domain, tried), and its waiting deliveries lie side by side in the
+# index: one that no provider takes now costs one seek, however many wait in it. ``tried`` is empty, or the providers
+# that this round has been offered to, or "=" and the one that a doubtful delivery is tied to. What is after the last
+# "@" of an address is found by cutting off all that is not an "@" from its end.
+_SECOND: Final = """
+ALTER TABLE delivery ADD COLUMN domain TEXT NOT NULL DEFAULT '';
+ALTER TABLE delivery ADD COLUMN tried TEXT NOT NULL DEFAULT '';
+UPDATE delivery SET
+    domain = (
+        SELECT lower(substr(m.sender, 1 + length(rtrim(m.sender, replace(m.sender, '@', '')))))
+        FROM message AS m WHERE m.key = delivery.id >> 16
+    ),
+    tried = iif(doubts > 0, '=' || provider, '')
+WHERE state IN ('due', 'claimed', 'sending', 'held');
+DROP INDEX delivery_due;
+CREATE INDEX delivery_due ON delivery (account, domain, tried, next_attempt) WHERE state = 'due';
+DROP INDEX delivery_busy;
+CREATE INDEX delivery_busy ON delivery (state, provider) WHERE state IN ('claimed', 'sending', 'held');
+
+CREATE TABLE quota (
+    provider TEXT NOT NULL,
+    bucket INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (provider, bucket)
+) STRICT, WITHOUT ROWID;
+"""
+
+# Number n leads from version n to n + 1; never change one that was released.
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND)
 VERSION: Final = len(MIGRATIONS)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from relay import limits
+from relay.choice.offer import Offer
 from relay.clock import Clock
 from relay.model import Event, EventKind, Job, Message, Result
 from relay.spool import changes, recovery
@@ -115,7 +116,7 @@ class Spool(Reading):
         )
         self._failed = ""
         self._closed = False
-        self._next_due = -math.inf
+        self._next_due, self._waits = -math.inf, False
         self._timer: asyncio.TimerHandle | None = None
         self._chores: asyncio.TimerHandle | None = None
 
@@ -166,7 +167,7 @@ class Spool(Reading):
             if group.failed:
                 self._fail(group.failed)
             else:
-                self._next_due = group.next_due
+                self._next_due, self._waits = group.next_due, group.waits
                 self._arrange()
                 if group.more and not self._closed and self._chores is not None:
                     self._chores.cancel()
@@ -208,8 +209,12 @@ class Spool(Reading):
         self._writer.housekeep()
 
     def poke(self) -> None:
-        """Look again for something due: the clock was set."""
-        self._arrange()
+        """Look again for something that can be taken: a provider has room again or is open again, or the clock was set.
+
+        Each costs a look at every flow that waits, so call it when something opened and not for every job that ended.
+        """
+        self._next_due = -math.inf
+        self._writer.look()
 
     # --- submission -------------------------------------------------------------------------------------------------
 
@@ -230,23 +235,38 @@ class Spool(Reading):
 
     # --- delivery ---------------------------------------------------------------------------------------------------
 
-    async def claim(self, limit: int) -> list[Job]:
-        """Wait until something is due and take up to ``limit`` messages of it, each with all its due deliveries.
+    async def claim(self, offer: Callable[[], Offer]) -> list[Job]:
+        """Wait until something is due that a provider takes, and take as much of it as the offer has room for: each
+        message with all its due recipients that go the same way, and the provider chosen (:attr:`Job.provider`).
 
-        Oldest first within an account, round robin between accounts. Cancelled, it gives back what it may have taken.
-        Raises :class:`SpoolFailed`.
+        ``offer`` is called in the writer's thread at each try; what it returns must not change. Call :meth:`poke` when
+        it has become better. Oldest first within an account, round robin between accounts. Cancelled, it gives back
+        what it may have taken. Raises :class:`SpoolFailed`.
         """
         if self._failed or self._closed:
             raise SpoolFailed(self._failed or "The spool is closed.")
         future: asyncio.Future[list[Job]] = self._loop.create_future()
-        self._writer.standing.append(Standing(limit, future))
-        self._arrange()
+        self._writer.standing.append(Standing(offer, future))
+        if self._waits and any(offer().rooms.values()):
+            self._writer.look()
+        else:
+            self._arrange()
         try:
             return await future
         except asyncio.CancelledError:
             if not future.cancelled() and future.exception() is None:  # it was served in this very turn of the loop
                 self._submit(changes.release(future.result())).add_done_callback(_forgive)
             raise
+
+    async def claim_overdue(self, offer: Callable[[], Offer], before: float, limit: int) -> list[Job]:
+        """Take up to ``limit`` jobs of messages accepted before then (time that they were held does not count) that are
+        due and that no provider takes now: for delivery to end them. Their :attr:`Job.provider` is empty.
+        """
+        now = self._clock.time()
+        work = changes.Change(at=now, work=lambda store: store.claims.overdue(offer(), before, limit, now))
+        work.durable = False
+        jobs: list[Job] = await self._submit(work)
+        return jobs
 
     async def mark(self, deliveries: Sequence[int], provider: str = "") -> None:
         """Note, durably, that the final dot for these deliveries is about to be written to ``provider``."""

@@ -9,13 +9,17 @@ feels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
+from relay.choice import waiting
+from relay.choice.choose import Take, Wait
+from relay.choice.offer import Offer
+from relay.choice.quota import bucket_of
 from relay.model import Job
 from relay.spool import rows, schema
 from relay.spool.changes import Change
@@ -73,12 +77,17 @@ _CHUNK: Final = _insert("chunk", "id, data")
 _UPLOAD: Final = _insert("upload", "key")
 _EVENT: Final = _insert("event", rows.EVENT_COLUMNS)
 _DUE: Final = _insert("delivery", rows.DELIVERY_COLUMNS, "due")
-_CLAIMED: Final = _insert("delivery", rows.DELIVERY_COLUMNS, "claimed")
+_CLAIMED: Final = _insert("delivery", rows.CLAIMED_COLUMNS, "claimed")
+_USED: Final = Bulk(
+    "INSERT INTO quota (provider, bucket, used) VALUES ",
+    "(?, ?, ?)",
+    " ON CONFLICT (provider, bucket) DO UPDATE SET used = used + excluded.used",
+)
 _RESULT: Final = Bulk(
-    "WITH r (id, state, provider, reply, code, next_attempt, attempts, doubts, at) AS MATERIALIZED (VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "WITH r (id, state, provider, reply, code, next_attempt, attempts, doubts, tried, at) AS MATERIALIZED (VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     """) UPDATE delivery SET state = r.state, provider = r.provider, reply = r.reply, code = r.code,
-    next_attempt = r.next_attempt, attempts = r.attempts, doubts = r.doubts, changed_at = r.at
+    next_attempt = r.next_attempt, attempts = r.attempts, doubts = r.doubts, tried = r.tried, changed_at = r.at
     FROM r WHERE delivery.id = r.id AND +delivery.state IN ('claimed', 'sending')""",
 )
 
@@ -117,8 +126,8 @@ class Store:
         self.wal_pages = pages
         return apsw.SQLITE_OK
 
-    def apply(self, changes: Sequence[Change], now: float, claim: int = 0) -> list[Job]:
-        """Write ``changes`` in one commit and claim up to ``claim`` messages that are due at ``now`` in the same one.
+    def apply(self, changes: Sequence[Change], now: float, offer: Offer | None = None) -> list[Job]:
+        """Write ``changes`` in one commit and claim what is due at ``now``, as far as ``offer`` goes, in the same one.
 
         The answers of changes with ``work`` are left in them. Raises what SQLite raises, with everything rolled back.
         """
@@ -127,7 +136,7 @@ class Store:
         run = self.connection.execute
         run("BEGIN IMMEDIATE")
         try:
-            jobs = self._write(changes, now, claim)
+            jobs = self._write(changes, now, offer)
             run("COMMIT")
         except BaseException:
             self.next_due = due
@@ -148,49 +157,79 @@ class Store:
             self.connection.pragma("synchronous", "FULL" if durable else "NORMAL")
             self._synced = durable
 
-    def _write(self, changes: Sequence[Change], now: float, claim: int) -> list[Job]:
+    def look(self) -> None:
+        """Something opened: what waits for a provider may be claimed."""
+        self.next_due = -math.inf
+
+    def _write(self, changes: Sequence[Change], now: float, offer: Offer | None) -> list[Job]:
         newborn = [change for change in changes if change.born is not None]
-        at_once = self._claimable(newborn, now, claim)
-        self._insert(changes, newborn if at_once else ())
+        taken = self._take_newborn(newborn, now, offer) if newborn else {}
+        self._insert(changes, taken)
         self._update(changes)
         for change in changes:
             if change.work is not None:
                 change.answer = change.work(self)
                 self.next_due = -math.inf
-        if at_once:
-            return [rows.new_job(*change.born) for change in newborn if change.born is not None]
-        if claim == 0 or self.next_due > now:
-            return []
-        jobs = self.claims.take(claim, now)
-        self.next_due = self.claims.next_due()
+        jobs = [rows.new_job(*change.born, taken[change]) for change in newborn if change.born and change in taken]
+        if jobs or offer is None or self.next_due > now:
+            return jobs
+        jobs, self.next_due = self.claims.take(offer, now)
         return jobs
 
-    def _claimable(self, newborn: Sequence[Change], now: float, claim: int) -> bool:
-        """Whether the new messages are all that is due and fit into the claim: then they are claimed from the first.
+    def _take_newborn(self, newborn: Sequence[Change], now: float, offer: Offer | None) -> dict[Change, str]:
+        """Which new messages are claimed from the first, and by which provider: all that can be, if nothing else is
+        due and there is room for all of them.
 
         That is the usual case of an appliance that keeps up, and saves finding, changing and reading back what was just
-        written.
+        written. The others are due; when that is, is noted.
         """
-        if not newborn:
-            return False
-        earliest = min(change.at for change in newborn)
-        if len(newborn) <= claim and self.next_due > now and max(change.at for change in newborn) <= now:
-            return True
-        self.next_due = min(self.next_due, earliest)
-        return False
+        taken: dict[Change, str] = {}
+        again = earliest = min(change.at for change in newborn)
+        if offer is not None and self.next_due > now and max(change.at for change in newborn) <= now:
+            taken, again = self._choose(newborn, now, offer)
+            if again <= now:
+                taken, again = {}, earliest
+        self.next_due = min(self.next_due, again)
+        return taken
 
-    def _insert(self, changes: Sequence[Change], claimed: Sequence[Change]) -> None:
+    def _choose(self, newborn: Sequence[Change], now: float, offer: Offer) -> tuple[dict[Change, str], float]:
+        """Who takes each new message, and when those that nobody takes are to be looked at: now, if they had better be
+        shared out with what else waits.
+        """
+        claims, taken, again, crowded = self.claims, dict[Change, str](), math.inf, False
+        desk = claims.desk(offer, now)
+        for change in newborn:
+            assert change.born is not None
+            asked = rows.asked_of(change.born[1], change.born[2])
+            choice = desk.take(asked)
+            match choice:
+                case Take(provider, recipients) if recipients == asked.recipients and provider not in claims.crowded:
+                    taken[change] = provider
+                case Wait():
+                    claims.waits = True
+                    again = min(again, waiting.flow_again(choice, now))
+                    if choice.for_room:
+                        crowded = True
+                        claims.crowded.update(offer.routes.of(asked.account, asked.domain).providers)
+                case _:
+                    return {}, now
+        claims.reserved = claims.reserved or desk.reserved
+        return taken, now if crowded and taken else again
+
+    def _insert(self, changes: Sequence[Change], taken: Mapping[Change, str]) -> None:
         connection = self.connection
         _MESSAGE.run(connection, _all(change.messages for change in changes))
         _UPLOAD.run(connection, _all(change.begun for change in changes))
         _CHUNK.run(connection, _all(change.chunks for change in changes))
         _EVENT.run(connection, _all(change.events for change in changes))
-        if claimed:
-            _CLAIMED.run(connection, _all(change.deliveries for change in claimed))
-        due = _all(change.deliveries for change in changes if change.born is None or not claimed)
+        if taken:
+            _CLAIMED.run(connection, [(*row, name) for change, name in taken.items() for row in change.deliveries])
+        due = _all(change.deliveries for change in changes if change not in taken)
         if due:
             _DUE.run(connection, due)
-            self.next_due = min(self.next_due, min(row[3] for row in due))
+        notices = [row[4] for change in changes if change.born is None for row in change.deliveries]
+        if notices:
+            self.next_due = min(self.next_due, *notices)
 
     def _update(self, changes: Sequence[Change]) -> None:
         run = self.connection.execute
@@ -201,12 +240,25 @@ class Store:
         self._mark(changes)
         results = _all(change.results for change in changes)
         _RESULT.run(self.connection, results)
+        if used := _all(change.used for change in changes):
+            self.count_used(self.connection, used)
+        if results and self.claims.reserved:
+            self.next_due = -math.inf
         if touched := _all(change.touched for change in changes if change.results):
             self.end(touched, max(change.at for change in changes if change.touched))
         if released := _all(change.released for change in changes):
             run(_RELEASE, (numbers(released),))
             self.next_due = -math.inf
         self.next_due = min([self.next_due, *(row[5] for row in results if row[1] == "due")])
+
+    @staticmethod
+    def count_used(connection: apsw.Connection, used: Iterable[tuple[str, float, int]]) -> None:
+        """Note (provider, when, recipients) that its quotas have spent, inside the caller's transaction."""
+        counted: dict[tuple[str, int], int] = {}
+        for provider, at, recipients in used:
+            key = (provider, bucket_of(at))
+            counted[key] = counted.get(key, 0) + recipients
+        _USED.run(connection, [(*key, recipients) for key, recipients in counted.items()])
 
     def _mark(self, changes: Sequence[Change]) -> None:
         marks: dict[str, list[int]] = {}

@@ -32,7 +32,7 @@ _HELD_SO_LONG: Final = (
 
 _SETS: Final = {
     # It also ends the tie of a doubtful one to its provider, which is why it works on what was put aside for that.
-    EventKind.RETRIED: f"state = 'due', next_attempt = ?1, doubts = 0, {_HELD_SO_LONG}",
+    EventKind.RETRIED: f"state = 'due', next_attempt = ?1, doubts = 0, tried = '', {_HELD_SO_LONG}",
     EventKind.HELD: "state = 'held', changed_at = ?1",
     EventKind.RELEASED: f"state = 'due', next_attempt = ?1, {_HELD_SO_LONG}",
     EventKind.DROPPED: "state = 'dropped', changed_at = ?1",

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import apsw
 
+from relay.choice.offer import Offer
 from relay.clock import Clock
 from relay.model import Job
 from relay.spool.changes import Change
@@ -38,7 +39,7 @@ FULL: Final = "There is not enough free disk space to keep this."
 class Standing:
     """A claim that waits; ``future`` is the loop's, and read here only to see whether anyone still wants it."""
 
-    limit: int
+    offer: Callable[[], Offer]
     future: Any
 
 
@@ -50,6 +51,7 @@ class Group:
     standing: Standing | None = None
     jobs: list[Job] = field(default_factory=list)
     next_due: float = -math.inf
+    waits: bool = False  # something is due that nobody takes as things are
     free_inside: int | None = None
     seconds: float = 0.0
     failed: str = ""  # why nothing will be written any more
@@ -62,6 +64,7 @@ class _Fatal(Exception):
 
 _STOP: Final = object()
 _KICK: Final = object()
+_LOOK: Final = object()
 _HOUSEKEEPING: Final = object()
 
 
@@ -103,6 +106,10 @@ class Writer(threading.Thread):
         """Try the standing claim: something is due."""
         self._queue.put(_KICK)
 
+    def look(self) -> None:
+        """Try the standing claim again with what is due and was not taken: a provider may take it now."""
+        self._queue.put(_LOOK)
+
     def housekeep(self) -> None:
         """Forget and shrink a little, if there is nothing else to do."""
         self._queue.put(_HOUSEKEEPING)
@@ -141,8 +148,11 @@ class Writer(threading.Thread):
                 self._stopping = True
             elif item is _HOUSEKEEPING:
                 housekeeping = True
-            elif queue.empty():
-                break  # a kick
+            else:
+                if item is _LOOK:
+                    self._store.look()
+                if queue.empty():
+                    break
         size = 0
         while chunks and size < CHUNK_BYTES:
             size += chunks[0].size
@@ -174,10 +184,12 @@ class Writer(threading.Thread):
         standing = self._next_claim()
         now = self._clock.time()
         group = Group(changes)
-        group.jobs = self._write(changes, now, standing.limit if standing else 0)
+        group.jobs = self._write(changes, now, standing.offer() if standing else None)
         if group.jobs:
             group.standing = self.standing.popleft()
-        group.next_due = self._store.next_due
+            if self.standing and self._store.claims.waits:
+                self._store.look()  # the next claim brings an offer of its own
+        group.next_due, group.waits = self._store.next_due, self._store.claims.waits
         group.free_inside = self._count(now)
         group.seconds = time.perf_counter() - began
         self._post(group)
@@ -193,33 +205,33 @@ class Writer(threading.Thread):
             self.standing.popleft()
         return None
 
-    def _write(self, changes: list[Change], now: float, claim: int) -> list[Job]:
+    def _write(self, changes: list[Change], now: float, offer: Offer | None = None) -> list[Job]:
         """Commit ``changes`` together, or in parts when that fails for a reason that is only some members' own.
 
         Raises :class:`_Fatal` for everything else; members that were committed before are marked so.
         """
         try:
-            jobs = self._store.apply(changes, now, claim)
+            jobs = self._store.apply(changes, now, offer)
         except Exception as error:
             full = is_full(error, self._store.connection.system_errno)
             if not full and not (changes and is_ours(error)):
                 raise _Fatal from error
-            self._mend(changes, now, claim, SpoolFull(FULL) if full else error)
+            self._mend(changes, now, offer is not None, SpoolFull(FULL) if full else error)
             return []
         for change in changes:
             change.committed = True
         return jobs
 
-    def _mend(self, changes: list[Change], now: float, claim: int, error: Exception) -> None:
+    def _mend(self, changes: list[Change], now: float, claim: bool, error: Exception) -> None:
         """Commit what can be committed of a group that failed with ``error``; the rest gets it."""
         full = isinstance(error, SpoolFull)
         if full and not any(change.needs_room for change in changes) and self._make_way():
-            self._write(changes, now, 0)
+            self._write(changes, now)
         elif claim and changes:
-            self._write(changes, now, 0)  # perhaps the claim was what failed; it waits for the next group
+            self._write(changes, now)  # perhaps the claim was what failed; it waits for the next group
         elif len(changes) > 1:
             for part in _parts(changes):
-                self._write(part, now, 0)
+                self._write(part, now)
         elif changes:
             changes[0].error = error
         else:
@@ -248,12 +260,13 @@ class Writer(threading.Thread):
     def _housekeeping(self, _changes: list[Change]) -> None:
         now = self._clock.time()
         change = Change(at=now, work=lambda store: self._pruner.turn(store, now))
-        self._write([change], now, 0)
+        self._write([change], now)
         self._kept_house = time.monotonic()
         self._log.copy(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         disk = self._look(self._ballast.path.parent)
         self._ballast.make(disk, floor(self._message_limit, disk.size))
-        group = Group([], next_due=self._store.next_due, free_inside=self._store.free_bytes(), more=bool(change.answer))
+        group = Group([], next_due=self._store.next_due, waits=self._store.claims.waits)
+        group.free_inside, group.more = self._store.free_bytes(), bool(change.answer)
         self._post(group)
 
 

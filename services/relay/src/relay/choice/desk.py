@@ -1,0 +1,88 @@
+"""One claim's choices: every one that is made lessens the room and the quota for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from relay.choice.allowance import Allowance
+from relay.choice.choose import Asked, Choice, Take, Wait, blocked, choose
+from relay.choice.offer import Offer
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Part(Generic[T]):
+    """Recipients of one message that one provider takes in one transaction."""
+
+    provider: str
+    tied_to: str
+    recipients: list[T]
+
+
+class Desk:
+    """Make one for each claim, of the offer as it is then."""
+
+    def __init__(self, offer: Offer, allowance: Allowance) -> None:
+        self._rooms, self._rooms_for = dict(offer.rooms), dict(offer.rooms_for)
+        self._offer = replace(offer, rooms=self._rooms, rooms_for=self._rooms_for)
+        self._allowance = allowance
+
+    def share(self, groups: Iterable[tuple[Asked, list[T]]]) -> tuple[list[Part[T]], list[tuple[Choice, list[T]]]]:
+        """Give one message's recipients, those with the same past together, to providers: the parts, and those that
+        nobody takes now with why.
+        """
+        parts: list[Part[T]] = []
+        left: list[tuple[Choice, list[T]]] = []
+        for asked, some in groups:
+            while some:
+                choice = self.take(asked._replace(recipients=len(some)))
+                if not isinstance(choice, Take):
+                    left.append((choice, some))
+                    break
+                self._give(parts, Part(choice.provider, asked.tied_to, some[: choice.recipients]))
+                some = some[choice.recipients :]
+        return parts, left
+
+    def _give(self, parts: list[Part[T]], new: Part[T]) -> None:
+        """Into one part with others that go the same way, if the provider takes so many."""
+        terms = self._offer.terms.get(new.provider)
+        most = terms.recipients if terms is not None else 0
+        for part in parts:
+            alike = part.provider == new.provider and part.tied_to == new.tied_to
+            if alike and (not most or len(part.recipients) + len(new.recipients) <= most):
+                part.recipients += new.recipients
+                return
+        parts.append(new)
+
+    @property
+    def room(self) -> int:
+        """Jobs that all providers together may still be given."""
+        return sum(self._rooms.values())
+
+    @property
+    def reserved(self) -> bool:
+        """Whether something waits for a quota of which a part is only in hand, and may be given back."""
+        return self._allowance.reserved
+
+    def take(self, asked: Asked) -> Choice:
+        """:func:`choose`; what is taken is reserved."""
+        choice = choose(asked, self._offer, self._allowance.left, self._allowance.resets)
+        if isinstance(choice, Take):
+            name, pair = choice.provider, (choice.provider, asked.domain)
+            if name in self._rooms:
+                self._rooms[name] -= 1
+            if pair in self._rooms_for:
+                self._rooms_for[pair] -= 1
+            self._allowance.take(name, choice.recipients)
+        return choice
+
+    def look(self, asked: Asked) -> Choice:
+        """:func:`choose`, and nothing is reserved."""
+        return choose(asked, self._offer, self._allowance.left, self._allowance.resets)
+
+    def blocked(self, flow: Asked) -> Wait | None:
+        """:func:`relay.choice.choose.blocked`."""
+        return blocked(flow, self._offer, self._allowance.left, self._allowance.resets)

@@ -1,0 +1,86 @@
+"""Flows: waiting deliveries with the same account, sender domain and past, side by side in the index of what is due.
+
+Works inside the transaction of its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relay import limits
+from relay.choice import waiting
+from relay.choice.choose import Asked
+from relay.spool import rows
+from relay.spool.rows import TIE
+
+Run = Callable[..., Any]
+FAR: Final = 3 * limits.HOUR  # later than any attempt of the schedule, so that this looks at nothing in ordinary times
+AT_ONCE: Final = 500  # deliveries that begin a new round in one commit; the others follow
+
+# A loose index scan: one seek for each flow, to its first delivery, however many wait behind it.
+_FLOWS: Final = """
+WITH RECURSIVE flow(id) AS (
+    SELECT (
+        SELECT d.id FROM delivery AS d INDEXED BY delivery_due
+        WHERE d.state = 'due' ORDER BY d.account, d.domain, d.tried, d.next_attempt LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT d.id FROM delivery AS d INDEXED BY delivery_due
+        WHERE d.state = 'due' AND (d.account, d.domain, d.tried) > (c.account, c.domain, c.tried)
+        ORDER BY d.account, d.domain, d.tried, d.next_attempt LIMIT 1
+    )
+    FROM flow CROSS JOIN delivery AS c ON c.id = flow.id
+)
+SELECT d.account, d.domain, d.tried, d.next_attempt FROM flow CROSS JOIN delivery AS d ON d.id = flow.id
+"""
+_OF_FLOW: Final = "state = 'due' AND account = ?1 AND domain = ?2 AND tried = ?3"
+# What was written by a clock that ran ahead waits as long as was meant, counted from now.
+_BRING_BACK: Final = f"""
+UPDATE delivery SET next_attempt = ?4 + max(0, next_attempt - changed_at), changed_at = ?4
+WHERE {_OF_FLOW} AND next_attempt > ?5 AND changed_at > ?4 + 60 RETURNING id
+"""
+_ANEW: Final = f"""
+UPDATE delivery SET tried = '', next_attempt = ?5 WHERE id IN (
+    SELECT id FROM delivery WHERE {_OF_FLOW} AND next_attempt <= ?4 ORDER BY next_attempt LIMIT {AT_ONCE}
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow with something that waits."""
+
+    account: str
+    domain: str
+    tried: str
+    at: float  # the earliest next attempt in it
+
+    @property
+    def asked(self) -> Asked:
+        """What is asked for all of it at once."""
+        tie = self.tried[1:] if self.tried.startswith(TIE) else ""
+        return Asked(self.account, "", self.domain, 0, 1, rows.tried_of(self.tried), tie)
+
+
+def all_due(run: Run) -> Iterator[Flow]:
+    """Every flow, by account."""
+    return (Flow(*row) for row in run(_FLOWS).fetchall())
+
+
+def bring_back(run: Run, now: float) -> int:
+    """Make deliveries wait from ``now`` that were put off when the clock was far ahead: they would wait for years.
+
+    Returns how many.
+    """
+    return sum(
+        len(run(_BRING_BACK, (flow.account, flow.domain, flow.tried, now, now + FAR)).fetchall())
+        for flow in all_due(run)
+    )
+
+
+def begin_anew(run: Run, flow: Flow, now: float) -> None:
+    """Let what is due in the flow begin a new round after a while: the providers it was offered to may take it then."""
+    run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND))
