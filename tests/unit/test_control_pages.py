@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from email import message_from_bytes
 from email.policy import SMTP
 from pathlib import Path
@@ -12,12 +14,18 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from relay.choice.routes import Route, Routes
 from relay.control import BadRequest, Request
 from relay.control_pages import routes
+from relay.delivery.probe import PortLook, Readiness
 from relay.ids import new_id
 from relay.metrics import Metrics
 from relay.model import Event, EventKind, Kind, Message, Result, State
-from relay.spool import Spool, SpoolFull
+from relay.provider_report import ProviderReport
+from relay.providers.provider import Provider
+from relay.providers.rules import Standing
+from relay.quotas import Use
+from relay.spool import QueueEntry, Spool, SpoolFull
 from relay.testmail import NotQueued, TestMail, compose
 from support.spooling import offering
 
@@ -35,6 +43,77 @@ class HandClock:
         return self.now
 
 
+@dataclass
+class FakeState:
+    """A provider as delivery sees it."""
+
+    name: str
+    state: str = "open"
+    standing: str = ""
+    reason: str = ""
+    until: float = 0.0
+    in_hand: int = 0
+    port: int = 587
+    domains: tuple[Any, ...] = ()
+
+
+@dataclass
+class FakePause:
+    domain: str
+    standing: str
+    reason: str
+    until: float
+
+
+class FakeDelivery:
+    """Says what it is told to."""
+
+    def __init__(self) -> None:
+        self.states = [FakeState("brevo"), FakeState("capture", port=0)]
+        self.sentence = ""
+        self.looked = 0
+
+    def providers(self) -> list[FakeState]:
+        return self.states
+
+    def waits(self, entry: QueueEntry) -> str:
+        return self.sentence if self.looked and entry.state is State.DUE else ""
+
+    async def look_at_quotas(self) -> None:
+        self.looked += 1
+
+
+class FakeLooks:
+    def __init__(self) -> None:
+        self.last: dict[str, Readiness] = {}
+        self.asked: list[str] = []
+
+    async def look(self, name: str = "") -> dict[str, Readiness]:
+        self.asked.append(name)
+        port = PortLook(port=587, tls="starttls", open=True, login=False, sentence="535 No", standing=Standing.KEY_DEAD)
+        self.last["brevo"] = Readiness(provider="brevo", at=AT, ports=(port,))
+        return self.last
+
+
+class FakeQuotas:
+    def __init__(self) -> None:
+        self.found: dict[str, list[Use]] = {}
+
+    async def uses(self) -> dict[str, list[Use]]:
+        return self.found
+
+
+def use(used: int, limit: int, **changes: Any) -> Use:
+    usual: dict[str, Any] = {"zone": "UTC", "hours": 24, "in_hand": 0, "reserve": 0, "since": AT, "resets_at": AT + 60}
+    return Use(**{"limit": limit, "period": "day", "used": used, **usual, **changes})
+
+
+ROUTES = Routes(
+    ("brevo", "capture"),
+    (Route(("capture", "brevo"), weights=(3, 1), domain="example.com"), Route(("capture",), account="shop")),
+)
+
+
 class House:
     """A spool and the pages that show it."""
 
@@ -42,14 +121,20 @@ class House:
         self.spool, self.clock = spool, clock
         self.reasons: list[str] = []
         self.facts: dict[str, object] = {"version": "0.1.0"}
+        self.delivery, self.looks, self.quotas = FakeDelivery(), FakeLooks(), FakeQuotas()
+        providers = [
+            Provider(name="brevo", title="Brevo", host="smtp.brevo.example", ports=((587, "starttls"),), username="u"),
+            Provider(name="capture", host="", ports=(), captured=Path("captured")),
+        ]
         test = TestMail(spool, clock, hostname="mail.example.org", postmaster="postmaster@example.org")
         self.routes = routes(
             spool=spool,
-            metrics=Metrics(CollectorRegistry(), ["capture"], "0.1.0"),
+            metrics=Metrics(CollectorRegistry(), ["brevo", "capture"], "0.1.0"),
             clock=clock,
             ready=lambda: self.reasons,
             status=lambda: self.facts,
             test=test.queue,
+            providers=ProviderReport(providers, ROUTES, self.delivery, self.looks, self.quotas),
         )
 
     async def ask(self, method: str, path: str, **query: str) -> tuple[int, Any]:
@@ -125,6 +210,96 @@ async def test_metrics_show_the_queue_of_this_moment(house: House) -> None:
     assert b"ownpost_queue_oldest_message_age_seconds 90.0\n" in answer.body
 
 
+async def metrics(house: House) -> str:
+    return (await house.routes["GET", "/metrics"](Request({}, ""))).body.decode()
+
+
+async def test_metrics_of_a_provider_that_is_paused(house: House) -> None:
+    strange = FakePause("example.net", "not set up", "550 No", AT + 60)
+    house.delivery.states[0] = FakeState("brevo", "probing", "key dead", "535 No", AT, domains=(strange,))
+    house.quotas.found = {"brevo": [use(1, 300), use(240, 250, period="month", in_hand=5)]}
+    text = await metrics(house)
+    for line in (
+        'provider_paused{provider="brevo"} 1.0',
+        'provider_paused{provider="capture"} 0.0',
+        'provider_pause_reason{provider="brevo",reason="key_dead"} 1.0',
+        'provider_paused_domains{provider="brevo"} 1.0',
+        'provider_quota_used_recipients{provider="brevo"} 245.0',  # the quota that is nearest to its limit
+        'provider_quota_limit_recipients{provider="brevo"} 250.0',
+        'provider_quota_limit_recipients{provider="capture"} 0.0',
+    ):
+        assert f"\nownpost_{line}\n" in text
+    house.delivery.states[0] = FakeState("brevo")
+    assert 'ownpost_provider_paused{provider="brevo"} 0.0' in await metrics(house)
+
+
+async def test_what_is_known_of_a_provider(house: House) -> None:
+    strange = FakePause("example.net", "not set up", "550 No", AT + 60)
+    house.delivery.states[0] = FakeState("brevo", "paused", "busy", "421 No", math.inf, in_hand=3, domains=(strange,))
+    house.quotas.found = {"brevo": [use(7, 300, reserve=30)]}
+    brevo, capture = (await house.get("/providers"))["providers"]
+    expected = {"name": "brevo", "title": "Brevo", "host": "smtp.brevo.example", "login": "password", "senders": []}
+    assert expected.items() <= brevo.items()
+    pause = {"state": "paused", "standing": "busy", "reason": "421 No", "until": None, "port": 587, "in_hand": 3}
+    assert pause.items() <= brevo.items()
+    assert brevo["domains"] == [
+        {"domain": "example.net", "standing": "not set up", "reason": "550 No", "until": AT + 60}
+    ]
+    assert {"limit": 300, "used": 7, "reserve": 30, "resets_at": AT + 60}.items() <= brevo["quotas"][0].items()
+    assert brevo["routes"] == [
+        {"account": "", "domain": "example.com", "place": 2, "weight": 1},
+        {"account": "", "domain": "", "place": 1, "weight": 0},
+    ]
+    assert brevo["look"] is None
+    assert (capture["login"], capture["port"], capture["state"], capture["until"]) == ("none", None, "open", None)
+    assert [one["domain"] or one["account"] for one in capture["routes"]] == ["example.com", "shop", ""]
+    assert (await house.get("/status.json"))["providers"] == [brevo, capture]
+
+
+async def test_a_fresh_look_at_all_providers_or_at_one(house: House) -> None:
+    status, found = await house.ask("POST", "/providers/probe")
+    assert status == 200
+    assert [one["name"] for one in found["providers"]] == ["brevo", "capture"]
+    look = {"at": AT, "ready": False, "key": False, "sentence": "535 No"}
+    port = {"port": 587, "tls": "starttls", "open": True, "login": False, "sentence": "535 No"}
+    assert found["providers"][0]["look"] == {**look, "ports": [port]}
+    _, found = await house.ask("POST", "/providers/probe", provider="Brevo")
+    assert [one["name"] for one in found["providers"]] == ["brevo"]
+    assert house.looks.asked == ["", "brevo"]
+    for method, path in (("GET", "/providers"), ("POST", "/providers/probe")):
+        with pytest.raises(BadRequest, match=r"'x' is not among the providers: brevo, capture\."):
+            await house.ask(method, path, provider="x")
+
+
+async def test_a_quota_that_is_used_up_by_our_count_is_a_pause(house: House) -> None:
+    house.quotas.found = {"brevo": [use(300, 300), use(2_000, 2_000, period="month", resets_at=AT + 900), use(1, 2)]}
+    brevo, _ = (await house.get("/providers"))["providers"]
+    assert (brevo["state"], brevo["standing"], brevo["until"]) == ("paused", "used up", AT + 900)
+    assert brevo["reason"] == "2,000 of 2,000 recipients a month"
+    assert 'ownpost_provider_pause_reason{provider="brevo",reason="used_up"} 1.0' in await metrics(house)
+    house.quotas.found = {"brevo": [use(299, 300, in_hand=1)]}  # what is on its way may be given back
+    assert (await house.get("/providers"))["providers"][0]["state"] == "open"
+
+
+async def test_the_queue_says_what_each_delivery_waits_for(house: House) -> None:
+    waiting, held = await house.add(), await house.add()
+    await house.changed("hold", id=held)
+    house.delivery.sentence = "waits until 2027-01-15 00:00 UTC: Brevo's quota is used up"
+    found = await house.get("/queue")
+    assert {row["message"]: row["waits"] for row in found["deliveries"]} == {waiting: house.delivery.sentence, held: ""}
+    assert found["all_paused"] == []
+
+
+async def test_the_queue_says_when_all_providers_are_paused(house: House) -> None:
+    house.delivery.states = [FakeState("brevo", "paused", "key dead", "535 No", AT + 60), FakeState("capture")]
+    assert (await house.get("/queue"))["all_paused"] == []
+    house.delivery.states[1] = FakeState("capture", "probing", "busy", "421 No", AT)
+    assert (await house.get("/queue"))["all_paused"] == [
+        {"name": "brevo", "state": "paused", "standing": "key dead", "reason": "535 No", "until": AT + 60},
+        {"name": "capture", "state": "probing", "standing": "busy", "reason": "421 No", "until": AT},
+    ]
+
+
 async def test_the_queue_and_its_limit(house: House) -> None:
     first = await house.add()
     house.clock.now += 1
@@ -170,6 +345,7 @@ async def test_a_failure_is_shown_until_it_is_acknowledged(house: House) -> None
     await house.add()
     (row,) = (await house.get("/queue", limit="1"))["deliveries"]
     assert (row["state"], row["provider"], row["code"], row["reply"]) == ("refused", "sendgrid", 550, "5.1.1 No")
+    assert row.pop("waits") == ""
     assert (await house.get("/failed"))["deliveries"] == [row]
     assert await house.changed("acknowledge", id=message_id) == 1
     assert [one["state"] for one in (await house.get("/queue"))["deliveries"]] == ["due"]

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from relay.delivery import probe
-from relay.delivery.probe import NOT_TRIED, Prober, Readiness
+from relay.delivery.probe import NOT_TRIED, Prober, Readiness, login_of
+from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.providers.provider import Provider, client_context
 from relay.providers.rules import Standing
 from support.delivering import FakeJournal, provider_for
 from support.ports import free_port
 from support.scripted_provider import CLOSE, HANG, ScriptedProvider
+from support.xoauth2 import XOAuth2Provider
 
 AT = 1_790_000_000.0
 USERS = {"apikey": "right"}
@@ -41,6 +43,7 @@ class Watched:
             clock=StoppedClock(),
             journal=self.journal,
             works=self.worked.append,
+            login=login_of({}),
         )
 
     async def look(self) -> Readiness:
@@ -169,6 +172,46 @@ async def test_where_no_login_is_wanted_an_open_port_is_enough() -> None:
     async with ScriptedProvider() as peer:
         found = await Watched(provider_for(peer)).look()
     assert (found.ready, found.key, found.ports[0].login) == (True, None, None)
+
+
+async def test_a_server_that_knows_no_ehlo_is_greeted_as_mail_would_greet_it() -> None:
+    async with ScriptedProvider() as peer:
+        peer.always("ehlo", "500 5.5.1 what?")
+        assert (await Watched(provider_for(peer)).look()).ready
+
+
+class Grant:
+    """What holds a mailbox's tokens; ``trouble`` is raised in place of one."""
+
+    def __init__(self, token: str, trouble: Exception | None = None) -> None:
+        self.token, self.trouble = token, trouble
+
+    async def access_token(self) -> str:
+        if self.trouble is not None:
+            raise self.trouble
+        return self.token
+
+    def refused(self, token: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("grant", "key", "sentence"),
+    [
+        (Grant("good"), True, ""),
+        (Grant("bad"), False, "535 5.7.8 Username and Password not accepted"),
+        (Grant("", GrantDead("The grant was revoked: make oauth PROVIDER=gmail.")), False, "The grant was revoked"),
+        (Grant("", TokenUnavailable("Google's token endpoint is busy.")), None, "token endpoint is busy"),
+    ],
+)
+async def test_a_mailbox_that_wants_a_token(grant: Grant, key: bool | None, sentence: str) -> None:
+    async with XOAuth2Provider("anna@gmail.com", {"good"}) as peer:
+        watched = Watched(provider_for(peer, auth="xoauth2"))
+        watched.prober._login = login_of({"scripted": grant})  # type: ignore[dict-item]
+        found = await watched.look()
+    assert (found.ready, found.key) == (not sentence, key)
+    assert sentence in found.sentence
+    assert not any("MAIL" in line for _, line in peer.commands)
 
 
 async def test_files_are_always_ready(tmp_path: Path) -> None:

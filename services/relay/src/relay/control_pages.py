@@ -15,6 +15,7 @@ from relay.control import Answer, BadRequest, Handler, Request, Routes, json_ans
 from relay.ids import is_id
 from relay.metrics import Metrics
 from relay.model import Event
+from relay.provider_report import ProviderReport
 from relay.spool import QueueEntry, SpoolFull, Stats, Summary, Trace
 from relay.testmail import NotQueued
 
@@ -46,13 +47,14 @@ def routes(
     ready: Callable[[], Sequence[str]],
     status: Callable[[], Mapping[str, object]],
     test: Callable[[str], Awaitable[str]],
+    providers: ProviderReport,
 ) -> Routes:
     """Every path with its handler.
 
     ``ready`` says why mail cannot be accepted now (nothing: it can); ``status`` gives what else ``/status.json`` shows,
-    its ``state`` among it; ``test`` queues a test message and returns its id.
+    its ``state`` among it; ``test`` queues a test message and returns its id; ``providers`` knows of the providers.
     """
-    pages = _Pages(spool, metrics, clock, ready, status, test)
+    pages = _Pages(spool, metrics, clock, ready, status, test, providers)
     return {
         ("GET", "/livez"): pages.livez,
         ("GET", "/readyz"): pages.readyz,
@@ -62,6 +64,8 @@ def routes(
         ("GET", "/failed"): pages.failed,
         ("GET", "/latest"): pages.latest,
         ("GET", "/trace"): pages.trace,
+        ("GET", "/providers"): pages.providers_known,
+        ("POST", "/providers/probe"): pages.providers_probed,
         ("POST", "/queue/retry"): _verb(lambda message, _: spool.retry(message)),
         ("POST", "/queue/hold"): _verb(lambda message, account: spool.hold(message, account), account=True),
         ("POST", "/queue/unhold"): _verb(lambda message, account: spool.unhold(message, account), account=True),
@@ -79,6 +83,7 @@ class _Pages:
     ready: Callable[[], Sequence[str]]
     status: Callable[[], Mapping[str, object]]
     test: Callable[[str], Awaitable[str]]
+    providers: ProviderReport
 
     async def livez(self, _: Request) -> Answer:
         return json_answer({"alive": True})
@@ -96,20 +101,32 @@ class _Pages:
             "bytes": stats.bytes,
             "oldest": stats.oldest,
         }
-        spool = {"room": stats.room, "wal_bytes": stats.wal_bytes}
-        return json_answer({**self.status(), "state": state, "reasons": reasons, "queue": queue, "spool": spool})
+        found = {
+            "state": state,
+            "reasons": reasons,
+            "queue": queue,
+            "spool": {"room": stats.room, "wal_bytes": stats.wal_bytes},
+            "providers": await self.providers.facts(),
+        }
+        return json_answer({**self.status(), **found})
 
     async def metrics_page(self, request: Request) -> Answer:
         stats = await self.spool.stats()
         age = 0.0 if stats.oldest is None else max(0.0, self.clock.time() - stats.oldest)
         self.metrics.update_queue(stats.deliveries, stats.messages, stats.bytes, age)
         self.metrics.update_spool(stats.room, stats.wal_bytes)
+        await self.providers.measure(self.metrics)
         return Answer(200, *self.metrics.page(request.accept))
 
     async def queue(self, request: Request) -> Answer:
         rows = await self.spool.queue(_limit(request))
-        stats = await self.spool.stats()
-        return json_answer({"total": sum(stats.deliveries.values()), "deliveries": [_row(row) for row in rows]})
+        stats, waits = await self.spool.stats(), await self.providers.waits(rows)
+        found = {
+            "total": sum(stats.deliveries.values()),
+            "all_paused": await self.providers.all_paused(),
+            "deliveries": [{**_row(row), "waits": what} for row, what in zip(rows, waits, strict=True)],
+        }
+        return json_answer(found)
 
     async def failed(self, request: Request) -> Answer:
         return json_answer({"deliveries": [_row(row) for row in await self.spool.failed(_limit(request))]})
@@ -128,11 +145,23 @@ class _Pages:
             raise BadRequest("Name a message (id=) or a recipient (to=).")
         return json_answer({"messages": [_story(one) for one in found]})
 
+    async def providers_known(self, request: Request) -> Answer:
+        return json_answer({"providers": await self.providers.facts(self._provider(request))})
+
+    async def providers_probed(self, request: Request) -> Answer:
+        return json_answer({"providers": await self.providers.look(self._provider(request))})
+
     async def send_test(self, request: Request) -> Answer:
         try:
             return json_answer({"message": await self.test(request.query.get("to", ""))})
         except NotQueued as error:
             raise BadRequest(str(error)) from error
+
+    def _provider(self, request: Request) -> str:
+        name, known = request.query.get("provider", "").lower(), self.providers.names
+        if name and name not in known:
+            raise BadRequest(f"'{name}' is not among the providers: {', '.join(known)}.")
+        return name
 
     def _state(self) -> tuple[object, list[str]]:
         reasons = list(self.ready())

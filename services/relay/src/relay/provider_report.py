@@ -58,6 +58,7 @@ class Delivery(Protocol):
 
     def providers(self) -> Sequence[ProviderState]: ...
     def waits(self, entry: QueueEntry) -> str: ...
+    async def look_at_quotas(self) -> None: ...
 
 
 class Looks(Protocol):
@@ -117,9 +118,10 @@ class ProviderReport:
             return []
         return [{"name": name, "state": pause.state, **_pause(pause)} for name, pause in pauses.items()]
 
-    def waits(self, entry: QueueEntry) -> str:
-        """What a delivery waits for, beside its next attempt; empty when nothing is in its way."""
-        return self._delivery.waits(entry)
+    async def waits(self, entries: Sequence[QueueEntry]) -> list[str]:
+        """What each delivery waits for, beside its next attempt; empty where nothing is in its way."""
+        await self._delivery.look_at_quotas()
+        return [self._delivery.waits(one) for one in entries]
 
     async def measure(self, metrics: Metrics) -> None:
         """Moves the gauges of the providers."""

@@ -51,7 +51,6 @@ class Status:
             "hostname": settings.hostname,
             "domains": list(settings.domains),
             "accounts": len(self._accounts.current),
-            "providers": [one.name for one in settings.providers],
             "listeners": [self._listener(one) for one in self._front.listeners],
             "certificate": served
             and {

@@ -25,7 +25,9 @@ import aiosmtplib
 from relay import limits
 from relay.clock import Clock
 from relay.delivery.connection import Opener, Times
+from relay.delivery.login import login as by_token
 from relay.delivery.outcome import Finding, judge
+from relay.oauth.tokens import Tokens
 from relay.providers.provider import Provider, Tls
 from relay.providers.rules import Stage, Standing
 
@@ -93,9 +95,16 @@ class Journal(Protocol):
     def system(self, event: str, **fields: Any) -> None: ...
 
 
-async def by_password(opener: Opener, provider: Provider) -> None:
-    """The login of a provider that wants a name and a password."""
-    await opener.login(provider.username, provider.password)
+def login_of(tokens: Mapping[str, Tokens]) -> Login:
+    """How to log in: by the tokens of a provider that has some (by name), else by name and password."""
+
+    async def login(opener: Opener, provider: Provider) -> None:
+        if provider.name in tokens:
+            await by_token(opener, provider, tokens[provider.name])
+        else:
+            await opener.login(provider.username, provider.password)
+
+    return login
 
 
 class Prober:
@@ -113,7 +122,7 @@ class Prober:
         clock: Clock,
         journal: Journal,
         works: Callable[[str], None],
-        login: Login = by_password,
+        login: Login,
     ) -> None:
         self._providers = {one.name: one for one in providers}
         self._hostname, self._clock, self._journal = hostname, clock, journal
@@ -208,7 +217,7 @@ async def _look(provider: Provider, port: int, tls: Tls, hostname: str, key: _Ke
         async with asyncio.timeout(REACH_TIME):
             await opener.connect(timeout=REACH_TIME)
             if opener.is_ehlo_or_helo_needed:
-                await opener.ehlo()
+                await opener.greet()
         reached = True
         login = await key.try_on(opener)
         with contextlib.suppress(Exception):
