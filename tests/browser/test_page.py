@@ -14,10 +14,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from exporter.facts import DomainCheck, Event, Finding, Renewer
+from exporter.providers import Pause
 from exporter.snapshot import Snapshot
 from support.appliance import ROOT
 from support.peers import need
-from support.shown import DAY, ID, NOW, Shown, delivery, provider, relay, snapshot, story, summary
+from support.shown import DAY, ID, NOW, Shown, delivery, paused, provider, quota, relay, snapshot, story, summary
 
 SCREENSHOTS = ROOT / "var/screenshots"
 FLAGS = [
@@ -45,9 +46,7 @@ def all_well() -> Snapshot:
 
 
 def just_started() -> Snapshot:
-    empty = snapshot(
-        relay=relay(started_at=NOW - 20, providers=("capture",)), providers=(provider("capture", last_success=0.0),)
-    )
+    empty = snapshot(relay=relay(started_at=NOW - 20), providers=(provider("capture", last_success=0.0),))
     never = DomainCheck(checked_at=0.0, findings=())
     return dataclasses.replace(empty, slots=(), latest=(), domain=never)
 
@@ -60,8 +59,15 @@ def queue_stuck() -> Snapshot:
 
 
 def provider_paused() -> Snapshot:
-    paused = (provider("brevo", paused=True, quota_used=300.0, quota_limit=300.0), provider("sendgrid"))
-    return snapshot(providers=paused)
+    full = provider("brevo", **paused("used up", "300 of 300 recipients a day"), quotas=(quota(300, 300),))
+    return snapshot(providers=(full, provider("sendgrid", quotas=(quota(12, 100),))))
+
+
+def all_paused() -> Snapshot:
+    full = provider("brevo", **paused("used up", "300 of 300 recipients a day"), quotas=(quota(300, 300),))
+    dead = provider("sendgrid", **paused("key dead", "535 5.7.8 The authorization grant is invalid"))
+    rows = (delivery(waits="waits until 15:13 UTC: Brevo's quota is used up; SendGrid's key was refused"),)
+    return snapshot(providers=(full, dead), queue=rows)
 
 
 def certificate_expired() -> Snapshot:
@@ -112,9 +118,10 @@ def hostile(evil: str = EVIL) -> Snapshot:
     )
     message = summary(account=evil, sender=evil, first_recipients=(evil,), kind=evil, states={evil: 1})
     finding = Finding(domain=evil, check=evil, verdict="wrong", finding=evil, fix=evil)
+    strange = Pause(domain=evil, reason=evil, until=NOW + 60)
     return snapshot(
         relay=shown,
-        providers=(provider(evil, quota_used=1.0, quota_limit=2.0),),
+        providers=(provider(evil, **paused("busy", evil), domains=(strange,), problem=evil, quotas=(quota(1, 2),)),),
         queue=(row,),
         failed=(bad,),
         latest=(message,),
@@ -127,7 +134,8 @@ STATES: dict[str, tuple[Callable[[], Snapshot], str]] = {
     "all-well": (all_well, "All is well."),
     "just-started": (just_started, "All is well."),
     "queue-stuck": (queue_stuck, "Mail is stuck: 1,198 messages wait, the oldest for 5 h."),
-    "provider-paused": (provider_paused, "Left alone for a while after failures: brevo."),
+    "provider-paused": (provider_paused, "Left alone for a while: brevo, whose quota is used up"),
+    "all-paused": (all_paused, "No provider takes mail now."),
     "certificate-expired": (certificate_expired, "The certificate expired on 2026-09-19"),
     "failures": (failures, "3 deliveries failed"),
     "relay-silent": (relay_silent, "The relay cannot be asked"),

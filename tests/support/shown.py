@@ -15,7 +15,8 @@ from exporter.facts import Certificate, Delivery, DomainCheck, Event, Finding, L
 from exporter.guard import Guard, Names
 from exporter.history import SLOT, Slot
 from exporter.page import Pages
-from exporter.snapshot import Provider, Snapshot
+from exporter.providers import Provider, Quota
+from exporter.snapshot import Snapshot
 from exporter.verdict import Verdict, judge
 from exporter.view import View
 from exporter.web import Door, Site
@@ -36,7 +37,7 @@ def relay(**changes: Any) -> Relay:
         started_at=NOW - 5 * DAY,
         hostname="mail.example.org",
         domains=("example.org",),
-        providers=("brevo", "sendgrid"),
+        providers=(Provider(name="brevo"), Provider(name="sendgrid")),
         listeners=(
             Listener(name="submission", port=2587, open=True),
             Listener(name="submissions", port=2465, open=True),
@@ -91,10 +92,20 @@ def summary(**changes: Any) -> Summary:
     return dataclasses.replace(usual, **changes)
 
 
+def quota(used: int, limit: int, **changes: Any) -> Quota:
+    """Of a day."""
+    usual = Quota(limit=limit, period="day", hours=24, used=used, in_hand=0, resets_at=NOW + 9 * 3_600)
+    return dataclasses.replace(usual, **changes)
+
+
 def provider(name: str = "brevo", **changes: Any) -> Provider:
     """One in use."""
-    usual = Provider(name=name, paused=False, last_success=NOW - 60, quota_used=0.0, quota_limit=0.0)
-    return dataclasses.replace(usual, **changes)
+    return dataclasses.replace(Provider(name=name, ready=True, last_success=NOW - 60), **changes)
+
+
+def paused(standing: str = "busy", reason: str = "421 4.3.2 Come back later") -> dict[str, Any]:
+    """Changes for :func:`provider`."""
+    return {"state": "paused", "standing": standing, "reason": reason, "until": NOW + 3_600}
 
 
 def day() -> list[Slot]:
@@ -120,7 +131,7 @@ def snapshot(**changes: Any) -> Snapshot:
         relay_error="",
         renewer=Renewer(mode="acme", last_success=NOW - 7_000, next_attempt=NOW + 30_000, last_error=""),
         renewer_error="",
-        providers=(provider("brevo", quota_used=120.0, quota_limit=300.0), provider("sendgrid")),
+        providers=(provider("brevo", quotas=(quota(120, 300),)), provider("sendgrid")),
         accounts_good=True,
         queue=(),
         queue_error="",

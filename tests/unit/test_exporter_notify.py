@@ -13,10 +13,10 @@ import pytest
 from exporter import messenger
 from exporter.notify import PING_EVERY, REMIND, Changes, Note, Notifier, body
 from exporter.verdict import Level, Verdict, judge
-from support.shown import provider, relay, snapshot
+from support.shown import paused, provider, relay, snapshot
 
 GOOD = judge(snapshot())
-WARNING = judge(snapshot(providers=(provider(paused=True),)))
+WARNING = judge(snapshot(providers=(provider(**paused()), provider("ses"))))
 CRITICAL = judge(snapshot(relay=relay(room=0)))
 
 

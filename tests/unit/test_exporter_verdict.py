@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from exporter.facts import Certificate, DomainCheck, Finding, Listener, Renewer
+from exporter.providers import Pause
 from exporter.snapshot import Snapshot
 from exporter.verdict import CHECKS, LITTLE_ROOM, OLD, VERY_OLD, Level, judge, unready
-from support.shown import DAY, NOW, provider, relay, snapshot
+from support.shown import DAY, NOW, paused, provider, quota, relay, snapshot
 
 
 def certificate(left: float, whole: float = 90 * DAY) -> Certificate:
@@ -39,6 +40,8 @@ def test_all_is_well() -> None:
     assert unready(snapshot()) == []
 
 
+STRANGE = Pause(domain="shop.example.net", reason="550 Not verified", until=NOW + 60)
+TRIED = {**paused("busy", "421 Later"), "state": "probing"}
 CASES = {
     "silent": ("relay", snapshot(relay=None, relay_error="Gone."), Level.CRITICAL),
     "starting": ("relay", with_relay(state="starting", reasons=("No certificate yet.",)), Level.WARNING),
@@ -78,9 +81,14 @@ CASES = {
     "not late": ("queue", with_relay(oldest=NOW - OLD + 1, messages=100_000), Level.GOOD),
     "stuck": ("queue", with_relay(oldest=NOW - VERY_OLD), Level.CRITICAL),
     "held only": ("queue", with_relay(deliveries=deliveries(held=7), messages=7), Level.GOOD),
-    "paused": ("providers", snapshot(providers=(provider(paused=True),)), Level.WARNING),
-    "quota high": ("quota", snapshot(providers=(provider(quota_used=80.0, quota_limit=100.0),)), Level.WARNING),
-    "quota low": ("quota", snapshot(providers=(provider(quota_used=79.0, quota_limit=100.0),)), Level.GOOD),
+    "paused": ("providers", snapshot(providers=(provider(**paused()), provider("ses"))), Level.WARNING),
+    "all paused": ("providers", snapshot(providers=(provider(**paused()), provider("ses", **TRIED))), Level.CRITICAL),
+    "no login": ("providers", snapshot(providers=(provider(ready=False, problem="535 No."),)), Level.WARNING),
+    "not looked": ("providers", snapshot(providers=(provider(ready=None),)), Level.GOOD),
+    "domain not set up": ("providers", snapshot(providers=(provider(domains=(STRANGE,)),)), Level.WARNING),
+    "quota high": ("quota", snapshot(providers=(provider(quotas=(quota(79, 100, in_hand=1),)),)), Level.WARNING),
+    "second quota high": ("quota", snapshot(providers=(provider(quotas=(quota(1, 9), quota(8, 9))),)), Level.WARNING),
+    "quota low": ("quota", snapshot(providers=(provider(quotas=(quota(79, 100),)),)), Level.GOOD),
     "no quota": ("quota", snapshot(providers=(provider(),)), Level.UNKNOWN),
     "failures": ("failures", with_relay(deliveries=deliveries(unknown=1)), Level.WARNING),
     "accounts": ("accounts", snapshot(accounts_good=False), Level.WARNING),
@@ -129,5 +137,35 @@ def test_when_mail_cannot_be_accepted(given: Snapshot, reason: str) -> None:
 
 
 def test_a_providers_outage_is_no_unreadiness() -> None:
-    stuck = snapshot(relay=relay(oldest=NOW - VERY_OLD), providers=(provider(paused=True),))
+    stuck = snapshot(relay=relay(oldest=NOW - VERY_OLD), providers=(provider(**paused()),))
     assert unready(stuck) == []
+
+
+def finding(name: str, given: Snapshot) -> str:
+    (check,) = [one for one in judge(given).checks if one.name == name]
+    return check.finding
+
+
+def test_a_pause_is_told_with_its_reason_and_its_end() -> None:
+    dead = paused("key dead", "535 5.7.8 Revoked.")
+    given = snapshot(providers=(provider(**dead), provider("ses", **TRIED)))
+    assert finding("providers", given) == (
+        "No provider takes mail now. brevo, which refuses our login until 2026-09-21 15:13 UTC (535 5.7.8 Revoked); "
+        "ses, which fails (421 Later)."
+    )
+    given = snapshot(providers=(provider(**paused("used up", "300 of 300 a day")), provider("ses")))
+    assert finding("providers", given) == (
+        "Left alone for a while: brevo, whose quota is used up until 2026-09-21 15:13 UTC (300 of 300 a day)."
+    )
+
+
+def test_a_provider_that_would_take_no_mail_is_told_before_any_met_it() -> None:
+    given = snapshot(providers=(provider(), provider("ses", ready=False, problem="535 5.7.8 Revoked")))
+    assert finding("providers", given) == "Would take no mail: ses (535 5.7.8 Revoked)."
+    given = snapshot(providers=(provider(domains=(STRANGE,)),))
+    assert "brevo for shop.example.net" in finding("providers", given)
+
+
+def test_quotas_are_told_in_numbers() -> None:
+    given = snapshot(providers=(provider(quotas=(quota(1_200, 2_000, period="rolling"), quota(9, 100))),))
+    assert finding("quota", given) == "Used: brevo 1,200 of 2,000 in 24 hours, brevo 9 of 100 a day."

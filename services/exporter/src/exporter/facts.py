@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .providers import Provider
+
 FAILED = ("refused", "expired", "unknown")
 Json = Mapping[str, Any]
 
@@ -66,7 +68,7 @@ class Relay:
     started_at: float
     hostname: str
     domains: tuple[str, ...]
-    providers: tuple[str, ...]
+    providers: tuple[Provider, ...]
     listeners: tuple[Listener, ...]
     certificate: Certificate | None
     certificate_problem: str
@@ -86,7 +88,7 @@ class Relay:
             started_at=float(found["started_at"]),
             hostname=str(found["hostname"]),
             domains=tuple(map(str, found["domains"])),
-            providers=tuple(map(_name, found["providers"])),
+            providers=tuple(map(Provider.from_json, found["providers"])),
             listeners=tuple(map(Listener.from_json, found["listeners"])),
             certificate=Certificate.from_json(found["certificate"]) if found["certificate"] else None,
             certificate_problem=str(found.get("certificate_problem") or ""),
@@ -110,10 +112,6 @@ class Relay:
         return sum(self.deliveries.get(state, 0) for state in FAILED)
 
 
-def _name(provider: object) -> str:
-    return str(provider["name"]) if isinstance(provider, dict) else str(provider)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One row of ``/queue`` or ``/failed``: one recipient of a message."""
@@ -129,6 +127,7 @@ class Delivery:
     provider: str
     code: int
     reply: str
+    waits: str = ""  # what keeps it from being tried, if anything does
 
     @classmethod
     def from_json(cls, found: Json) -> Delivery:
@@ -144,6 +143,7 @@ class Delivery:
             provider=str(found["provider"]),
             code=int(found["code"]),
             reply=str(found["reply"]),
+            waits=str(found.get("waits", "")),
         )
 
 

@@ -33,6 +33,7 @@ STATES = {
     "dropped": "dropped by you",
 }
 BAD = ("refused", "expired", "unknown")
+PAUSES = {"used up": "its quota is used up", "key dead": "it refuses our login", "busy": "it fails"}
 EVENTS = {
     "accepted": "accepted from the client",
     "delivered": "accepted by the provider",
@@ -65,12 +66,14 @@ class Pages:
             finalize=visible,
         )
         environment.filters |= {"duration": words.duration, "size": words.size, "when": when, "plural": words.plural}
+        environment.filters["span"] = words.span
         environment.globals |= {
             "marks": MARKS,
             "mark_words": MARK_WORDS,
             "state_words": STATES,
             "event_words": EVENTS,
             "bad": BAD,
+            "pause_words": PAUSES,
             "ports": ports,
         }
         self._front, self._message = environment.get_template("front.html"), environment.get_template("message.html")

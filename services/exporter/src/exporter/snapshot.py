@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .collectors import Learned
 from .facts import Delivery, DomainCheck, Relay, Renewer, Summary
 from .families import Values
 from .history import History, Slot
+from .providers import Provider
 from .sources import Sources
 
 DAY = 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """A provider, as the relay's metrics show it."""
-
-    name: str
-    paused: bool
-    last_success: float  # Unix seconds; 0: never since the relay started
-    quota_used: float
-    quota_limit: float  # recipients; 0: no quota is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +63,12 @@ def take(sources: Sources, history: History, now: float) -> Snapshot:
 
 
 def providers(values: Values | None, relay: Learned[Relay]) -> list[Provider]:
-    """In the order of preference; without metrics, their names are all that is known."""
+    """In the order of preference; while the relay does not say, their names are all that is known."""
     values = values or Values(())
-    known = values.label("provider_paused", "provider")
-    names = relay.value.providers if relay.value else tuple(known)
+    named = [Provider(name=name) for name in values.label("provider_paused", "provider")]
     return [
-        Provider(
-            name=name,
-            paused=bool(values.get("provider_paused", provider=name)),
-            last_success=values.get("provider_last_success_timestamp_seconds", provider=name) or 0.0,
-            quota_used=values.get("provider_quota_used_recipients", provider=name) or 0.0,
-            quota_limit=values.get("provider_quota_limit_recipients", provider=name) or 0.0,
-        )
-        for name in names
+        replace(told, last_success=values.get("provider_last_success_timestamp_seconds", provider=told.name) or 0.0)
+        for told in (relay.value.providers if relay.value else named)
     ]
 
 

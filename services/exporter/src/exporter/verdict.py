@@ -1,7 +1,8 @@
 """Judges a snapshot: a checklist, and the one line above it. Pure.
 
-A provider's outage is a warning while mail waits safely, and grave only when it has waited for hours. What cannot be
-known is said to be unknown and raises no alarm by itself, but for the relay, whose silence is the worst news there is.
+One provider's outage is a warning while mail goes elsewhere or waits safely; it is grave when no provider is left, and
+when mail has waited for hours. What cannot be known is said to be unknown and raises no alarm by itself, but for the
+relay, whose silence is the worst news there is.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from .snapshot import Provider, Snapshot
-from .words import duration, plural, size, stamp
+from .providers import Provider, Quota
+from .snapshot import Snapshot
+from .words import duration, plural, size, span, stamp
 
 OLD, VERY_OLD = 1_800.0, 14_400.0  # seconds that the oldest message has waited
 LITTLE_ROOM = 256 * 1024 * 1024  # bytes
@@ -20,6 +22,7 @@ SOON, VERY_SOON = (
     (3 * 86_400.0, 0.05),
 )  # before a certificate's end: the least of (seconds, part)
 QUOTA_HIGH = 0.8
+WHY = {"used up": "whose quota is used up", "key dead": "which refuses our login", "busy": "which fails"}
 CHECK_AGE = 2 * 86_400.0  # seconds for which the daily domain check is believed
 
 
@@ -182,28 +185,53 @@ def _queue(snapshot: Snapshot) -> Found:
 
 
 def _providers(snapshot: Snapshot) -> Found:
-    if not snapshot.providers:
+    told = snapshot.providers
+    if not told:
         return Level.UNKNOWN, "Not known."
-    paused = [one.name for one in snapshot.providers if one.paused]
+    paused = [one for one in told if one.paused]
     if paused:
-        advice = "Mail waits meanwhile, and nothing is lost; the log says what the provider answered."
-        return Level.WARNING, f"Left alone for a while after failures: {', '.join(paused)}.", advice
-    return Level.GOOD, f"In use: {', '.join(one.name for one in snapshot.providers)}."
+        pauses = "; ".join(pause(one) for one in paused)
+        advice = "Nothing is lost: mail waits, or takes another provider. make providers says what to do."
+        if len(paused) == len(told):
+            return Level.CRITICAL, f"No provider takes mail now. {pauses}.", advice
+        return Level.WARNING, f"Left alone for a while: {pauses}.", advice
+    unready = [f"{one.name} ({_bare(one.problem)})" for one in told if one.ready is False]
+    if unready:
+        advice = "Mail has not met this yet. make providers says what to do."
+        return Level.WARNING, f"Would take no mail: {'; '.join(unready)}.", advice
+    strange = [f"{one.name} for {pause.domain}" for one in told for pause in one.domains]
+    if strange:
+        advice = (
+            "Set the domain up there: make plan shows its records. Mail takes another provider meanwhile, or waits."
+        )
+        return Level.WARNING, f"Left alone, for the sender's domain is not set up there: {', '.join(strange)}.", advice
+    return Level.GOOD, f"In use: {', '.join(one.name for one in told)}."
+
+
+def pause(provider: Provider) -> str:
+    """Who is left alone, why, and until when."""
+    until = f" until {stamp(provider.until)}" if provider.until is not None and provider.state == "paused" else ""
+    reason = f" ({_bare(provider.reason)})" if provider.reason else ""
+    return f"{provider.name}, {WHY.get(provider.standing, 'after failures')}{until}{reason}"
+
+
+def _bare(sentence: str) -> str:
+    return sentence.removesuffix(".")
 
 
 def _quota(snapshot: Snapshot) -> Found:
-    known = [one for one in snapshot.providers if one.quota_limit > 0]
+    known = [(one.name, quota) for one in snapshot.providers for quota in one.quotas]
     if not known:
         return Level.UNKNOWN, "No quota is known."
-    high = [one for one in known if one.quota_used >= QUOTA_HIGH * one.quota_limit]
+    high = [one for one in known if one[1].share >= QUOTA_HIGH]
     if high:
-        advice = "Mail waits for the next period when all of it is used; another provider can be added."
-        return Level.WARNING, f"Nearly used up: {', '.join(map(_used, high))}.", advice
-    return Level.GOOD, f"Used: {', '.join(map(_used, known))}."
+        advice = "Mail takes another provider when all of it is used, or waits for the next period."
+        return Level.WARNING, f"Nearly used up: {', '.join(_used(*one) for one in high)}.", advice
+    return Level.GOOD, f"Used: {', '.join(_used(*one) for one in known)}."
 
 
-def _used(provider: Provider) -> str:
-    return f"{provider.name} {provider.quota_used:,.0f} of {provider.quota_limit:,.0f}"
+def _used(name: str, quota: Quota) -> str:
+    return f"{name} {quota.taken:,} of {quota.limit:,} {span(quota.period, quota.hours)}"
 
 
 def _failures(snapshot: Snapshot) -> Found:

@@ -13,7 +13,8 @@ from typing import Any
 from .facts import Delivery, Event, Story, Summary
 from .history import KINDS, SLOT, Slot
 from .privacy import as_it_is, shorten, shorten_address
-from .snapshot import Provider, Snapshot
+from .providers import Provider, Quota
+from .snapshot import Snapshot
 from .verdict import Check, Verdict
 
 FORMAT = 1
@@ -71,7 +72,7 @@ class View:
                 "messages": [self._summary(one) for one in snapshot.latest],
                 "error": self.text(snapshot.latest_error),
             },
-            "providers": [_provider(one) for one in snapshot.providers],
+            "providers": [self._provider(one) for one in snapshot.providers],
             "domain": self._domain(snapshot),
             "history": {"seconds": SLOT, "slots": [_slot(one) for one in snapshot.slots]},
         }
@@ -133,6 +134,7 @@ class View:
             "next_attempt": delivery.next_attempt,
             "provider": delivery.provider,
             "reply": self._reply(delivery.code, delivery.reply),
+            "waits": self.text(delivery.waits),
         }
 
     def _event(self, event: Event) -> Json:
@@ -142,6 +144,26 @@ class View:
             "recipient": self.address(event.recipient),
             "provider": event.provider,
             "reply": self._reply(event.code, event.reply),
+        }
+
+    def _provider(self, provider: Provider) -> Json:
+        nearest = provider.nearest
+        return {
+            "name": provider.name,
+            "paused": provider.paused,
+            "state": provider.state,
+            "standing": provider.standing,
+            "reason": self.text(provider.reason),
+            "until": provider.until,
+            "domains": [
+                {"domain": one.domain, "reason": self.text(one.reason), "until": one.until} for one in provider.domains
+            ],
+            "ready": provider.ready,
+            "problem": self.text(provider.problem),
+            "last_success": provider.last_success or None,
+            "quota_used": nearest and nearest.taken,
+            "quota_limit": nearest and nearest.limit,
+            "quotas": [_quota(one) for one in provider.quotas],
         }
 
     def _summary(self, summary: Summary) -> Json:
@@ -163,13 +185,13 @@ class View:
         return self.text(whole[:REPLY]).strip()
 
 
-def _provider(provider: Provider) -> Json:
+def _quota(quota: Quota) -> Json:
     return {
-        "name": provider.name,
-        "paused": provider.paused,
-        "last_success": provider.last_success or None,
-        "quota_used": provider.quota_used if provider.quota_limit else None,
-        "quota_limit": provider.quota_limit or None,
+        "period": quota.period,
+        "hours": quota.hours,
+        "used": quota.taken,
+        "limit": quota.limit,
+        "resets_at": quota.resets_at,
     }
 
 

@@ -45,6 +45,11 @@ def plural(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def span(period: str, hours: int) -> str:
+    """The window of a quota, as it stands after a number of recipients."""
+    return f"in {hours} hours" if period == "rolling" else f"a {period}"
+
+
 def readable(text: str) -> str:
     """``text`` on one line, with what cannot be seen, or turns the direction of writing, as its number."""
     return text if text.isprintable() else "".join(map(_readable, text))
