@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import uvloop
 
+from relay.choice.offer import Terms
+from relay.choice.routes import Routes
+from relay.providers.reach import Reach
 from support.fakes import FakeSpool
 from support.reception import Reception, person, reception
 from support.smtp_client import RawClient
@@ -23,6 +26,8 @@ ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
 SETTINGS: dict[str, tuple[str, str, Callable[[str], Any]]] = {  # name in README.md: what it is of, its name there
     "size": ("desk", "size_limit", int),
     "recipients": ("desk", "recipients_limit", int),
+    "served": ("desk", "reach", lambda value: Reach((Terms("p", senders=tuple(value.split(","))),), Routes(("p",)))),
+    "carried": ("desk", "reach", lambda value: Reach((Terms("p", size_limit=int(value)),), Routes(("p",)))),
     "smtputf8": ("desk", "smtputf8", "yes".__eq__),
     "hour": ("account", "recipients_per_hour", int),
     "day": ("account", "recipients_per_day", int),

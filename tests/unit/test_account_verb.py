@@ -191,6 +191,18 @@ def test_disable_and_enable_touch_nothing_else(path: Path, run: Run) -> None:
     assert (found.disabled, found.hold_queue) == (False, False)
 
 
+def test_priority_is_given_at_the_start_or_later(path: Path, run: Run) -> None:
+    path.write_text(FILE)
+    assert "may use what is kept" in run("priority", "anna", "high").out
+    assert path.read_text() == FILE.replace("# the boss\n", '# the boss\npriority = "high"\n')
+    assert run("add", "shop", "--sender", "shop@b.c", "--priority", "high").code == 0
+    assert load(path).high == {"anna", "shop"}
+    assert run("list").out.count("high priority") == 2
+    assert [one["priority"] for one in json.loads(run("list", "--json").out)] == ["high", "normal", "high"]
+    assert "leaves alone" in run("priority", "anna", "normal").out
+    assert load(path).high == {"shop"}
+
+
 def test_removing_leaves_the_comments_of_the_others(path: Path, run: Run) -> None:
     path.write_text(FILE)
     assert run("remove", "anna").code == 0

@@ -36,7 +36,7 @@ def test_defaults() -> None:
     (anna,) = parse(SMALL.encode())
     assert anna == Account(name="anna", password_hash=HASH, senders=("anna@example.org",))
     assert (anna.recipients_per_day, anna.recipients_per_hour, anna.rewrite, anna.notify) == (500, 100, False, "")
-    assert [anna.disabled, anna.hold_queue, anna.normalize_newlines] == [False] * 3
+    assert [anna.disabled, anna.hold_queue, anna.normalize_newlines, anna.high_priority] == [False] * 4
     assert HASH not in repr(anna)
 
 
@@ -48,6 +48,7 @@ def test_everything_that_can_be_said() -> None:
         from = "rewrite"
         recipients_per_day = "unlimited"
         recipients_per_hour = 1000000
+        priority = "high"
         notify = "boss@example.org"
         newlines = "normalize"
         disabled = true
@@ -64,6 +65,7 @@ def test_everything_that_can_be_said() -> None:
     assert (anna.recipients_per_day, anna.recipients_per_hour) == (None, 1_000_000)
     assert (anna.rewrite, anna.normalize_newlines, anna.disabled, anna.hold_queue) == (True, True, True, True)
     assert anna.notify == "boss@example.org"
+    assert accounts.high == {"anna@example.org"}
     assert len(accounts) == 2
     assert accounts.find("nobody") is None
     assert accounts.find(b"\xff") is None
@@ -100,6 +102,7 @@ def test_a_file_without_accounts_says_so() -> None:
         ('recipients_per_hour = "lots"', "recipients_per_hour: 'lots' is not allowed"),
         ("recipients_per_hour = 1.5", "recipients_per_hour: 1.5 is not allowed"),
         ('notify = "boss"', "notify: 'boss': this is not an address"),
+        ("priority = 1", 'priority: 1 is not allowed; allowed: "normal" or "high"'),
         ("newlines = []", "newlines: [] is not allowed"),
         ('disabled = "no"', "disabled: 'no' is not allowed; allowed: true or false"),
         ("hold_queue = 1", "hold_queue: 1 is not allowed"),

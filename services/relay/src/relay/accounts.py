@@ -48,6 +48,7 @@ class Account:
     rewrite: bool = False
     recipients_per_day: int | None = limits.RECIPIENTS_PER_DAY
     recipients_per_hour: int | None = limits.RECIPIENTS_PER_HOUR
+    high_priority: bool = False  # may use the reserve of each provider's quota
     notify: str = ""
     normalize_newlines: bool = False
     disabled: bool = False
@@ -75,15 +76,21 @@ class Account:
 class Accounts:
     """The accounts of one reading of the file, found by login name without regard to (ASCII) letter case."""
 
-    __slots__ = ("_by_key",)
+    __slots__ = ("_by_key", "_high")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._by_key = {address.fold(account.name): account for account in accounts}
+        self._high = frozenset(account.name for account in self._by_key.values() if account.high_priority)
 
     def find(self, login: bytes | str) -> Account | None:
         """The account with that login name; bytes that are not UTF-8 name nobody."""
         text = login if isinstance(login, str) else login.decode("utf-8", "replace")
         return self._by_key.get(address.fold(text))
+
+    @property
+    def high(self) -> frozenset[str]:
+        """Names of the accounts of high priority."""
+        return self._high
 
     def __iter__(self) -> Iterator[Account]:
         return iter(self._by_key.values())
@@ -158,6 +165,7 @@ def _account(name: str, table: Any, problems: list[str]) -> Account:
         rewrite=values.get("from") == "rewrite",
         recipients_per_day=_limit(values, "recipients_per_day", limits.RECIPIENTS_PER_DAY),
         recipients_per_hour=_limit(values, "recipients_per_hour", limits.RECIPIENTS_PER_HOUR),
+        high_priority=values.get("priority") == "high",
         notify=values.get("notify", ""),
         normalize_newlines=values.get("newlines") == "normalize",
         disabled=values.get("disabled", False),

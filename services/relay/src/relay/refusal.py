@@ -28,6 +28,7 @@ class Reason(StrEnum):
     AUTH_FAILED = "auth_failed"
     ACCOUNT_CHANGED = "account_changed"
     SENDER = "sender"
+    NOT_SERVED = "not_served"
     FROM_MISSING = "from_missing"
     FROM_SEVERAL = "from_several"
     FROM = "from"

@@ -26,12 +26,16 @@ from relay.operator.accounts_edit import Refused, accounts_for_editing
 
 ALPHABET = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without what looks alike: 0 O o, 1 I l i
 GENERATED_LENGTH = 20  # 115 bits
+PRIORITIES = ("normal", "high")
+PRIORITY = "high: its mail may use the last tenth of each provider's quota, which others leave alone"
 SHORTEST_PASSWORD = 8  # of one that is given
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the operators' command line; sets ``args.run``."""
-    verb = subparsers.add_parser("account", help="who may log in: add, list, remove, disable, enable, password")
+    verb = subparsers.add_parser(
+        "account", help="who may log in: add, list, remove, disable, enable, password, priority"
+    )
     actions = verb.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def action(name: str, function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
@@ -48,6 +52,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     new = action("password", _password, "a new password for an account; prints it once")
     for parser in (add, new):
         parser.add_argument("--password-stdin", action="store_true", help="read the password from standard input")
+    add.add_argument("--priority", choices=PRIORITIES, default="normal", help=PRIORITY)
     add.add_argument("--no-password", action="store_true", help="nobody logs in with it: for RELAY_LAN_ACCOUNT")
     listing = action("list", _list, "all accounts")
     for parser in (add, new, listing):
@@ -56,6 +61,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     disable = action("disable", _disable, "no more logins; open sessions end at their next mail")
     disable.add_argument("--hold-queue", action="store_true", help="holds what waits of it, too")
     action("enable", _enable, "undoes disable")
+    priority = action("priority", _priority, PRIORITY)
+    priority.add_argument("priority", choices=PRIORITIES)
 
 
 def _run(function: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
@@ -76,6 +83,8 @@ def _add(args: argparse.Namespace) -> None:
         "password_hash": _hash(password) if password else "",
         "senders": args.sender or [_sender_for(args.name)],
     }
+    if args.priority != "normal":
+        values["priority"] = args.priority
     with accounts_for_editing() as file:
         existing = file.accounts.find(args.name)
         if existing:
@@ -128,6 +137,14 @@ def _enable(args: argparse.Namespace) -> None:
     print(f"Enabled {account.name}.")
 
 
+def _priority(args: argparse.Namespace) -> None:
+    with accounts_for_editing() as file:
+        account = file.account(args.name)
+        file.write(accounts_text.changed(file.text, account.name, {"priority": args.priority}))
+    may = "may use" if args.priority == "high" else "leaves alone"
+    print(f"{account.name} {may} what is kept of each provider's quota for accounts of high priority.")
+
+
 def _list(args: argparse.Namespace) -> None:
     with accounts_for_editing() as file:
         accounts = list(file.accounts)
@@ -146,6 +163,7 @@ def _list(args: argparse.Namespace) -> None:
 
 def _state(account: Account) -> str:
     words = ["disabled" if account.disabled else "on" if account.password_hash else "no login"]
+    words += ["high priority"] * account.high_priority
     words += ["queue held"] * account.hold_queue + ["From is rewritten"] * account.rewrite
     return ", ".join(words)
 
@@ -157,6 +175,7 @@ def _described(account: Account) -> dict[str, object]:
         "from": "rewrite" if account.rewrite else "refuse",
         "recipients_per_hour": account.recipients_per_hour,
         "recipients_per_day": account.recipients_per_day,
+        "priority": "high" if account.high_priority else "normal",
         "notify": account.notify,
         "newlines": "normalize" if account.normalize_newlines else "refuse",
         "login": bool(account.password_hash),

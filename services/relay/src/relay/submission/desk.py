@@ -17,6 +17,7 @@ from relay import limits
 from relay.accounts import Account, Accounts
 from relay.clock import Clock
 from relay.model import Event, Message
+from relay.providers.reach import EVERYTHING, Reach
 from relay.refusal import Reason
 from relay.submission.limiter import Limiter
 
@@ -104,6 +105,7 @@ class Desk:
     lan: Lan | None = None
     size_limit: int = limits.MESSAGE_SIZE - limits.SIZE_RESERVE
     recipients_limit: int = limits.RECIPIENTS
+    reach: Reach = EVERYTHING  # what the providers can carry, and for whom
     smtputf8: bool = False  # only if every provider can carry it
     client_address_in_received: bool = False
 
@@ -116,4 +118,5 @@ class Transaction(Envelope):
         self.rcpt_tos: list[str] = []
         self.smtp_utf8 = False
         self.account: Account | None = None
+        self.size_limit = 0  # bytes that this message may have; known from MAIL on
         self.reservation: Reservation | None = None

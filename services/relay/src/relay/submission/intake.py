@@ -72,7 +72,7 @@ class Intake:
         self._dialogue, self._transaction, self._account, self._trace = dialogue, transaction, account, trace
         self._desk = desk
         normalize = account.normalize_newlines or desk.lan is not None
-        self._decoder = Decoder(desk.size_limit, normalize=normalize)
+        self._decoder = Decoder(transaction.size_limit, normalize=normalize)
         self._id = new_id(desk.clock.time())
         self._refusal: Refusal | None = None
         self._prepared: Prepared | None = None
@@ -204,7 +204,7 @@ class Intake:
     def _refusal_at_the_end(self) -> Refusal | None:
         fault = self._decoder.fault
         if fault is Fault.TOO_BIG:
-            return policy.check_size(self._decoder.size, self._desk.size_limit)
+            return policy.check_size(self._decoder.size, self._transaction.size_limit)
         if fault is not None:
             return FAULTS[fault]
         if self._refusal is None and self._prepared is None:

@@ -14,6 +14,7 @@ from relay import limits
 from relay.accounts import Account, Accounts
 from relay.address import Bad, fold
 from relay.header import Field, mailboxes, sole_address
+from relay.providers.reach import Reach
 from relay.refusal import Reason, Refusal, refuse, shown
 from relay.submission.limiter import Exceeded
 
@@ -24,6 +25,7 @@ __all__ = [
     "check_originators",
     "check_recipient_count",
     "check_sender",
+    "check_served",
     "check_session",
     "check_size",
     "limit_reached",
@@ -64,6 +66,17 @@ def check_sender(account: Account, address: str) -> Refusal | None:
     return refuse(
         Reason.SENDER,
         f"550 5.7.1 The sender <{shown(address)}> is not one of account {account.name}; {_remedy(account)}",
+    )
+
+
+def check_served(account: Account, sender: str, reach: Reach) -> Refusal | None:
+    """At MAIL: whether any provider takes mail from ``sender``, the address that the message will travel with."""
+    if reach.serves(account.name, sender):
+        return None
+    return refuse(
+        Reason.NOT_SERVED,
+        f"550 5.7.1 No mail provider is set up for <{shown(sender)}> and account {account.name}; the operator can "
+        "change OWNPOST_PROVIDERS, or senders and routes in config/providers.toml.",
     )
 
 

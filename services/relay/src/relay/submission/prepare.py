@@ -130,12 +130,17 @@ def prepare(
     for name in _HIDDEN & found.keys():
         edits += [Edit(field.start, field.end, b"") for field in found[name]]
     received = b"%b%b;\r\n\t%b\r\n" % (trace.received, message_id.encode("ascii"), date(now))
-    null = not sender
-    if null:
-        sender = trace.postmaster
-    elif account.rewrite and not account.may_send_as(sender):
-        sender = account.first_sender or trace.postmaster
-    return Prepared(b"".join((received, missing, added, _edited(header, edits))), sender, null, value)
+    travels_as = envelope_sender(account, sender, trace.postmaster)
+    return Prepared(b"".join((received, missing, added, _edited(header, edits))), travels_as, not sender, value)
+
+
+def envelope_sender(account: Account, sender: str, postmaster: str) -> str:
+    """What MAIL FROM towards the provider will say for a client's ``sender``; providers refuse the null sender."""
+    if not sender:
+        return postmaster
+    if account.rewrite and not account.may_send_as(sender):
+        return account.first_sender or postmaster
+    return sender
 
 
 def _identity(

@@ -11,7 +11,7 @@ from relay import address
 from relay.accounts import Account
 from relay.refusal import Reason, Refusal
 from relay.spool import SpoolFull
-from relay.submission import policy
+from relay.submission import policy, prepare
 from relay.submission.hello import Hello
 from relay.submission.intake import NO_ROOM, Intake
 from relay.submission.prepare import Trace
@@ -31,7 +31,7 @@ class Session(Hello):
         if isinstance(mail, Refusal):
             self.protest(mail.reply, mail.reason)
             return
-        refusal = policy.check_size(mail.size, self.desk.size_limit) or policy.check_sender(account, mail.sender)
+        limit, refusal = self._check_sender(account, mail.sender, mail.size)
         if refusal is not None:
             self.refuse(refusal.reply, refusal.reason)
             return
@@ -41,7 +41,17 @@ class Session(Hello):
             self.refuse(NO_ROOM.reply, NO_ROOM.reason)
             return
         self.envelope.mail_from, self.envelope.smtp_utf8, self.envelope.account = mail.sender, mail.smtputf8, account
+        self.envelope.size_limit = limit
         self.reply("250 2.1.0 Sender accepted.")
+
+    def _check_sender(self, account: Account, sender: str, size: int) -> tuple[int, Refusal | None]:
+        """How large the message may be, and what stands in its way."""
+        desk = self.desk
+        travels_as = prepare.envelope_sender(account, sender, f"postmaster@{desk.domain}")
+        limit = min(desk.size_limit, desk.reach.size_limit_of(account.name, travels_as))
+        refusal = policy.check_size(size, desk.size_limit) or policy.check_sender(account, sender)
+        refusal = refusal or policy.check_served(account, travels_as, desk.reach) or policy.check_size(size, limit)
+        return limit, refusal
 
     def _acting(self) -> Account | None:
         """For whom a message may be sent now; ``None`` when the client has been told why not."""
