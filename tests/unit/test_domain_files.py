@@ -204,7 +204,7 @@ def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
         ("OWNPOST_DOMAINS", "localhost", "OWNPOST_DOMAINS: 'localhost' is not a full domain name"),
         ("OWNPOST_DOMAINS", "192.0.2.1", "OWNPOST_DOMAINS: '192.0.2.1' is not a full domain name"),
         ("OWNPOST_HOSTNAME", "mail_1.example.org", "OWNPOST_HOSTNAME: 'mail_1.example.org' is not"),
-        ("OWNPOST_PROVIDERS", "send-grid", "OWNPOST_PROVIDERS: 'send-grid' is not a provider's name"),
+        ("OWNPOST_PROVIDERS", "send_grid", "OWNPOST_PROVIDERS: 'send_grid' is not a provider's name"),
         ("DOMAIN_CLOUDFLARE_API_TOKEN", "two words", "DOMAIN_CLOUDFLARE_API_TOKEN: has characters that no key has"),
         (
             "DOMAIN_CLOUDFLARE_URL",
@@ -250,6 +250,15 @@ def test_a_setting_and_its_file_contradict_each_other(tmp_path: Path) -> None:
             }
         )
     assert [one.split(":")[0] for one in error.value.problems] == ["DOMAIN_BREVO_API_KEY", "DOMAIN_RESEND_API_KEY_FILE"]
+
+
+def test_providers_have_the_names_and_hosts_that_the_relay_gives_them() -> None:
+    environ = {**BASE, "OWNPOST_PROVIDERS": "brevo,brevo-two,ses", "BREVO_TWO_HOST": "smtp.example.net"}
+    found = settings.read({**environ, "SES_REGION": "eu-central-1"})
+    assert found.providers == ("brevo", "brevo-two", "ses")
+    assert found.hosts["brevo-two"] == ("smtp.example.net", 0)
+    assert found.hosts["ses"] == ("email-smtp.eu-central-1.amazonaws.com", 0)
+    assert settings.read({**environ, "SES_HOST": "vpce.example.net"}).hosts["ses"] == ("vpce.example.net", 0)
 
 
 def test_every_setting_is_in_the_documentation() -> None:

@@ -48,7 +48,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             ports=(587, 2525, 465),
             selectors=(("mail", "brevo1"),),
         ),
-        "ses": Provider(title="Amazon SES", ports=(587, 2587, 465)),  # the host holds the region: SES_HOST
+        "ses": Provider(title="Amazon SES", ports=(587, 2587, 465)),  # the host holds the region: SES_REGION
         "mailgun": Provider(
             title="Mailgun",
             host="smtp.mailgun.org",

@@ -56,7 +56,7 @@ OTHERS = [
     "DOMAIN_BACKUPS",
     "DOMAIN_RUN",
 ]
-_PROVIDER = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_PROVIDER = re.compile(r"[a-z][a-z0-9]{0,30}(-[a-z0-9]{1,30})*")  # as the relay has it
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 
@@ -112,7 +112,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         domains=domains,
         hostname=hostname[0] if hostname else "",
         providers=providers,
-        hosts={name: _host(reader, name.upper()) for name in providers},
+        hosts={name: _host(reader, name.upper().replace("-", "_")) for name in providers},
         cloudflare=_cloudflare(reader),
         keys=_keys(reader),
         addresses=_addresses(reader),
@@ -155,6 +155,9 @@ def _providers(reader: Reader) -> tuple[str, ...]:
 
 def _host(reader: Reader, name: str) -> tuple[str, int]:
     host = reader.text(f"{name}_HOST").lower().rstrip(".")
+    region = reader.text("SES_REGION").lower() if name == "SES" else ""
+    if region and not host:
+        host = f"email-smtp.{region}.amazonaws.com"
     return host, reader.port(f"{name}_PORT", 0)
 
 
