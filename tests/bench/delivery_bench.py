@@ -86,7 +86,7 @@ async def drain(port: int, args: argparse.Namespace, folder: Path) -> None:
         name="sink", host="127.0.0.1", ports=((port, "none"),), connections=args.c, messages_per_connection=1000
     )
     dispatcher = Dispatcher(
-        provider,
+        [provider],
         spool=spool,
         journal=journal,
         clock=clock,

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from relay.delivery.connection import Times
-from relay.delivery.pause import Pause
 from relay.model import Kind, State
 from relay.providers.provider import client_context
-from support.delivering import BODY, FakeJournal, delivering, provider_for
+from support.delivering import BODY, FakeJournal, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
 
@@ -221,7 +220,7 @@ async def test_a_wrong_password_is_tried_once_and_stops_the_claiming() -> None:
         messages = [spool.add(BODY) for _ in range(200)]
         journal = FakeJournal()
         provider = provider_for(peer, password="wrong", connections=2)
-        async with delivering(spool, provider, pause=Pause(first=30.0, most=60.0), journal=journal):
+        async with delivering(spool, provider, breaker=pausing(first=30.0, most=60.0), journal=journal):
             await spool.until(lambda: any(row.attempts for row in spool.rows.values()))
             await spool.until(lambda: not any(row.state is State.CLAIMED for row in spool.rows.values()))
         assert 1 <= len(peer.logins) <= 2, "one for each connection, and not two mechanisms each"

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.delivery.pause import Pause
 from relay.model import State
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider, client_context
 from relay.providers.rules import Standing
-from support.delivering import FakeJournal, delivering
+from support.delivering import FakeJournal, delivering, pausing
 from support.memory_spool import FakeClock, MemorySpool
 from support.peers import need
 from support.postfix import PASSWORD, USER, Postfix
@@ -82,7 +81,7 @@ async def test_a_wrong_password_defers_and_pauses(postfix: Postfix) -> None:
     spool = MemorySpool(FakeClock())
     message = spool.add(BODY % 4)
     journal = FakeJournal()
-    async with delivering(spool, provider(postfix, "wrong"), journal=journal, pause=Pause(60, 60)):
+    async with delivering(spool, provider(postfix, "wrong"), journal=journal, breaker=pausing(60, 60)):
         await spool.settled(message)
     assert spool.states(message) == [State.DUE]
     assert spool.of(message)[0].code == 535

@@ -11,9 +11,8 @@ from typing import Any
 from relay import limits
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
-from relay.delivery.pause import Pause
 from relay.model import EventKind, Kind, State
-from support.delivering import BODY, SHORT, FakeJournal, provider_for
+from support.delivering import BODY, SHORT, FakeJournal, Outlook, pausing, provider_for
 from support.scripted_provider import HANG, ScriptedProvider
 from support.spooling import Opened, SetClock, a_message, eventually, opened
 
@@ -22,7 +21,7 @@ from support.spooling import Opened, SetClock, a_message, eventually, opened
 async def delivering(box: Opened, peer: ScriptedProvider, drain: float = 5.0, **more: Any) -> AsyncIterator[None]:
     """A dispatcher on the real spool; ``drain=0`` is a crash as far as the spool can tell."""
     dispatcher = Dispatcher(
-        provider_for(peer, **more),
+        [provider_for(peer, **more)],
         spool=box.spool,
         journal=FakeJournal(),
         clock=box.clock,
@@ -31,7 +30,7 @@ async def delivering(box: Opened, peer: ScriptedProvider, drain: float = 5.0, **
         stuck=box.spool.recovered_unknown,
         jitter=lambda: 0.5,
         times=SHORT,
-        pause=Pause(0.01, 0.02),
+        breaker=pausing(0.01, 0.02),
     )
     stop = asyncio.Event()
     running = asyncio.ensure_future(dispatcher.run(stop))
@@ -151,7 +150,7 @@ async def test_a_delay_is_told_once_through_the_provider_and_never_about_notices
     async with ScriptedProvider() as peer, opened(tmp_path) as box:
         peer.always("mail", "451 4.3.0 not now")
         message = await box.add(a_message(at=box.clock.now), BODY)
-        digests = Digests(box.spool, box.clock, "mail.example.org", "postmaster@example.org")
+        digests = Digests(box.spool, box.clock, "mail.example.org", "postmaster@example.org", Outlook())
         async with delivering(box, peer):
             await eventually(lambda: any(event.kind is EventKind.DEFERRED for event in box.events))
         assert await digests.look() == 0

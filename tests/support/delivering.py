@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+from relay.delivery.breaker import Breaker, Lengths
 from relay.delivery.connection import Times
 from relay.delivery.dispatcher import Dispatcher
-from relay.delivery.pause import Pause
+from relay.delivery.outlook import Delay
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider, client_context
+from relay.spool import QueueEntry
 from support.memory_spool import MemorySpool
 from support.scripted_provider import ScriptedProvider
 
@@ -36,6 +39,26 @@ class FakeJournal:
         self.said.append((event, fields))
 
 
+@dataclass
+class Outlook:
+    """The dispatcher's part of a digest, as told by the test."""
+
+    kinds: dict[str, Delay] = field(default_factory=dict)  # by sender domain
+    said: str = ""
+
+    async def look_at_quotas(self) -> None:
+        pass
+
+    def domains_in_trouble(self) -> frozenset[str]:
+        return frozenset(domain for domain, kind in self.kinds.items() if kind is Delay.NOT_SET_UP)
+
+    def delay_of(self, entry: QueueEntry) -> Delay:
+        return self.kinds.get(entry.message.sender.rpartition("@")[2], Delay.ORDINARY)
+
+    def waits(self, entry: QueueEntry) -> str:
+        return self.said
+
+
 def provider_for(peer: ScriptedProvider, **more: Any) -> Provider:
     """The settings that reach ``peer``."""
     user, password = next(iter((peer.users or {"": ""}).items()))
@@ -52,26 +75,38 @@ def provider_for(peer: ScriptedProvider, **more: Any) -> Provider:
     return Provider(**{**known, **more})
 
 
+def pausing(first: float = 0.01, most: float = 0.05) -> Callable[[], Breaker]:
+    """Breakers whose pauses are so long, in real seconds."""
+    lengths = Lengths(busy=first, busy_most=most, key=first, key_most=most, used_up=most, not_set_up=most)
+    return lambda: Breaker(lengths)
+
+
 @contextlib.asynccontextmanager
 async def delivering(
-    spool: MemorySpool, provider: Provider, *, times: Times = SHORT, pause: Pause | None = None, **more: Any
+    spool: MemorySpool,
+    *providers: Provider,
+    times: Times = SHORT,
+    breaker: Callable[[], Breaker] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Dispatcher]:
     """Runs a dispatcher for the length of the block, and drains it at the end."""
     dispatcher = Dispatcher(
-        provider,
+        providers,
         spool=spool,
         clock=spool.clock,
         hostname="mail.example.org",
         postmaster="postmaster@example.org",
         times=times,
-        pause=pause or Pause(first=0.01, most=0.05),
+        breaker=breaker or pausing(),
         **{"journal": FakeJournal(), "jitter": lambda: 0.5, **more},
     )
     stop = asyncio.Event()
-    running = asyncio.ensure_future(dispatcher.run(stop))
+    running = asyncio.create_task(dispatcher.run(stop))
+    spool.woken.append(dispatcher.look)
     try:
         yield dispatcher
     finally:
+        spool.woken.remove(dispatcher.look)
         stop.set()
         try:
             await running

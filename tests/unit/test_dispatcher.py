@@ -15,11 +15,10 @@ from relay.delivery.dispatcher import Dispatcher
 from relay.model import EventKind, Kind, Message, State
 from relay.providers.provider import Provider
 from relay.spool import QueueEntry, SpoolError, SpoolFailed, SpoolFull
-from support.delivering import BODY, SHORT, FakeJournal, delivering, provider_for, pausing
+from support.delivering import BODY, SHORT, FakeJournal, Outlook, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, ScriptedProvider
 from support.spooling import offering
-
 
 
 async def eventually(peer: ScriptedProvider, condition: Any) -> None:
@@ -500,7 +499,7 @@ async def test_one_letter_a_sender_and_day_names_everything_that_is_late() -> No
             entry(7, clock, 6 * 3600, notify=""),
         ]
     )
-    digests = Digests(spool, clock, "mail.example.org", "postmaster@example.org")
+    digests = Digests(spool, clock, "mail.example.org", "postmaster@example.org", Outlook())
     assert await digests.look() == 2
     assert [(numbers, message.recipients) for numbers, message, _ in spool.letters] == [
         ([1, 2], ("anna@example.org",)),
@@ -527,7 +526,8 @@ async def test_a_full_disk_only_delays_the_letters() -> None:
 
     clock, stop = FakeClock(), asyncio.Event()
     spool = Full([entry(1, clock, 5 * 3600)])
-    running = asyncio.ensure_future(Digests(spool, clock, "mail.example.org", "p@example.org").run(stop, period=0.01))
+    digests = Digests(spool, clock, "mail.example.org", "p@example.org", Outlook())
+    running = asyncio.ensure_future(digests.run(stop, period=0.01))
     async with asyncio.timeout(5):
         while not spool.letters:
             assert not running.done(), "the relay would end, and end again, for as long as the disk is full"
@@ -539,7 +539,7 @@ async def test_a_full_disk_only_delays_the_letters() -> None:
 async def test_digests_stop_when_told() -> None:
     clock, stop = FakeClock(), asyncio.Event()
     spool = Delayed([])
-    digests = Digests(spool, clock, "mail.example.org", "postmaster@example.org")
+    digests = Digests(spool, clock, "mail.example.org", "postmaster@example.org", Outlook())
     running = asyncio.ensure_future(digests.run(stop, period=0.01))
     async with asyncio.timeout(5):
         while len(spool.asked) < 3:  # noqa: ASYNC110

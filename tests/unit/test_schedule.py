@@ -1,4 +1,4 @@
-"""When a delivery is tried again, when it ends, and how long a provider is left alone: tables of numbers."""
+"""When a delivery is tried again, and when it ends: tables of numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import limits
-from relay.delivery.pause import Pause
-from relay.delivery.schedule import ClockWatch, delay, doubt_delay, expired
+from relay.delivery.schedule import ClockWatch, delay, expired
 
 NOW = 1_800_000_000.0
 
@@ -32,10 +31,6 @@ def test_five_days_are_about_64_attempts() -> None:
         attempts += 1
         at += delay(attempts, 0.5)
     assert attempts == 65
-
-
-def test_a_doubt_waits_a_quarter_of_an_hour() -> None:
-    assert doubt_delay() == 15 * 60
 
 
 @pytest.mark.parametrize(
@@ -74,37 +69,3 @@ def test_an_hour_is_no_jump() -> None:
     watch = ClockWatch(NOW, 0.0)
     assert watch.look(NOW + limits.CLOCK_JUMP, 0.0) == 0.0
     assert watch.may_expire(0.0)
-
-
-# --- the pause
-def test_a_pause_grows_to_its_limit_and_ends_with_the_first_success() -> None:
-    pause, now, lengths = Pause(), 0.0, []
-    for _ in range(9):
-        assert not pause.left(now)
-        pause.failed(now, 0.5)
-        lengths.append(pause.left(now))
-        now += pause.left(now)
-    assert lengths == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert pause.probing
-    pause.succeeded()
-    assert not pause.probing
-    assert pause.left(now) == 0.0
-    pause.failed(now, 0.5)
-    assert pause.left(now) == 5
-
-
-def test_failures_inside_a_pause_are_the_same_failure() -> None:
-    pause = Pause()
-    for _ in range(10):
-        pause.failed(1.0, 0.5)
-    assert pause.left(1.0) == 5
-    assert pause.failures == 1
-
-
-@given(st.floats(0, 1, exclude_max=True), st.integers(1, 100))
-def test_a_pause_is_never_longer_than_its_limit_and_jitter(jitter: float, failures: int) -> None:
-    pause, now = Pause(), 0.0
-    for _ in range(failures):
-        pause.failed(now, jitter)
-        assert 0.8 * limits.PAUSE_FIRST <= pause.left(now) <= 1.2 * limits.PAUSE_MOST
-        now = pause.until

@@ -13,7 +13,8 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -25,28 +26,30 @@ from relay.control import Control, ControlError
 from relay.control_pages import routes
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.probe import Prober, login_of
 from relay.descriptors import CannotOpenFiles, raise_limit
 from relay.holding import Holding
 from relay.journal import Journal
+from relay.listening import front, take_ports
 from relay.log import Log
 from relay.metrics import Metrics
+from relay.oauth.tokens import Tokens
+from relay.provider_report import ProviderReport
 from relay.providers.build import build
 from relay.providers.provider import Provider
+from relay.providers.reach import Reach
+from relay.quotas import Quotas
 from relay.service import Relay
 from relay.settings import LanSettings, Settings
 from relay.spool import Spool, SpoolUnusable
 from relay.status import Status
 from relay.submission.auth import Authenticator
-from relay.submission.desk import Desk, Lan
 from relay.submission.dialogue import own_mistake
-from relay.submission.front import Front
 from relay.submission.gateway import default_gateways
-from relay.submission.listener import Listener
 from relay.submission.mirror import Mirror
-from relay.submission.ports import CannotListen, take
 from relay.submission.tls import Certificates
 from relay.testmail import TestMail
-from relay.usage import LAN, lan_budget, limiter
+from relay.usage import limiter
 
 T = TypeVar("T")
 FILES_BESIDE_CONNECTIONS = 256  # the spool, the sockets to the provider, the control socket, libraries
@@ -92,9 +95,29 @@ def _lan_problem(lan: LanSettings | None, accounts: Accounts) -> str | None:
     return f"RELAY_LAN_ACCOUNT={lan.account} is not among the accounts ({known}); add it or name another."
 
 
-def provider(settings: Settings) -> Provider:
-    """The provider that mail goes to. Raises ssl.SSLError when its CA is not one."""
-    return build(settings.providers[0])
+def providers(settings: Settings) -> tuple[Provider, ...]:
+    """Those that mail may go through, in order of preference. Raises ssl.SSLError when the CA of one is none."""
+    return tuple(build(one) for one in settings.providers)
+
+
+def tokens(settings: Settings, to: Sequence[Provider], journal: Journal, clock: Clock) -> dict[str, Tokens]:
+    """The access tokens of those providers that want one."""
+    return {
+        one.name: Tokens(
+            one.name,
+            one.username,
+            one.oauth,
+            settings.spool,
+            clock=clock,
+            trouble=partial(_trouble, journal, one.name),
+        )
+        for one in to
+        if one.oauth is not None
+    }
+
+
+def _trouble(journal: Journal, provider: str, sentence: str) -> None:
+    journal.system("oauth_trouble", provider=provider, reason=sentence)
 
 
 async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed: Callable[[str], None]) -> Spool:
@@ -114,60 +137,9 @@ async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed:
     return spool
 
 
-def announced_size(settings: Settings, to: Provider) -> int:
-    """The message size that clients are told: what we take, and never more than the provider does with our fields."""
-    return min(
-        settings.message_size_limit,
-        to.size_limit - limits.SIZE_RESERVE if to.size_limit else settings.message_size_limit,
-    )
-
-
-def take_ports(settings: Settings, problems: Problems) -> dict[str, list[socket.socket]]:
-    """Bound sockets of each listener that the settings ask for; what cannot be had is among the problems."""
-    wanted = {
-        "submission": (settings.listen, settings.submission_port, "RELAY_SUBMISSION_PORT"),
-        "submissions": (settings.listen, settings.submissions_port, "RELAY_SUBMISSIONS_PORT"),
-        LAN: (settings.lan.listen, settings.lan.port, "RELAY_LAN_PORT") if settings.lan else ("", 0, ""),
-    }
-    taken = {}
-    for name, (address, port, setting) in wanted.items():
-        if port:
-            try:
-                taken[name] = take(address, port, setting)
-            except CannotListen as problem:
-                problems.append(str(problem))
-    return taken
-
-
-def front(
-    settings: Settings,
-    taken: dict[str, list[socket.socket]],
-    certificates: Certificates,
-    shared: dict[str, Any],
-    gateways: frozenset[str],
-) -> Front:
-    """The listeners on those ports. ``shared`` is what every desk has in common."""
-    listeners = []
-    for name, sockets in taken.items():
-        if name == LAN and settings.lan:
-            listeners.append(_lan_listener(settings, settings.lan, sockets, certificates, shared, gateways))
-        else:
-            desk = Desk(listener=name, certificate=certificates, implicit_tls=name == "submissions", **shared)
-            listeners.append(Listener(desk, sockets, gateways=gateways))
-    return Front(listeners, certificates if settings.tls else None)
-
-
-def _lan_listener(
-    settings: Settings,
-    lan: LanSettings,
-    sockets: list[socket.socket],
-    certificates: Certificates,
-    shared: dict[str, Any],
-    gateways: frozenset[str],
-) -> Listener:
-    rights = Lan(account=lan.account, recipients=lan.recipients, budget=lan_budget(lan))
-    desk = Desk(listener=LAN, certificate=certificates if settings.tls else None, lan=rights, **shared)
-    return Listener(desk, sockets, networks=lan.networks, gateways=gateways)
+def announced_size(settings: Settings, reach: Reach) -> int:
+    """The message size that clients are told: what we take, and never more than some provider does with our fields."""
+    return min(settings.message_size_limit, reach.size_limit)
 
 
 def open_files(settings: Settings) -> None:
@@ -203,7 +175,7 @@ async def assemble(
     problems = Problems()
     problems.catch(lambda: open_files(settings))
     accounts = problems.catch(lambda: accounts_file(settings, journal))
-    to = problems.catch(lambda: provider(settings))
+    to = problems.catch(lambda: providers(settings))
     taken = take_ports(settings, problems)
     try:
         spool = await open_spool(settings, journal, clock, spool_failed)
@@ -225,13 +197,14 @@ async def wire(
     clock: Clock,
     spool: Spool,
     accounts: AccountsFile,
-    to: Provider,
+    to: tuple[Provider, ...],
     taken: dict[str, list[socket.socket]],
 ) -> Relay:
     """The parts that need the spool and the accounts, put together. Raises :class:`CannotStart`."""
     gateways = default_gateways()
     passwords = Authenticator(lambda: accounts.current, clock=clock, gateways=gateways)
     certificates = Certificates(settings.certs, settings.hostname, clock=clock, journal=journal)
+    reach = Reach(tuple(one.terms for one in to), settings.routes)
     shared = {
         "hostname": settings.hostname,
         "domain": settings.domains[0],
@@ -241,7 +214,8 @@ async def wire(
         "spool": spool,
         "journal": journal,
         "clock": clock,
-        "size_limit": announced_size(settings, to),
+        "size_limit": announced_size(settings, reach),
+        "reach": reach,
         "recipients_limit": settings.recipients_limit,
         "client_address_in_received": settings.client_address_in_received,
     }
@@ -250,6 +224,24 @@ async def wire(
     holding = Holding(spool, accounts.current)
     accounts.on_change = holding.accounts_changed
     hostname, postmaster = settings.hostname, settings.postmaster
+    grants = tokens(settings, to, journal, clock)
+    dispatcher = Dispatcher(
+        to,
+        spool=spool,
+        journal=journal,
+        clock=clock,
+        hostname=hostname,
+        postmaster=postmaster,
+        routes=settings.routes,
+        high=lambda: accounts.current.high,
+        stuck=spool.recovered_unknown,
+        tokens=grants,
+        doubt_wait=settings.doubt_minutes * limits.MINUTE,
+    )
+    prober = Prober(
+        to, hostname=hostname, clock=clock, journal=journal, works=dispatcher.key_works, login=login_of(grants)
+    )
+    quotas = Quotas([one.terms for one in to], spool, clock, journal, lambda: bool(accounts.current.high))
     state = Status(settings, ports, certificates, mirror, accounts, spool, clock)
     pages = routes(
         spool=spool,
@@ -258,6 +250,7 @@ async def wire(
         ready=state.reasons,
         status=state.facts,
         test=TestMail(spool, clock, hostname=hostname, postmaster=postmaster).queue,
+        providers=ProviderReport(to, settings.routes, dispatcher, prober, quotas),
     )
     control = Control(settings.socket, pages, lambda error: own_mistake(journal, error))
     try:
@@ -272,15 +265,9 @@ async def wire(
         spool=spool,
         front=ports,
         mirror=mirror,
-        dispatcher=Dispatcher(
-            to,
-            spool=spool,
-            journal=journal,
-            clock=clock,
-            stuck=spool.recovered_unknown,
-            hostname=hostname,
-            postmaster=postmaster,
-        ),
-        digests=Digests(spool, clock, hostname, postmaster),
+        dispatcher=dispatcher,
+        digests=Digests(spool, clock, hostname, postmaster, dispatcher),
+        prober=prober,
+        quotas=quotas,
         control=control,
     )

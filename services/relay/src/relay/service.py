@@ -15,8 +15,10 @@ from relay.accounts_file import AccountsFile
 from relay.control import Control
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.probe import Prober
 from relay.holding import Holding
 from relay.journal import Journal
+from relay.quotas import Quotas
 from relay.spool import Spool, SpoolFailed
 from relay.submission.auth import Authenticator
 from relay.submission.front import Front
@@ -39,6 +41,8 @@ class Relay:
     mirror: Mirror
     dispatcher: Dispatcher
     digests: Digests
+    prober: Prober
+    quotas: Quotas
     control: Control
 
     async def run(self, stop: asyncio.Event, failed: asyncio.Event) -> int:
@@ -53,6 +57,8 @@ class Relay:
                 ("mirror", self.mirror.run(ending)),
                 ("delivery", self.dispatcher.run(ending)),
                 ("digests", self.digests.run(ending)),
+                ("probe", self.prober.run(ending)),
+                ("quotas", self.quotas.run(ending)),
             )
         ]
         calls = [asyncio.create_task(event.wait()) for event in (stop, failed)]

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import aiosmtplib
 
 from relay import limits
+from relay.delivery.login import login as by_token
 from relay.delivery.replies import Link
 from relay.providers.rules import Stage
 
 if TYPE_CHECKING:
-    from relay.providers.provider import Provider
+    from relay.oauth.tokens import Tokens
+    from relay.providers.provider import Provider, Tls
 
 # Replies to AUTH that say "not this mechanism" (RFC 4954, section 6), so that the other one is worth a try. A refused
 # password is not: trying it twice makes providers lock the account sooner.
@@ -54,31 +56,42 @@ class Opener(aiosmtplib.SMTP):
 
     AUTH_METHODS = ("plain", "login")  # CRAM-MD5 wants the provider to keep the password in the clear, and nobody does
 
-    def __init__(self, provider: Provider, hostname: str, times: Times) -> None:
-        port, tls = provider.ports[0]
+    def __init__(
+        self,
+        provider: Provider,
+        hostname: str,
+        times: Times,
+        *,
+        to: tuple[int, Tls] | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        """``to``: one of the provider's ports, by default its first. ``tokens``: of a provider that wants one."""
+        port, tls = to or provider.ports[0]
+        by_password = bool(provider.username) and provider.auth == "password"
         super().__init__(
             hostname=provider.host,
             port=port,
-            username=provider.username or None,
-            password=provider.password if provider.username else None,
+            username=provider.username if by_password else None,
+            password=provider.password if by_password else None,
             local_hostname=hostname,
             timeout=times.reply,
             use_tls=tls == "tls",
             start_tls=tls == "starttls",
             tls_context=provider.tls_context,
         )
+        self._provider, self._tokens, self._seconds = provider, tokens, times.connect
         self.stage = Stage.CONNECT
 
     async def starttls(self, **options: Any) -> aiosmtplib.SMTPResponse:
         """As aiosmtplib's; remembers the stage."""
-        self.stage = Stage.TLS
+        self.stage, self.timeout = Stage.TLS, self._seconds
         return await super().starttls(**options)
 
     async def login(
         self, username: str | bytes, password: str | bytes, /, timeout: Any = aiosmtplib.typing.Default.token
     ) -> aiosmtplib.SMTPResponse:
         """Logs in; the next mechanism is tried only if the provider refused the mechanism, not the password."""
-        self.stage = Stage.LOGIN
+        self.stage, self.timeout = Stage.LOGIN, self._seconds
         if self.is_ehlo_or_helo_needed:
             await self.ehlo(timeout=timeout)
         refusal: aiosmtplib.SMTPAuthenticationError | None = None
@@ -92,11 +105,18 @@ class Opener(aiosmtplib.SMTP):
                     break
         raise refusal or aiosmtplib.SMTPNotSupported("it offers no login by PLAIN or LOGIN")
 
-    async def open(self, times: Times) -> tuple[Link, Offer]:
-        """Connects, secures, logs in. Raises what aiosmtplib, ssl and the system raise; see :func:`~.outcome.judge`."""
-        await self.connect(timeout=times.connect)
+    async def open(self, seconds: float = 0.0) -> tuple[Link, Offer]:
+        """Connects (within ``seconds``, if given), secures, logs in.
+
+        Raises what aiosmtplib, ssl, the system and :mod:`relay.oauth` raise; see :func:`~.outcome.judge`.
+        """
+        await self.connect(timeout=seconds or self._seconds)
+        self.timeout = self._seconds
+        if self._tokens is not None:
+            self.stage = Stage.LOGIN
+            await by_token(self, self._provider, self._tokens)
         if self.is_ehlo_or_helo_needed:
-            await self._greet()
+            await self.greet()
         if self.transport is None or self.transport.is_closing():
             raise aiosmtplib.SMTPServerDisconnected("Connection lost")
         transport = cast("asyncio.Transport", self.transport)
@@ -104,7 +124,7 @@ class Opener(aiosmtplib.SMTP):
         transport.set_protocol(link)
         return link, self._offer()
 
-    async def _greet(self) -> None:
+    async def greet(self) -> None:
         """EHLO, or HELO where a server does not know it; one that has neither TLS nor a login may be that old."""
         try:
             await self.ehlo()

@@ -1,5 +1,8 @@
 """Tells senders of delays: one letter per sender and day, on everything that has waited for more than four hours.
 
+What waits for nothing but a quota is not told: its end is known and nobody need act. What waits because no provider
+knows its sender's domain is told within minutes, once a day for each such domain: there waiting does not help.
+
 The letter and the note that its deliveries have been told of are one commit, so a crash neither repeats nor loses it.
 "One a day" is remembered by the process; after a restart a sender may get a second letter that day, about other
 messages.
@@ -15,10 +18,12 @@ from typing import Protocol
 from relay import limits
 from relay.clock import Clock
 from relay.delivery import notice
+from relay.delivery.outlook import Delay
 from relay.model import Event, EventKind, Message
 from relay.spool import QueueEntry, SpoolFull
 
 PERIOD = 5 * limits.MINUTE  # how often to look
+SOON = 1 * limits.MINUTE  # the least age of what is told early: a provider may just be on its way to know the domain
 
 
 class DelayedMail(Protocol):
@@ -34,14 +39,25 @@ class DelayedMail(Protocol):
     ) -> None: ...
 
 
+class Delivery(Protocol):
+    """What is needed of the dispatcher."""
+
+    async def look_at_quotas(self) -> None: ...
+
+    def domains_in_trouble(self) -> frozenset[str]: ...
+
+    def delay_of(self, entry: QueueEntry) -> Delay: ...
+
+    def waits(self, entry: QueueEntry) -> str: ...
+
+
 class Digests:
     """Looks every few minutes, and writes to those who are due a letter."""
 
-    def __init__(self, spool: DelayedMail, clock: Clock, hostname: str, postmaster: str) -> None:
-        self._spool = spool
-        self._clock = clock
+    def __init__(self, spool: DelayedMail, clock: Clock, hostname: str, postmaster: str, delivery: Delivery) -> None:
+        self._spool, self._clock, self._delivery = spool, clock, delivery
         self._post = notice.Post(hostname, postmaster)
-        self._written: dict[str, float] = {}  # who -> when, within the last day
+        self._written: dict[tuple[str, str], float] = {}  # (who, domain that is not set up or "") -> when, of a day
 
     async def run(self, stop: asyncio.Event, period: float = PERIOD) -> None:
         """Works until ``stop`` is set. The spool's failures leave as exceptions; a full disk is none."""
@@ -56,19 +72,43 @@ class Digests:
     async def look(self) -> int:
         """Looks once; returns how many letters were queued."""
         now = self._clock.time()
-        self._written = {who: at for who, at in self._written.items() if abs(now - at) < limits.DAY}
-        late: dict[str, list[QueueEntry]] = {}
-        for entry in await self._spool.delayed(now - limits.DELAY_NOTICE_AFTER):
-            if notice.wanted(entry.message) and entry.message.notify not in self._written:
-                late.setdefault(entry.message.notify, []).append(entry)
-        for who, entries in late.items():
-            await self._write(who, entries, now)
+        self._written = {about: at for about, at in self._written.items() if abs(now - at) < limits.DAY}
+        await self._delivery.look_at_quotas()
+        early = self._delivery.domains_in_trouble()
+        late: dict[tuple[str, str], list[QueueEntry]] = {}
+        for entry in await self._spool.delayed(now - (SOON if early else limits.DELAY_NOTICE_AFTER)):
+            about = self._about(entry, now, early) if notice.wanted(entry.message) else None
+            if about is not None and about not in self._written:
+                late.setdefault(about, []).append(entry)
+        for about, entries in late.items():
+            await self._write(about, entries, now)
         return len(late)
 
-    async def _write(self, who: str, entries: list[QueueEntry], now: float) -> None:
-        account = entries[0].message.account
+    def _about(self, entry: QueueEntry, now: float, early: frozenset[str]) -> tuple[str, str] | None:
+        """Which letter the delivery belongs into; None if it is not to be told of now."""
+        old = entry.message.received_at < now - limits.DELAY_NOTICE_AFTER
+        domain = entry.message.sender.rpartition("@")[2].lower()
+        if not old and domain not in early:
+            return None
+        match self._delivery.delay_of(entry):
+            case Delay.NOT_SET_UP:
+                return entry.message.notify, domain
+            case Delay.ORDINARY if old:
+                return entry.message.notify, ""
+            case _:
+                return None
+
+    async def _write(self, about: tuple[str, str], entries: list[QueueEntry], now: float) -> None:
+        account, who = entries[0].message.account, about[0]
         delays = [
-            notice.Delay(one.message.id, one.recipient, one.message.received_at, one.reply, one.next_attempt)
+            notice.Delay(
+                one.message.id,
+                one.recipient,
+                one.message.received_at,
+                one.reply,
+                one.next_attempt,
+                self._delivery.waits(one),
+            )
             for one in entries
         ]
         message, content = notice.digest(account, who, delays, self._post, now)
@@ -81,4 +121,4 @@ class Digests:
             detail={"deliveries": len(entries)},
         )
         await self._spool.delay_noticed([one.delivery for one in entries], (message, content, [queued]))
-        self._written[who] = now
+        self._written[about] = now

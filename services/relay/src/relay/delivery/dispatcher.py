@@ -1,42 +1,51 @@
-"""Claims what is due, hands it to the provider's lane, and records what became of it.
+"""Claims what is due, hands it to the lane of the provider that was chosen for it, and records what became of it.
 
 Promises: a claimed job is always recorded, released, or still claimed in a spool that the next start puts in order; a
 failure and the notice of it are one commit; a provider that cannot be reached is not asked again by every message
-that waits. Failures of the spool end :meth:`Dispatcher.run` and :meth:`Dispatcher.drain` as exceptions: the process
-must end then.
+that waits; what one provider does not take for a reason of its own goes to the next at once. Failures of the spool end
+:meth:`Dispatcher.run` and :meth:`Dispatcher.drain` as exceptions: the process must end then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from relay import limits
+from relay.choice.offer import Offer
+from relay.choice.routes import Routes
 from relay.clock import Clock
-from relay.delivery import notice, settlement
+from relay.delivery import notice, onward, outlook
+from relay.delivery.breaker import ALL, Breaker, Pause
 from relay.delivery.capture import CaptureCarrier, CaptureFolder
-from relay.delivery.carrier import Carrier, SmtpCarrier
+from relay.delivery.carrier import Carrier, Ports, SmtpCarrier
 from relay.delivery.connection import Times
+from relay.delivery.counts import Counts
+from relay.delivery.judging import Judge
 from relay.delivery.lane import Lane
-from relay.delivery.outcome import Doubtful, Finding, Reply, Verdict, judge, went_well
-from relay.delivery.pause import Pause
-from relay.delivery.schedule import ClockWatch
-from relay.delivery.settlement import Moment
-from relay.model import FAILED_STATES, Event, EventKind, Job, Message, Result
+from relay.delivery.offers import Offers
+from relay.delivery.outcome import Finding
+from relay.delivery.outlook import Delay, ProviderState
+from relay.delivery.recording import Notice, Recorder
+from relay.delivery.settling import Settler
+from relay.model import Event, Job, Result
+from relay.oauth.tokens import Tokens
 from relay.providers.provider import Provider
-from relay.providers.rules import Stage, Standing
-from relay.spool import SpoolFailed, SpoolFull
+from relay.spool import QueueEntry, Trace
 
-FULL_WAIT = 5.0  # until an outcome is tried again for which the disk had no room
-QUOTABLE = 8  # a header text shorter than this is more likely a word of the provider's own, or a status code
-Notice = tuple[Message, bytes, Sequence[Event]]
+SWEPT = 100  # messages that are ended at a time because they grew too old
 
 
 class Spool(Protocol):
     """What delivery needs of the spool."""
 
-    async def claim(self, limit: int) -> list[Job]: ...
+    async def claim(self, offer: Callable[[], Offer]) -> list[Job]: ...
+
+    async def claim_overdue(self, offer: Callable[[], Offer], before: float, limit: int) -> list[Job]: ...
+
+    def poke(self) -> None: ...
 
     async def mark(self, deliveries: Sequence[int], provider: str = "") -> None: ...
 
@@ -50,6 +59,12 @@ class Spool(Protocol):
 
     async def header(self, message_id: str) -> bytes: ...
 
+    async def trace(self, *, message_id: str = "") -> list[Trace]: ...
+
+    async def usage(self, since: float) -> Mapping[str, list[tuple[float, int]]]: ...
+
+    async def in_hand(self) -> Mapping[str, int]: ...
+
 
 class Journal(Protocol):
     """What delivery tells besides the events that ride in commits."""
@@ -60,50 +75,128 @@ class Journal(Protocol):
 
 
 class Dispatcher:
-    """Delivery as a whole. ``stuck`` are jobs of an earlier run that were in doubt too often: they end as unknown,
-    with their notice.
+    """Delivery as a whole, through ``providers`` in the order that ``routes`` say (by default: as given).
+
+    ``high`` gives the accounts of high priority. ``stuck`` are jobs of an earlier run that were in doubt too often:
+    they end as unknown, with their notice. ``tokens`` are those of providers that want one at the login.
     """
 
     def __init__(
         self,
-        provider: Provider,
+        providers: Sequence[Provider],
         *,
         spool: Spool,
         journal: Journal,
         clock: Clock,
         hostname: str,
         postmaster: str,
+        routes: Routes | None = None,
+        high: Callable[[], frozenset[str]] = frozenset,
         stuck: Sequence[Job] = (),
+        tokens: Mapping[str, Tokens] | None = None,
+        doubt_wait: float = limits.DOUBT_WAIT,
         jitter: Callable[[], float] = random.random,
         times: Times | None = None,
-        pause: Pause | None = None,
+        breaker: Callable[[], Breaker] = Breaker,
     ) -> None:
-        self._provider = provider
-        self._spool = spool
-        self._journal = journal
-        self._clock = clock
-        self._post = notice.Post(hostname, postmaster)
+        self._spool, self._journal, self._clock = spool, journal, clock
+        self._hostname, self._tokens, self._times = hostname, tokens or {}, times or Times()
         self._stuck = stuck
-        self._returned: list[Job] = []  # taken back from the lane when a pause began
-        self._jitter = jitter
-        self._times = times or Times()
-        self._watch = ClockWatch(clock.time(), clock.monotonic())
+        self._returned: list[Job] = []  # taken back from a lane when a pause began
         self._failure: asyncio.Future[None] | None = None
-        self._stopped = False
+        self._counts = Counts([one.terms for one in providers], spool, clock)
+        self._offers = Offers(
+            providers,
+            routes=routes or Routes(tuple(one.name for one in providers)),
+            high=high,
+            clock=clock,
+            journal=journal,
+            jitter=jitter,
+            poke=spool.poke,
+            breaker=breaker,
+        )
+        judge = Judge(spool, journal)
+        self._recorder = Recorder(spool, journal, notice.Post(hostname, postmaster), judge.header, self._offers.title)
+        self._settler = Settler(
+            self._offers,
+            self._counts,
+            judge,
+            self._recorder,
+            journal=journal,
+            clock=clock,
+            jitter=jitter,
+            doubt_wait=doubt_wait,
+            paused=self._paused,
+        )
+        self._ports = {one.name: Ports(one.ports) for one in providers}
+        self._lanes = {one.name: self._lane(one) for one in providers}
+
+    def _lane(self, provider: Provider) -> Lane:
         folder = CaptureFolder(provider.captured) if provider.captured is not None else None
-        self._lane = Lane(
+
+        def carrier() -> Carrier:
+            if folder is not None:
+                return CaptureCarrier(folder, self._spool, provider.strip)
+            ports, tokens = self._ports[provider.name], self._tokens.get(provider.name)
+            return SmtpCarrier(
+                provider,
+                self._spool,
+                self._hostname,
+                self._times,
+                ports=ports,
+                tokens=tokens,
+                now=self._clock.monotonic,
+            )
+
+        return Lane(
             provider,
-            pause or Pause(),
-            carrier=lambda: self._carrier(folder),
+            carrier=carrier,
             settle=self._settle,
-            now=clock.monotonic,
+            now=self._clock.monotonic,
             failed=self._fail,
+            stirred=self._offers.look,
         )
 
-    def _carrier(self, folder: CaptureFolder | None) -> Carrier:
-        if folder is not None:
-            return CaptureCarrier(folder, self._spool, self._provider.strip)
-        return SmtpCarrier(self._provider, self._spool, self._post.hostname, self._times)
+    # --- for people
+    def providers(self) -> tuple[ProviderState, ...]:
+        """How each provider stands, in the order of the settings."""
+        return tuple(
+            outlook.state_of(
+                one,
+                self._offers.breakers[one.name],
+                self._clock,
+                self._lanes[one.name].in_hand,
+                self._ports[one.name].first,
+            )
+            for one in self._offers.providers.values()
+        )
+
+    def waits(self, entry: QueueEntry) -> str:
+        """What a delivery waits for besides its time: ``waits until 2027-01-15 00:00 UTC: Brevo's quota is used up``;
+        empty if nothing is in its way. What is left of quotas is as old as the last :meth:`look_at_quotas`.
+        """
+        return outlook.waits(entry, self._offers.current, self._counts.allowance())
+
+    def delay_of(self, entry: QueueEntry) -> Delay:
+        """Why a delivery is late, as far as that decides when its sender is told."""
+        return outlook.delay_of(entry, self._offers.current, self._counts.allowance(), self._offers.breakers)
+
+    def domains_in_trouble(self) -> frozenset[str]:
+        """Sender domains that some provider does not know."""
+        return frozenset(pause.domain for one in self._offers.breakers.values() for pause in one) - {ALL}
+
+    async def look_at_quotas(self) -> None:
+        """Ask the spool what is left of the quotas, for :meth:`waits` and :meth:`delay_of`."""
+        await self._counts.look()
+
+    def key_works(self, name: str) -> None:
+        """A login to that provider without a message worked: ends a pause for a dead key."""
+        if name in self._offers.breakers:
+            self._offers.key_works(name)
+
+    def look(self) -> None:
+        """Look at once whether a pause is over: the clock was set."""
+        self._offers.look()
 
     # --- life
     async def run(self, stop: asyncio.Event) -> None:
@@ -111,27 +204,32 @@ class Dispatcher:
         must follow.
         """
         self._failure = asyncio.get_running_loop().create_future()
-        claiming = asyncio.ensure_future(self._claim_on())
-        stopping = asyncio.ensure_future(stop.wait())
+        self._offers.open(self._lanes)
+        parts = [asyncio.create_task(part) for part in (self._claim_on(), self._sweep_on())]
+        stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait((claiming, stopping, self._failure), return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [*parts, stopping, self._failure]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._stopped = True
+            self._recorder.stopped = True
+            self._offers.close()
             stopping.cancel()
-            claiming.cancel()
-            await asyncio.wait((claiming,))
-        if not claiming.cancelled() and (error := claiming.exception()) is not None:
-            raise error
+            for part in parts:
+                part.cancel()
+            await asyncio.wait(parts)
+        for part in parts:
+            if not part.cancelled() and (error := part.exception()) is not None:
+                raise error
         self._raise_failure()
-        await self._give_back()
+        await self._give_back(*self._lanes.values())
 
     async def drain(self, seconds: float) -> None:
         """Waits at most ``seconds`` for the answers to what is under way; what has its final dot written by then ends
         in doubt.
         """
-        await self._lane.close(seconds)
+        await asyncio.gather(*(lane.close(seconds) for lane in self._lanes.values()))
         self._raise_failure()
-        await self._give_back()
+        await self._give_back(*self._lanes.values())
 
     def _raise_failure(self) -> None:
         if self._failure is not None and self._failure.done():
@@ -142,156 +240,58 @@ class Dispatcher:
             self._failure.set_exception(error)
             self._failure.exception()  # drain() may be what tells of it, or nobody if run() was cancelled
 
-    async def _give_back(self) -> None:
-        jobs, self._returned = self._returned + self._lane.take_back(), []
+    async def _give_back(self, *lanes: Lane) -> None:
+        """Releases what ``lanes`` have not begun, and what was taken back from others."""
+        jobs = self._returned + [job for lane in lanes for job in lane.take_back()]
+        self._returned = []
+        for job in jobs:
+            self._offers.done(job)
         if jobs:
-            await self._release(jobs)
-
-    async def _release(self, jobs: Sequence[Job]) -> None:
-        """Gives jobs back, however long the disk is full; once stopped, the next start finds them and does the same."""
-        while True:
-            try:
-                return await self._spool.release(jobs)
-            except SpoolFull:
-                if self._stopped:
-                    return None
-                self._journal.system("disk_full", messages=len(jobs))
-                await asyncio.sleep(FULL_WAIT)
+            await self._recorder.release(jobs)
 
     async def _claim_on(self) -> None:
         for job in self._stuck:
-            await self._end_in_doubt(job)
+            await self._settler.end_in_doubt(job)
         self._stuck = ()
-        lane = self._lane
         while True:
-            jobs = await self._spool.claim(await lane.ready())
-            if lane.pause.left(self._clock.monotonic()) > 0:  # it began while we waited for something to be due
-                await self._release(jobs)
-                continue
-            lane.put([job for job in jobs if job.tied_to in ("", self._provider.name)])
+            await self._offers.room()
+            for job in await self._spool.claim(lambda: self._offers.current):
+                lane = self._lanes.get(job.provider)
+                if lane is None:
+                    await self._settler.put_aside(job)
+                elif self._offers.taken(job):
+                    lane.put((job,))
+                else:  # a pause began while we waited for something to be due
+                    self._returned.append(job)
+            await self._give_back()
+
+    async def _sweep_on(self) -> None:
+        """Now and then ends what grew too old while no provider could be tried."""
+        while True:
+            await asyncio.sleep(limits.OVERDUE_SWEEP)
+            await self.sweep()
+
+    async def sweep(self) -> int:
+        """Ends what is past its five days and cannot be tried now; how many messages."""
+        before, ended = self._settler.oldest(), 0
+        while before is not None:
+            jobs = await self._spool.claim_overdue(lambda: self._offers.current, before, SWEPT)
             for job in jobs:
-                if job.tied_to not in ("", self._provider.name):
-                    await self._put_aside(job)
+                await self._settler.give_up(job)
+            ended += len(jobs)
+            if len(jobs) < SWEPT:
+                break
+        return ended
 
     # --- what became of a job
     async def _settle(self, job: Job, findings: list[Finding], seconds: float) -> None:
-        verdicts = await self._judge(job, findings)
-        self._note_provider(findings[0], verdicts[0])
-        results, events = settlement.settle(job, verdicts, self._moment())
-        name = self._provider.name
-        for verdict in verdicts:
-            self._journal.attempt(name, type(verdict.outcome).__name__.lower(), seconds)
-        await self._record(job, results, events)
-
-    async def _judge(self, job: Job, findings: list[Finding]) -> list[Verdict]:
-        first = findings[0]
-        if len(findings) == 1 and isinstance(first.answer, Reply) and first.answer.code == 250:
-            return [judge(first)]
-        quoted = () if went_well(findings) else await self._quoted(job)
-        verdicts: dict[int, Verdict] = {}  # recipients mostly share a finding
-        for finding in findings:
-            if id(finding) not in verdicts:
-                verdicts[id(finding)] = judge(finding, self._provider.rules, quoted)
-        return [verdicts[id(finding)] for finding in findings]
-
-    async def _quoted(self, job: Job) -> list[str]:
-        """What a reply may quote of us: addresses and the values of the header."""
-        header = await self._header(job)
-        values = [line.partition(b":")[2].strip().decode("utf-8", "replace") for line in header.split(b"\r\n")]
-        subject = notice.subject(header)
-        texts = [value for value in (subject, *values) if len(value) >= QUOTABLE]
-        return [job.message.sender, *(one.address for one in job.recipients), *texts]
-
-    async def _header(self, job: Job) -> bytes:
-        """The message's header; nothing if it cannot be read, since that must keep no outcome from being recorded."""
-        if job.body is not None:
-            end = job.body.find(b"\r\n\r\n")
-            return job.body if end < 0 else job.body[: end + 2]
-        try:
-            return await self._spool.header(job.message.id)
-        except SpoolFailed:
-            raise
-        except Exception as error:  # a damaged page, whatever SQLite calls it
-            self._journal.system(
-                "message_unreadable", message=job.message.id, reason=f"{type(error).__name__}: {error}"
-            )
-            return b""
-
-    def _note_provider(self, finding: Finding, verdict: Verdict) -> None:
-        """Begins or ends the pause."""
-        reached = _reached(finding, verdict)
-        if reached:
-            self._lane.pause.succeeded()
-        elif reached is False:
-            now = self._clock.monotonic()
-            self._returned += self._lane.take_back()
-            if not self._lane.pause.left(now):
-                self._lane.pause.failed(now, self._jitter())
-                text = verdict.outcome.text
-                self._journal.system(
-                    "provider_paused", provider=self._provider.name, reason=text, standing=verdict.standing
-                )
-
-    def _moment(self, provider: str = "") -> Moment:
-        now, monotonic = self._clock.time(), self._clock.monotonic()
-        jump = self._watch.look(now, monotonic)
-        if jump:
-            self._journal.system("clock_jumped", seconds=round(jump), expiry="suspended for five days")
-        return Moment(provider or self._provider.name, now, self._watch.may_expire(monotonic), self._jitter)
-
-    async def _record(self, job: Job, results: list[Result], events: list[Event]) -> None:
-        """One commit: what became of the recipients, and the notice of those that failed."""
-        failed = [result for result in results if result.state in FAILED_STATES]
-        notices = [await self._notice(job, failed, events[0].at)] if failed and notice.wanted(job.message) else []
-        await self._keep(job, results, events, notices)
+        await self._settler.settle(job, findings, seconds)
+        self._offers.done(job)
         if self._returned:
             await self._give_back()
 
-    async def _keep(self, job: Job, results: list[Result], events: list[Event], notices: list[Notice]) -> None:
-        """Records, however long the disk is full: what a provider took must not be forgotten while there is hope."""
-        while True:
-            try:
-                await self._spool.record(job, results, events, notices)
-            except SpoolFull:
-                self._journal.system("disk_full", message=job.message.id)
-                await asyncio.sleep(FULL_WAIT)
-            else:
-                return
-
-    async def _notice(self, job: Job, failed: list[Result], now: float) -> Notice:
-        addresses = {recipient.delivery: recipient.address for recipient in job.recipients}
-        failures = [
-            notice.Failure(addresses[one.delivery], one.state, one.provider, one.code, one.reply) for one in failed
-        ]
-        message, content = notice.failure(job.message, await self._header(job), failures, self._post, now)
-        queued = Event(
-            kind=EventKind.NOTICE_QUEUED,
-            at=now,
-            message=job.message.id,
-            account=job.message.account,
-            recipient=job.message.notify,
-            detail={"notice": message.id},
+    def _paused(self, pause: Pause, provider: str) -> None:
+        """What waits in the lane of a provider that was paused goes back, so that another may take it."""
+        self._returned += self._lanes[provider].take_back(
+            lambda job: pause.domain in (ALL, onward.asked(job.message).domain)
         )
-        return message, content, [queued]
-
-    async def _end_in_doubt(self, job: Job) -> None:
-        sentence = "the relay was stopped before the provider answered"
-        doubt = [Verdict(Doubtful(0, sentence), Standing.BUSY)] * len(job.recipients)
-        await self._record(job, *settlement.settle(job, doubt, self._moment(job.tied_to)))
-
-    async def _put_aside(self, job: Job) -> None:
-        sentence = (
-            f"It may have been delivered through {job.tied_to}, which is not configured any more. "
-            "`make queue ARGS='retry ID'` sends it again through another provider."
-        )
-        results, events = settlement.hold(job, sentence, self._moment(job.tied_to))
-        await self._keep(job, results, events, [])
-
-
-def _reached(finding: Finding, verdict: Verdict) -> bool | None:
-    """Whether the provider could be reached and knew us; None if this attempt does not tell."""
-    if verdict.standing is Standing.KEY_DEAD or finding.stage in (Stage.CONNECT, Stage.TLS, Stage.LOGIN):
-        return None if isinstance(finding.answer, Exception) and verdict.standing is Standing.FINE else False
-    if isinstance(finding.answer, Reply):
-        return finding.answer.code != 421
-    return False if finding.stage is Stage.MAIL and verdict.standing is Standing.BUSY else None

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from relay.delivery.carrier import Carrier
 from relay.delivery.outcome import Finding, went_well
-from relay.delivery.pause import Pause
 from relay.model import Job
 from relay.providers.provider import Provider
 
@@ -25,59 +24,46 @@ class Lane:
     """The hands of one provider.
 
     ``settle`` is called with a job and its findings and must return an awaitable that records the result; what it or
-    a carrier raises is the spool's failure and goes to ``failed``.
+    a carrier raises is the spool's failure and goes to ``failed``. ``stirred`` is called when a job is done and there
+    is room, as long as :attr:`alert` is set: by whoever waits for that.
     """
 
     def __init__(
         self,
         provider: Provider,
-        pause: Pause,
         *,
         carrier: Callable[[], Carrier],
         settle: Callable[[Job, list[Finding], float], Awaitable[None]],
         now: Callable[[], float],
         failed: Callable[[BaseException], None],
+        stirred: Callable[[], None],
     ) -> None:
-        self.pause = pause
+        self.alert = False
         self._provider = provider
         self._new_carrier = carrier
         self._settle = settle
         self._now = now
         self._failed = failed
+        self._stirred = stirred
         self._slots = provider.connections * JOBS_A_HAND
         self._pending: deque[Job] = deque()
         self._idle: list[asyncio.Future[bool]] = []
         self._hands: dict[asyncio.Task[None], Carrier] = {}
         self._in_hand = 0  # jobs claimed and not yet recorded
         self._bytes = 0
-        self._room: asyncio.Future[None] | None = None
         self._closing = False
 
     # --- for the dispatcher
     @property
     def room(self) -> int:
-        """How many jobs may be claimed now; 0 while there is no need or a pause."""
-        if self._closing or self.pause.left(self._now()) > 0:
-            return 0
-        if self.pause.probing:
-            return 0 if self._in_hand else 1
+        """How many jobs it takes now; 0 until half of its places are free, since every claim costs a scan."""
         free = self._slots - self._in_hand
-        return free if free * 2 >= self._slots else 0
+        return free if free * 2 >= self._slots and not self._closing else 0
 
-    async def ready(self) -> int:
-        """Waits until there is room, and says how much."""
-        loop = asyncio.get_running_loop()
-        while not (room := self.room):
-            left = self.pause.left(self._now())
-            self._room = loop.create_future()
-            timer = loop.call_later(left, self._stir) if left else None
-            try:
-                await self._room
-            finally:
-                self._room = None
-                if timer is not None:
-                    timer.cancel()
-        return room
+    @property
+    def in_hand(self) -> int:
+        """Jobs that it has and whose result is not recorded."""
+        return self._in_hand
 
     def put(self, jobs: Sequence[Job]) -> None:
         """Takes jobs in hand."""
@@ -86,10 +72,11 @@ class Lane:
             self._pending.append(job)
             self._call_a_hand()
 
-    def take_back(self) -> list[Job]:
-        """The jobs that no hand has begun; they are the caller's again."""
-        jobs = list(self._pending)
-        self._pending.clear()
+    def take_back(self, which: Callable[[Job], bool] = lambda _: True) -> list[Job]:
+        """Those of the jobs that no hand has begun; they are the caller's again."""
+        pending = list(self._pending)
+        jobs = [job for job in pending if which(job)]
+        self._pending = deque(job for job in pending if not which(job))
         self._in_hand -= len(jobs)
         return jobs
 
@@ -156,7 +143,8 @@ class Lane:
             raise
         finally:
             self._in_hand -= 1
-            self._stir()
+            if self.alert and self.room:
+                self._stirred()
 
     async def _next(self) -> Job | None:
         """The next job that fits; None when there was none for the provider's idle time, or the lane closes."""
@@ -191,8 +179,3 @@ class Lane:
         if not waiter.done():
             self._idle.remove(waiter)
             waiter.set_result(False)
-
-    def _stir(self) -> None:
-        """Something became free, or a pause ended: who waits for room looks again."""
-        if self._room is not None and not self._room.done() and (self.room or self.pause.left(self._now())):
-            self._room.set_result(None)

@@ -31,11 +31,19 @@ _MEANINGS = {
 
 
 async def login(opener: aiosmtplib.SMTP, provider: Provider, tokens: Tokens) -> None:
-    """Logs in on a connection that stands and is secured.
+    """Logs in on a connection that stands and is secured; closes it where that fails.
 
     Raises :class:`~relay.oauth.errors.GrantDead` and :class:`~relay.oauth.errors.TokenUnavailable` where there is no
     token, aiosmtplib.SMTPAuthenticationError where the provider refuses it, and whatever else aiosmtplib raises.
     """
+    try:
+        await _login(opener, provider, tokens)
+    except BaseException:
+        opener.close()
+        raise
+
+
+async def _login(opener: aiosmtplib.SMTP, provider: Provider, tokens: Tokens) -> None:
     if opener.is_ehlo_or_helo_needed:
         await opener.ehlo()
     if "xoauth2" not in opener.server_auth_methods:

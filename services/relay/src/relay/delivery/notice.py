@@ -25,14 +25,27 @@ LISTED = 100  # deliveries that a letter on delays lists; who sent thousands of 
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a provider answered."""
+
+    provider: str  # as people call it
+    code: int
+    reply: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reply}" if self.code else self.reply
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """One recipient that a message will not reach any more, as far as we know."""
 
     recipient: str
     state: State
-    provider: str
+    provider: str  # as people call it; empty: none could be tried
     code: int
     reply: str
+    earlier: tuple[Said, ...] = ()  # what other providers said before, the last answer of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class Delay:
     received_at: float
     reply: str
     next_attempt: float
+    waits: str = ""  # for what, if every provider is closed to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ def digest(account: str, notify: str, delays: Sequence[Delay], post: Post, now: 
     for late in delays[:LISTED]:
         lines += [f"  to {late.recipient}", f"    accepted {_date(late.received_at)}, id {late.message_id}"]
         lines += [f"    the last answer: {late.reply}"] if late.reply else []
-        lines += [f"    next try: {_date(late.next_attempt)}", ""]
+        lines += [f"    it {late.waits}" if late.waits else f"    next try: {_date(late.next_attempt)}", ""]
     lines += [f"and {len(delays) - LISTED} more."] if len(delays) > LISTED else []
     head = _head(number, notify, "Your mail is delayed", post, now)
     return _sealed(
@@ -110,8 +124,14 @@ def _text(message: Message, header: bytes, failures: Sequence[Failure]) -> str:
 
 
 def _reason(one: Failure) -> list[str]:
+    return [*_last(one), *(f"Before that, {said.provider} said: {said}" for said in one.earlier)]
+
+
+def _last(one: Failure) -> list[str]:
     said = f"{one.code} {one.reply}" if one.code else one.reply
     match one.state:
+        case State.EXPIRED if not one.provider:
+            return ["It waited for five days and was then given up.", f"The reason: {said}"]
         case State.EXPIRED:
             return ["It was tried for five days and then given up.", f"The last answer ({one.provider}): {said}"]
         case State.UNKNOWN:

@@ -21,11 +21,6 @@ def delay(attempts: int, jitter: float) -> float:
     return plain * (1 + SPREAD * (jitter - 0.5))
 
 
-def doubt_delay() -> float:
-    """Seconds before a message is sent again whose final dot got no answer: its provider may only be slow."""
-    return limits.DOUBT_WAIT
-
-
 def expired(received_at: float, held: float, now: float) -> bool:
     """Whether an attempt that failed at ``now`` was the last, for a delivery that was ``held`` seconds in the
     operator's hands.

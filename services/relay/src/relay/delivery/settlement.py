@@ -1,18 +1,28 @@
 """From verdicts to what the spool records: one result and one event per recipient.
 
 Pure. Here alone it is decided that a message has been tried long enough or was in doubt too often, so that no other
-place can end one.
+place can end one; and here it is decided that it goes on to the next provider.
+
+A *round* is one offer to every provider that is open: what one does not take goes to the next at once, and only when
+none is left the message waits as the schedule says. Providers of the round are kept with the recipient
+(:attr:`~relay.model.Recipient.tried`). One that will never take this very message, whatever its state (too large for
+it, an address that it cannot carry), stays there with a mark over the rounds; when all have said so, it is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay import limits
 from relay.delivery import schedule
-from relay.delivery.outcome import Deferred, Delivered, Doubtful, Refused, Verdict
+from relay.delivery.onward import Onward, Way
+from relay.delivery.outcome import Deferred, Delivered, Doubtful, Outcome, Refused, Verdict, clean
 from relay.model import Event, EventKind, Job, Recipient, Result, State
+from relay.providers.rules import Standing
+
+_NEVER = "!"  # before a name among those tried: not this message, at any time; no provider's name begins so
+_BLOCKED = frozenset({Standing.USED_UP, Standing.NOT_SET_UP})  # pauses whose end is known: no attempt is lost by them
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,8 @@ class Moment:
     now: float
     may_expire: bool  # False while the clock cannot be trusted
     jitter: Callable[[], float]  # in [0, 1)
+    onward: Onward | None = None  # None: no provider but this one
+    doubt_wait: float = limits.DOUBT_WAIT  # before a message in doubt is sent again
 
 
 def settle(job: Job, verdicts: Sequence[Verdict], moment: Moment) -> tuple[list[Result], list[Event]]:
@@ -39,12 +51,19 @@ def settle(job: Job, verdicts: Sequence[Verdict], moment: Moment) -> tuple[list[
 
 def hold(job: Job, sentence: str, moment: Moment) -> tuple[list[Result], list[Event]]:
     """Puts the job aside for the operator, with ``sentence`` to say why."""
-    results: list[Result] = []
-    events: list[Event] = []
+    results = [_result(one, State.HELD, moment, Deferred(0, sentence), attempts=one.attempts) for one in job.recipients]
+    return results, [
+        _event(job, one, result, EventKind.HELD, moment) for one, result in zip(job.recipients, results, strict=True)
+    ]
+
+
+def give_up(job: Job, sentence: str, moment: Moment) -> tuple[list[Result], list[Event]]:
+    """Ends a job that waited too long for a provider to open; ``sentence`` says what they all waited for."""
+    results, events = [], []
     for recipient in job.recipients:
-        result = _result(recipient, State.HELD, moment, 0, sentence, attempts=recipient.attempts)
+        result, kind = _end(recipient, Deferred(0, sentence), moment, recipient.attempts)
         results.append(result)
-        events.append(_event(job, recipient, result, EventKind.HELD, moment))
+        events.append(_event(job, recipient, result, kind, moment))
     return results, events
 
 
@@ -57,63 +76,128 @@ def _settle(
     job: Job, recipient: Recipient, verdict: Verdict, moment: Moment, crowded: bool
 ) -> tuple[Result, EventKind]:
     outcome = verdict.outcome
-    attempts = recipient.attempts + 1
     match outcome:
-        case Delivered(code, text):
-            return _result(recipient, State.DELIVERED, moment, code, text, attempts=attempts), EventKind.DELIVERED
-        case Refused(code, text):
-            return _result(recipient, State.REFUSED, moment, code, text, attempts=attempts), EventKind.REFUSED
-        case Doubtful(code, text):
-            return _in_doubt(recipient, code, text, moment)
-        case Deferred(code, text, at_once):
-            if at_once and not crowded:
-                due = _result(
-                    recipient, State.DUE, moment, code, text, attempts=recipient.attempts, next_attempt=moment.now
-                )
-                return due, EventKind.DEFERRED
-            return _put_off(job, recipient, code, text, moment)
+        case Delivered():
+            return _final(recipient, State.DELIVERED, outcome, moment), EventKind.DELIVERED
+        case Refused() if verdict.elsewhere:
+            return _never_here(job, recipient, verdict, outcome, moment)
+        case Refused():
+            return _final(recipient, State.REFUSED, outcome, moment), EventKind.REFUSED
+        case Doubtful():
+            return _in_doubt(recipient, outcome, moment)
+        case Deferred(at_once=True) if not crowded:
+            return _now(recipient, outcome, moment, recipient.tried), EventKind.DEFERRED
+        case Deferred():
+            return _not_here(job, recipient, verdict, outcome, moment)
 
 
-def _in_doubt(recipient: Recipient, code: int, text: str, moment: Moment) -> tuple[Result, EventKind]:
+def _in_doubt(recipient: Recipient, outcome: Doubtful, moment: Moment) -> tuple[Result, EventKind]:
     attempts, doubts = recipient.attempts + 1, recipient.doubts + 1
     if doubts > limits.DOUBTS:
-        unknown = _result(recipient, State.UNKNOWN, moment, code, text, attempts=attempts, doubts=doubts)
+        unknown = _result(recipient, State.UNKNOWN, moment, outcome, attempts=attempts, doubts=doubts)
         return unknown, EventKind.UNKNOWN
-    again = moment.now + schedule.doubt_delay()
-    due = _result(recipient, State.DUE, moment, code, text, attempts=attempts, doubts=doubts, next_attempt=again)
+    again = moment.now + moment.doubt_wait
+    due = _result(recipient, State.DUE, moment, outcome, attempts=attempts, doubts=doubts, next_attempt=again)
     return due, EventKind.DOUBTFUL
 
 
-def _put_off(job: Job, recipient: Recipient, code: int, text: str, moment: Moment) -> tuple[Result, EventKind]:
+def _not_here(
+    job: Job, recipient: Recipient, verdict: Verdict, outcome: Deferred | Refused, moment: Moment
+) -> tuple[Result, EventKind]:
+    """It was not taken, for a reason of the provider's or of ours: on to the next, or the round is over."""
+    if recipient.doubts and verdict.standing is Standing.KEY_DEAD and verdict.certain:
+        return _held(recipient, outcome, moment), EventKind.HELD
+    if verdict.ours or moment.onward is None:
+        return _put_off(job, recipient, outcome, moment, recipient.tried)
+    tried = recipient.tried | {moment.provider}
+    way = moment.onward.way(tried)
+    if way is Way.OPEN:
+        return _now(recipient, outcome, moment, tried), EventKind.DEFERRED
+    again = frozenset(one for name in tried if name.startswith(_NEVER) for one in (name, name.removeprefix(_NEVER)))
+    if way is Way.SHUT and verdict.certain and verdict.standing in _BLOCKED and not _too_old(job, recipient, moment):
+        return _now(recipient, outcome, moment, again), EventKind.DEFERRED
+    return _put_off(job, recipient, outcome, moment, again)
+
+
+def _never_here(
+    job: Job, recipient: Recipient, verdict: Verdict, outcome: Refused, moment: Moment
+) -> tuple[Result, EventKind]:
+    """This provider cannot carry this very message: it is refused only when no other one can either."""
+    known = recipient.tried | {moment.provider, _NEVER + moment.provider}
+    others = moment.onward.allowed() if moment.onward is not None else frozenset()
+    if all(_NEVER + name in known for name in others):
+        return _final(recipient, State.REFUSED, outcome, moment), EventKind.REFUSED
+    return _not_here(job, replace(recipient, tried=known), verdict, outcome, moment)
+
+
+def _final(recipient: Recipient, state: State, outcome: Delivered | Refused, moment: Moment) -> Result:
+    return _result(recipient, state, moment, outcome, attempts=recipient.attempts + 1)
+
+
+def _now(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str]) -> Result:
+    """Due now, and no attempt counted. Where every provider is paused it waits for the first that is not."""
+    return _result(
+        recipient,
+        State.DUE,
+        moment,
+        outcome,
+        attempts=recipient.attempts,
+        next_attempt=moment.now,
+        tried=tried,
+    )
+
+
+def _held(recipient: Recipient, outcome: Deferred | Refused, moment: Moment) -> Result:
+    text = clean(
+        f"It may have been delivered through {moment.provider}, which refuses our login now ({outcome.text}). "
+        "`make queue ARGS='retry ID'` sends it again, through any provider."
+    )
+    return _result(recipient, State.HELD, moment, Deferred(outcome.code, text), attempts=recipient.attempts)
+
+
+def _put_off(
+    job: Job, recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str]
+) -> tuple[Result, EventKind]:
     attempts = recipient.attempts + 1
-    if moment.may_expire and schedule.expired(job.message.received_at, recipient.held, moment.now):
-        # What was once in doubt may have arrived: to say that it did not would be a guess.
-        state, kind = (State.UNKNOWN, EventKind.UNKNOWN) if recipient.doubts else (State.EXPIRED, EventKind.EXPIRED)
-        return _result(recipient, state, moment, code, text, attempts=attempts), kind
+    if _too_old(job, recipient, moment):
+        return _end(recipient, outcome, moment, attempts)
     again = moment.now + schedule.delay(attempts, moment.jitter())
-    return _result(recipient, State.DUE, moment, code, text, attempts=attempts, next_attempt=again), EventKind.DEFERRED
+    due = _result(recipient, State.DUE, moment, outcome, attempts=attempts, next_attempt=again, tried=tried)
+    return due, EventKind.DEFERRED
+
+
+def _end(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, attempts: int) -> tuple[Result, EventKind]:
+    """What was once in doubt may have arrived: to say that it did not would be a guess."""
+    state, kind = (State.UNKNOWN, EventKind.UNKNOWN) if recipient.doubts else (State.EXPIRED, EventKind.EXPIRED)
+    return _result(recipient, state, moment, outcome, attempts=attempts), kind
+
+
+def _too_old(job: Job, recipient: Recipient, moment: Moment) -> bool:
+    return moment.may_expire and schedule.expired(job.message.received_at, recipient.held, moment.now)
 
 
 def _result(
     recipient: Recipient,
     state: State,
     moment: Moment,
-    code: int,
-    text: str,
+    outcome: Outcome,
     *,
     attempts: int,
     doubts: int | None = None,
     next_attempt: float = 0.0,
+    tried: frozenset[str] = frozenset(),
 ) -> Result:
     return Result(
         delivery=recipient.delivery,
         state=state,
         provider=moment.provider,
-        reply=text,
-        code=code,
+        reply=outcome.text,
+        code=outcome.code,
         next_attempt=next_attempt,
         attempts=attempts,
         doubts=recipient.doubts if doubts is None else doubts,
+        tried=" ".join(sorted(tried)) if tried else "",
+        consumed=isinstance(outcome, Delivered | Doubtful),
     )
 
 
@@ -122,6 +206,8 @@ def _event(job: Job, recipient: Recipient, result: Result, kind: EventKind, mome
     detail: dict[str, str | int | float | bool] = {"delay": round(moment.now - job.message.received_at, 3)}
     if result.next_attempt:
         detail["next_attempt"] = round(result.next_attempt, 3)
+    if moment.provider in result.tried.split():
+        detail["goes_on"] = True  # to another provider
     return Event(
         kind=kind,
         at=moment.now,

@@ -1,0 +1,140 @@
+"""From what a provider answered to what it means: verdicts on the recipients, and what is held against the provider.
+
+The meaning of one answer is :mod:`~relay.delivery.outcome`'s to say; here is gathered what that depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from relay import limits
+from relay.delivery import notice
+from relay.delivery.breaker import Sign
+from relay.delivery.onward import asked
+from relay.delivery.outcome import Deferred, Delivered, Finding, Reply, Verdict, judge, went_well
+from relay.model import Job, Message
+from relay.providers.rules import Rule, Stage, Standing
+from relay.spool import SpoolFailed
+
+QUOTABLE = 8  # a header text shorter than this is more likely a word of the provider's own, or a status code
+_TAKING = frozenset({Stage.MAIL, Stage.DATA, Stage.FINAL})  # where a 4xx without a reason is not about a recipient
+_UNDER_WAY = frozenset({Stage.RCPT, Stage.DATA, Stage.BODY, Stage.FINAL})
+
+
+class Headers(Protocol):
+    """What is needed of the spool."""
+
+    async def header(self, message_id: str) -> bytes: ...
+
+
+class Journal(Protocol):
+    """What is needed of the journal."""
+
+    def system(self, event: str, **fields: str | int | float) -> None: ...
+
+
+class Said(NamedTuple):
+    """What one attempt says of the provider."""
+
+    sign: Sign | None = None  # against it
+    reached: bool = False  # it answered and knew us
+    took: bool = False  # it accepted a message, or judged its content
+
+
+class Judge:
+    """Judges what carriers bring back."""
+
+    def __init__(self, spool: Headers, journal: Journal) -> None:
+        self._spool, self._journal = spool, journal
+
+    async def verdicts(self, job: Job, findings: Sequence[Finding], rules: Sequence[Rule]) -> list[Verdict]:
+        """One for each recipient."""
+        first = findings[0]
+        if len(findings) == 1 and isinstance(first.answer, Reply) and first.answer.code == 250:
+            return [judge(first)]
+        quoted = () if went_well(findings) else await self._quoted(job)
+        verdicts: dict[int, Verdict] = {}  # recipients mostly share a finding
+        for finding in findings:
+            if id(finding) not in verdicts:
+                verdicts[id(finding)] = judge(finding, rules, quoted)
+        return [verdicts[id(finding)] for finding in findings]
+
+    async def header(self, job: Job) -> bytes:
+        """The message's header; nothing if it cannot be read, since that must keep no outcome from being recorded."""
+        if job.body is not None:
+            end = job.body.find(b"\r\n\r\n")
+            return job.body if end < 0 else job.body[: end + 2]
+        try:
+            return await self._spool.header(job.message.id)
+        except SpoolFailed:
+            raise
+        except Exception as error:  # a damaged page, whatever SQLite calls it
+            self._journal.system(
+                "message_unreadable", message=job.message.id, reason=f"{type(error).__name__}: {error}"
+            )
+            return b""
+
+    async def _quoted(self, job: Job) -> list[str]:
+        """What a reply may quote of us: addresses and the values of the header."""
+        header = await self.header(job)
+        values = [line.partition(b":")[2].strip().decode("utf-8", "replace") for line in header.split(b"\r\n")]
+        subject = notice.subject(header)
+        texts = [value for value in (subject, *values) if len(value) >= QUOTABLE]
+        return [job.message.sender, *(one.address for one in job.recipients), *texts]
+
+
+TAKEN = Said(None, True, True)
+
+
+def said(message: Message, findings: Sequence[Finding], verdicts: Sequence[Verdict]) -> Said:
+    """What an attempt at ``message`` says of the provider.
+
+    Something against it outweighs what speaks for it: it may know us, take one recipient, and then have no quota left.
+    """
+    if all(isinstance(verdict.outcome, Delivered) for verdict in verdicts):
+        return TAKEN
+    domain = asked(message).domain
+    signs = [sign for pair in zip(findings, verdicts, strict=True) if (sign := _sign(message.id, domain, *pair))]
+    if signs:
+        return Said(min(signs, key=lambda sign: sign.needed))
+    took = any(_took(*pair) for pair in zip(findings, verdicts, strict=True))
+    return Said(None, took or any(_reached(*pair) for pair in zip(findings, verdicts, strict=True)), took)
+
+
+def _sign(message: str, domain: str, finding: Finding, verdict: Verdict) -> Sign | None:
+    if verdict.ours:
+        return None
+    standing, needed = verdict.standing, _needed(finding, verdict)
+    if standing is Standing.FINE:
+        if needed == 1:
+            return None
+        standing = Standing.BUSY
+    return Sign(standing=standing, reason=verdict.outcome.text, message=message, domain=domain, needed=needed)
+
+
+def _needed(finding: Finding, verdict: Verdict) -> int:
+    """How many different messages must meet such an answer before it stops the others; 1 and fine: it never does."""
+    stage, answer, outcome = finding.stage, finding.answer, verdict.outcome
+    if verdict.standing is Standing.FINE:
+        puts_off = isinstance(outcome, Deferred) and not outcome.at_once and stage in _TAKING
+        return limits.RUN_OF_FAILURES if puts_off else 1
+    if not verdict.certain:
+        return limits.GUESSES
+    if verdict.standing is Standing.BUSY and stage in _UNDER_WAY and not isinstance(answer, Reply):
+        return limits.GUESSES  # one connection broke: that happens to the best
+    return 1
+
+
+def _took(finding: Finding, verdict: Verdict) -> bool:
+    return (
+        finding.stage is Stage.FINAL
+        and isinstance(finding.answer, Reply)
+        and not isinstance(verdict.outcome, Deferred)
+        and verdict.standing is Standing.FINE
+    )
+
+
+def _reached(finding: Finding, verdict: Verdict) -> bool:
+    beyond = finding.stage not in (Stage.CONNECT, Stage.TLS, Stage.LOGIN)
+    return beyond and isinstance(finding.answer, Reply) and verdict.standing is Standing.FINE

@@ -1,0 +1,220 @@
+"""Keeps the :class:`~relay.choice.offer.Offer` that the spool's claim chooses by: who has room, who is paused, for how
+long.
+
+The offer is an immutable value, replaced whenever something changes; the spool reads :attr:`Offers.current` in its own
+thread. Promises: a pause is in the offer before the outcome that began it is recorded; what opens (room after there
+was little, the end of a pause) is told to the spool once; of a provider that is being probed, or of a sender domain
+that is, one message at a time is in hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from relay.choice.offer import Closed, Offer, Terms
+from relay.choice.routes import Routes
+from relay.clock import Clock
+from relay.delivery.breaker import ALL, Breaker, Pause, reset_in
+from relay.delivery.judging import Said
+from relay.delivery.lane import Lane
+from relay.delivery.onward import asked
+from relay.model import Job, Message
+from relay.providers.provider import Provider
+from relay.providers.rules import Standing
+
+LOOK_AGAIN = 60.0  # longest sleep before a look at the pauses: the machine may have been suspended meanwhile
+PROBING = "is being tried again with one message"
+
+
+class Journal(Protocol):
+    """What is needed of the journal."""
+
+    def system(self, event: str, **fields: str | int | float) -> None: ...
+
+
+class Offers:
+    """One breaker a provider, and the offer that follows from them and from the lanes."""
+
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        *,
+        routes: Routes,
+        high: Callable[[], frozenset[str]],
+        clock: Clock,
+        journal: Journal,
+        jitter: Callable[[], float],
+        poke: Callable[[], None],
+        breaker: Callable[[], Breaker] = Breaker,
+    ) -> None:
+        self.providers: Mapping[str, Provider] = {one.name: one for one in providers}
+        self.breakers: Mapping[str, Breaker] = {name: breaker() for name in self.providers}
+        self._terms: Mapping[str, Terms] = {one.name: one.terms for one in providers}
+        self._routes, self._high = routes, high
+        self._clock, self._journal, self._jitter, self._poke = clock, journal, jitter, poke
+        self._lanes: Mapping[str, Lane] = {}
+        self._probes: dict[int, tuple[str, str]] = {}  # first delivery of a probing job -> (provider, sender domain)
+        self._room: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.current = Offer(self._terms, routes, {}, high=high())
+
+    def open(self, lanes: Mapping[str, Lane]) -> None:
+        """Begin to offer what ``lanes`` have room for."""
+        self._lanes = lanes
+        self.look()
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        self._lanes = {}
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- the offer
+    def look(self) -> None:
+        """Bring the offer up to date; tell the spool, and who waits for room, when something opened."""
+        before, self.current = self.current, self._offer()
+        if _opened(before, self.current):
+            self._poke()
+        if self._room is not None and not self._room.done() and any(self.current.rooms.values()):
+            self._room.set_result(None)
+
+    async def room(self) -> None:
+        """Wait until there is room for a claim, and make the offer that it chooses by."""
+        self.look()
+        while not any(self.current.rooms.values()):
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+
+    def _offer(self) -> Offer:
+        now = self._clock.monotonic()
+        rooms: dict[str, int] = {}
+        closed: dict[str, Closed] = {}
+        closed_for: dict[tuple[str, str], Closed] = {}
+        rooms_for: dict[tuple[str, str], int] = {}
+        patient: list[str] = []
+        for name, lane in self._lanes.items():
+            room = lane.room
+            for pause in self._running(name):
+                title, left, pair = self.title(name), pause.left(now), (name, pause.domain)
+                if pause.domain == ALL:
+                    probing = lane.in_hand > 0
+                    room = 0 if left or probing else min(room, 1)
+                else:
+                    probing = pair in self._probes.values()
+                if left or probing:
+                    shut = Closed(self._clock.time() + left if left else math.inf, _reason(title, pause, left))
+                    closed.update({name: shut} if pause.domain == ALL else {})
+                    closed_for.update({} if pause.domain == ALL else {pair: shut})
+                elif pause.domain != ALL:
+                    rooms_for[pair] = 1
+            if self.breakers[name].pause() is None:
+                patient.append(name)
+            rooms[name] = room
+            lane.alert = not room or bool(rooms_for) or bool(self._probes)
+        self._arrange(now)
+        return Offer(self._terms, self._routes, rooms, closed, closed_for, rooms_for, self._high(), frozenset(patient))
+
+    def _running(self, name: str) -> Iterator[Pause] | tuple[()]:
+        breaker = self.breakers[name]
+        return () if breaker.quiet else iter(breaker)
+
+    def _arrange(self, now: float) -> None:
+        """See to it that the end of the next pause is noticed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waits = [left for name in self._lanes for pause in self._running(name) if (left := pause.left(now))]
+        if waits:
+            self._timer = asyncio.get_running_loop().call_later(min(*waits, LOOK_AGAIN), self.look)
+
+    # --- what lanes took and did
+    def taken(self, job: Job) -> bool:
+        """Whether ``job``, just claimed, may go to its lane: its provider may have been paused in the meantime."""
+        name = job.provider
+        if self.breakers[name].quiet:
+            return True
+        domain = asked(job.message).domain
+        now, whole, part = self._clock.monotonic(), self.breakers[name].pause(), self.breakers[name].pause(domain)
+        if whole is not None and (whole.left(now) or self._lanes[name].in_hand):
+            return False
+        if part is not None:
+            if part.left(now) or (name, domain) in self._probes.values():
+                return False
+            self._probes[job.recipients[0].delivery] = (name, domain)
+        return True
+
+    def done(self, job: Job) -> None:
+        """``job`` is recorded or was given back."""
+        if self._probes and self._probes.pop(job.recipients[0].delivery, None) is not None:
+            self.look()
+
+    def said(self, provider: str, message: Message, what: Said) -> list[Pause]:
+        """Take into account what an attempt said of ``provider``. The pauses that begin by it."""
+        breaker = self.breakers[provider]
+        if what.sign is not None:
+            now = self._clock.monotonic()
+            reset = reset_in(self.providers[provider].quotas, self._clock.time())
+            begun = breaker.failed(what.sign, now, self._jitter(), reset)
+            if begun is None:
+                return []
+            self._tell("provider_paused", provider, begun)
+            self.look()
+            return [begun]
+        if not breaker.quiet and what.reached:
+            domain = asked(message).domain
+            self._ended(provider, breaker.reached(self._clock.monotonic(), took=what.took, domain=domain))
+        return []
+
+    def key_works(self, provider: str) -> None:
+        """A login without a message worked: ends a pause for a dead key."""
+        self._ended(provider, self.breakers[provider].logged_in())
+
+    def _ended(self, provider: str, pauses: Sequence[Pause]) -> None:
+        for pause in pauses:
+            self._tell("provider_resumed", provider, pause)
+        if pauses:
+            self.look()
+
+    def _tell(self, event: str, provider: str, pause: Pause) -> None:
+        until = self._clock.time() + pause.left(self._clock.monotonic())
+        self._journal.system(
+            event,
+            provider=provider,
+            domain=pause.domain,
+            standing=str(pause.standing),
+            reason=pause.reason,
+            until=round(until, 3),
+        )
+
+    def title(self, name: str) -> str:
+        """The provider as people call it; its name where it is not configured any more."""
+        provider = self.providers.get(name)
+        return provider.title or name if provider is not None else name
+
+
+def _opened(before: Offer, now: Offer) -> bool:
+    """Whether something may be claimed now that could not be before."""
+    if any(room and not before.rooms.get(name) for name, room in now.rooms.items()):
+        return True
+    return any(pair not in now.closed_for for pair in before.closed_for)
+
+
+def _reason(title: str, pause: Pause, left: float) -> str:
+    """Why a provider takes nothing, as a part of a sentence."""
+    if not left:
+        return f"{title} {PROBING}"
+    match pause.standing:
+        case Standing.USED_UP:
+            return f"{title}'s quota is used up"
+        case Standing.KEY_DEAD:
+            return f"{title} refused the login: {pause.reason}"
+        case Standing.NOT_SET_UP:
+            return f"{pause.domain} is not set up at {title}: {pause.reason}"
+        case _:
+            return f"{title} is in trouble: {pause.reason}"

@@ -1,0 +1,218 @@
+"""How long a provider is left alone, and what ends that: tables of numbers, and what must hold whatever happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import limits
+from relay.choice.quota import Quota
+from relay.delivery.breaker import ALL, Breaker, Sign, reset_in
+from relay.providers.rules import Standing
+
+BUSY, DEAD, USED, NOT_SET_UP = Standing.BUSY, Standing.KEY_DEAD, Standing.USED_UP, Standing.NOT_SET_UP
+HERE = "example.org"
+
+
+def sign(standing: Standing, message: str = "m1", domain: str = HERE, needed: int = 1) -> Sign:
+    return Sign(standing=standing, reason="because", message=message, domain=domain, needed=needed)
+
+
+@pytest.mark.parametrize(
+    ("standing", "lengths"),
+    [
+        (BUSY, [5, 10, 20, 40, 80, 160, 300, 300]),
+        (DEAD, [300, 600, 1200, 2400, 3600, 3600]),
+        (USED, [3600, 3600]),
+        (NOT_SET_UP, [3600, 3600]),
+    ],
+)
+def test_pauses_by_reason(standing: Standing, lengths: list[float]) -> None:
+    breaker, now = Breaker(), 100.0
+    for length in lengths:
+        pause = breaker.failed(sign(standing), now)
+        assert pause is not None
+        assert pause.until == now + length
+        assert pause.left(now) == length
+        assert pause.left(now + length) == 0
+        now = pause.until  # the probe fails at once
+
+
+def test_a_used_up_quota_waits_for_its_clock_and_then_is_asked_every_hour() -> None:
+    breaker = Breaker()
+    first = breaker.failed(sign(USED), 0.0, reset=7000.0)
+    assert first is not None
+    assert first.until == 7000.0
+    again = breaker.failed(sign(USED), 7000.0, reset=86400.0)
+    assert again is not None
+    assert again.until == 7000.0 + 3600.0, "its day begins later than we believed: that must not cost a day"
+    soon = breaker.failed(sign(USED), 10_600.0, reset=600.0)
+    assert soon is not None
+    assert soon.until == 10_600.0 + 600.0
+
+
+MORNING = 1_800_000_000.0  # 2027-01-15 08:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("quotas", "seconds"),
+    [
+        ([], 0),
+        ([Quota(limit=300, period="day")], 16 * 3600 + 60),
+        ([Quota(limit=300, period="day", zone="Europe/Berlin")], 15 * 3600 + 60),
+        ([Quota(limit=100, period="month")], 86_400),
+        ([Quota(limit=100, period="rolling")], 3600),
+        ([Quota(limit=1000, period="month"), Quota(limit=200, period="day")], 16 * 3600 + 60),
+    ],
+)
+def test_when_a_quota_that_is_called_used_up_may_allow_more(quotas: list[Quota], seconds: float) -> None:
+    assert reset_in(quotas, MORNING) == seconds
+
+
+@given(st.floats(0, 1, exclude_max=True), st.sampled_from([BUSY, DEAD, NOT_SET_UP]))
+def test_jitter_keeps_providers_from_being_probed_in_step(jitter: float, standing: Standing) -> None:
+    plain = Breaker().failed(sign(standing), 0.0)
+    shaken = Breaker().failed(sign(standing), 0.0, jitter)
+    assert plain is not None
+    assert shaken is not None
+    assert plain.until * 0.8 <= shaken.until <= plain.until * 1.2
+
+
+def test_failures_inside_a_pause_are_the_same_failure() -> None:
+    breaker = Breaker()
+    assert breaker.failed(sign(BUSY), 0.0) is not None
+    assert breaker.failed(sign(BUSY, "m2"), 4.9) is None
+    probe = breaker.failed(sign(BUSY), 5.0)
+    assert probe is not None
+    assert probe.until == 15.0
+
+
+def test_a_worse_reason_takes_the_place_of_a_shorter_pause() -> None:
+    breaker = Breaker()
+    breaker.failed(sign(BUSY), 0.0)
+    worse = breaker.failed(sign(DEAD), 1.0)
+    assert worse is not None
+    assert worse.standing is DEAD
+    assert breaker.failed(sign(BUSY), 2.0) is None
+    assert breaker.pause() is worse
+
+
+def test_a_sender_that_is_not_set_up_pauses_its_domain_only() -> None:
+    breaker = Breaker()
+    assert breaker.failed(sign(NOT_SET_UP), 0.0) is not None
+    assert breaker.pause() is None
+    assert breaker.pause(HERE) is not None
+    assert breaker.pause("example.net") is None
+
+
+# --- what ends a pause
+@pytest.mark.parametrize(
+    ("standing", "took", "domain", "at", "ends"),
+    [
+        (BUSY, False, HERE, 1.0, True),  # a slow connection among ten others that work
+        (BUSY, True, HERE, 1.0, True),
+        (DEAD, False, HERE, 1.0, False),  # was under way when the key was refused
+        (DEAD, False, HERE, 4000.0, True),
+        (USED, False, HERE, 4000.0, False),  # a login says nothing of a quota
+        (USED, True, HERE, 1.0, False),  # was under way
+        (USED, True, HERE, 4000.0, True),
+        (NOT_SET_UP, False, HERE, 4000.0, False),
+        (NOT_SET_UP, True, HERE, 1.0, False),
+        (NOT_SET_UP, True, "example.net", 4000.0, False),  # another domain
+        (NOT_SET_UP, True, HERE, 4000.0, True),
+    ],
+)
+def test_what_ends_a_pause(standing: Standing, took: bool, domain: str, at: float, ends: bool) -> None:
+    breaker = Breaker()
+    pause = breaker.failed(sign(standing), 0.0)
+    assert breaker.reached(at, took=took, domain=domain) == ([pause] if ends else [])
+    assert (list(breaker) == []) is ends
+
+
+def test_after_an_end_the_next_pause_is_short_again() -> None:
+    breaker = Breaker()
+    for now in (0.0, 5.0, 15.0):
+        breaker.failed(sign(BUSY), now)
+    breaker.reached(40.0, took=False)
+    pause = breaker.failed(sign(BUSY), 50.0)
+    assert pause is not None
+    assert pause.left(50.0) == 5
+
+
+@pytest.mark.parametrize(("standing", "ends"), [(DEAD, True), (BUSY, False), (USED, False), (NOT_SET_UP, False)])
+def test_a_login_without_a_message_ends_a_pause_for_a_dead_key_and_no_other(standing: Standing, ends: bool) -> None:
+    breaker = Breaker()
+    breaker.failed(sign(standing), 0.0)
+    assert bool(breaker.logged_in()) is ends
+
+
+# --- guesses
+def test_a_guess_counts_from_three_different_messages_on() -> None:
+    breaker = Breaker()
+    assert [breaker.failed(sign(USED, message, needed=3), 0.0) for message in ("m1", "m1", "m2", "m1")] == [None] * 4
+    pause = breaker.failed(sign(USED, "m3", needed=3), 0.0)
+    assert pause is not None
+    assert pause.standing is USED
+
+
+def test_a_message_that_was_taken_refutes_the_guesses_about_its_domain_and_the_provider() -> None:
+    breaker = Breaker()
+    for standing in (USED, NOT_SET_UP):
+        for message in ("m1", "m2"):
+            breaker.failed(sign(standing, message, needed=3), 0.0)
+            breaker.failed(sign(standing, message, domain="example.net", needed=3), 0.0)
+    breaker.reached(1.0, took=True, domain=HERE)
+    assert breaker.failed(sign(USED, "m3", needed=3), 1.0) is None
+    assert breaker.failed(sign(NOT_SET_UP, "m3", needed=3), 1.0) is None
+    assert breaker.failed(sign(NOT_SET_UP, "m3", domain="example.net", needed=3), 1.0) is not None
+
+
+def test_a_login_refutes_no_guess() -> None:
+    breaker = Breaker()
+    for message in ("m1", "m2"):
+        breaker.failed(sign(USED, message, needed=3), 0.0)
+    breaker.reached(1.0, took=False)
+    assert breaker.failed(sign(USED, "m3", needed=3), 1.0) is not None
+
+
+def test_while_a_pause_is_probed_one_guess_is_enough() -> None:
+    breaker = Breaker()
+    breaker.failed(sign(USED), 0.0)
+    assert breaker.failed(sign(USED, needed=3), 3600.0) is not None
+
+
+def test_quiet_is_a_breaker_that_has_nothing_to_end() -> None:
+    breaker = Breaker()
+    assert breaker.quiet
+    breaker.failed(sign(USED, needed=3), 0.0)
+    assert not breaker.quiet
+    breaker.reached(0.0, took=True)
+    assert breaker.quiet
+
+
+# --- whatever happens
+STEP = st.one_of(
+    st.tuples(st.just("failed"), st.sampled_from([BUSY, DEAD, USED, NOT_SET_UP]), st.integers(1, 4)),
+    st.tuples(st.just("reached"), st.booleans()),
+    st.tuples(st.just("wait"), st.floats(0.0, 5000.0)),
+)
+
+
+@given(st.lists(STEP, max_size=40))
+def test_every_pause_ends_and_a_message_that_is_taken_at_the_probe_ends_it(steps: list[tuple[Any, ...]]) -> None:
+    breaker, now = Breaker(), 0.0
+    for step in steps:
+        if step[0] == "failed":
+            begun = breaker.failed(sign(step[1], f"m{step[2]}", needed=step[2]), now)
+            assert begun is None or begun.until > now, "a pause without length would be asked again at once"
+        elif step[0] == "reached":
+            breaker.reached(now, took=step[1], domain=HERE)
+        else:
+            now += step[1]
+        assert all(pause.left(now) <= limits.PAUSE_KEY_MOST * 1.2 for pause in breaker)
+    breaker.reached(now + 2 * limits.PAUSE_KEY_MOST, took=True, domain=HERE)
+    assert breaker.quiet
+    assert breaker.pause(ALL) is None
