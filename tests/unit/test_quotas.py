@@ -130,7 +130,10 @@ async def test_it_looks_by_itself_until_it_is_told_to_stop() -> None:
 
 
 async def test_without_a_quota_nobody_is_asked() -> None:
-    house = House(Terms("sendgrid"))
-    await house.quotas.run(asyncio.Event())
+    house, stop = House(Terms("sendgrid")), asyncio.Event()
+    running = asyncio.ensure_future(house.quotas.run(stop))
     assert await house.quotas.uses() == {}
     assert house.spool.asked == 0
+    assert not running.done()  # a part of the relay that ends ends the relay
+    stop.set()
+    await running

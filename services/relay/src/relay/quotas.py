@@ -80,7 +80,7 @@ class Quotas:
 
     async def run(self, stop: asyncio.Event, period: float = PERIOD) -> None:
         """Looks every so many seconds until ``stop`` is set. The spool's failures leave as exceptions."""
-        while self._providers and not stop.is_set():
+        while not stop.is_set():
             await self.look()
             try:
                 await asyncio.wait_for(stop.wait(), period)

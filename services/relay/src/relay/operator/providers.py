@@ -198,7 +198,7 @@ def _advice(row: Row, standing: str) -> str:
 
 def _blocked(row: Row) -> str:
     return (
-        "Does this server's network block these ports outward? Many do; "
+        f"Is {_setting(row, 'HOST')} right? Many networks block ports outward: "
         f"{_setting(row, 'PORT')} names another, such as 2525 or 465."
     )
 
