@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain import pasted
 from relay.choice.quota import Quota
 from relay.choice.routes import Route
 from relay.providers import file, keys
@@ -202,13 +203,17 @@ def test_no_value_breaks_the_reader(table: dict[str, object]) -> None:
 def test_the_example_says_nothing_until_it_is_uncommented_and_then_it_is_right(tmp_path: Path) -> None:
     text = EXAMPLE.read_text()
     silent = file.parse(text.encode())
-    assert not (silent.entries or silent.tables or silent.problems)
-    # What is prose begins with "# " and a capital letter or goes on after a line that does; code is indented by none.
-    code = [line[1:] for line in text.splitlines() if re.match(r"#[a-z\[\]{}\"' ]", line) and not line.startswith("# ")]
+    assert (dict(silent.entries), list(silent.tables), silent.problems) == ({}, [], ())
+    # Prose begins with "# " and a letter; code with no space, or with one where it is indented.
+    code = [line[1:] for line in text.splitlines() if re.match(r"#(?:[a-z\[\]]| [\"{])", line)]
     more = {"OWNPOST_PROVIDERS": "brevo,ses,brevo-two", "BREVO_TWO_USERNAME": "me", "BREVO_TWO_PASSWORD": "x"}
     ses = {"SES_USERNAME": "me", "SES_PASSWORD": "x", "SES_REGION": "eu-central-1"}
     found = settings(tmp_path, "\n".join(code), **more, **ses)
-    assert found.routes.routes
+    assert len(found.routes.routes) == 2
+    assert len(found.providers[1].facts.rules) == len(PRESETS["ses"].rules) + 1
+    assert (
+        len(pasted.parse("\n".join(code), ("example.org", "example.net")).pasted["smtp2go", "example.org"].records) == 2
+    )
     assert {one.name for one in found.providers} == {"brevo", "ses", "brevo-two"}
 
 

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from relay import __version__, limits
 from relay.accounts import Accounts, AccountsError, demo_problem
 from relay.accounts_file import AccountsFile
+from relay.choice.routes import Routes
 from relay.clock import Clock
 from relay.control import Control, ControlError
 from relay.control_pages import routes
@@ -142,6 +143,14 @@ def announced_size(settings: Settings, reach: Reach) -> int:
     return min(settings.message_size_limit, reach.size_limit)
 
 
+def warn_of_routes(routes: Routes, accounts: Accounts, journal: Journal) -> None:
+    """A route for an account that does not exist is never used; most likely its name is mistyped."""
+    names = {account.name for account in accounts}
+    for name in sorted({route.account for route in routes.routes if route.account} - names):
+        text = f"config/providers.toml: a [[route]] names the account {name}, which is not in accounts.toml like that."
+        journal.system("warning", text=text)
+
+
 def open_files(settings: Settings) -> None:
     """Room for every connection that the settings allow. Raises :class:`CannotOpenFiles`."""
     raise_limit(settings.connections + FILES_BESIDE_CONNECTIONS)
@@ -204,6 +213,7 @@ async def wire(
     gateways = default_gateways()
     passwords = Authenticator(lambda: accounts.current, clock=clock, gateways=gateways)
     certificates = Certificates(settings.certs, settings.hostname, clock=clock, journal=journal)
+    warn_of_routes(settings.routes, accounts.current, journal)
     reach = Reach(tuple(one.terms for one in to), settings.routes)
     shared = {
         "hostname": settings.hostname,

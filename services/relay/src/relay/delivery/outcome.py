@@ -102,6 +102,7 @@ _SENDER = re.compile(
 )
 _ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
+_READ = 2_000  # characters of a reply that are looked through: patterns meet hostile input
 _CONTROLS = re.compile(r"[^\S ]+")
 
 _LOGIN_CODES = frozenset(
@@ -150,7 +151,7 @@ def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterab
         return Verdict(Deferred(0, f"the provider gave an unexpected answer: {code} {text}"), Standing.BUSY)
     if stage is Stage.RCPT and _takes_no_more(reply):
         return Verdict(Deferred(code, text, at_once=True))
-    said = _without(reply.text, ours)
+    said = _without(reply.text[:_READ], ours)
     rule = _matching(stage, code, said, rules)
     if rule is not None:
         if rule.meaning in (Meaning.REFUSED, Meaning.ELSEWHERE):
