@@ -28,8 +28,7 @@ class Asked(NamedTuple):
     key: str = ""  # the message's id: draws the order of a weighted route
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(NamedTuple):
     """The provider takes so many of the recipients now."""
 
     provider: str
@@ -69,20 +68,34 @@ def choose(
     A message that is tied to a provider which is not configured any more goes to that name all the same: delivery puts
     it aside, and nobody else may have it.
     """
-    tied, patient = asked.tied_to, True
+    tied = asked.tied_to
     if tied:
         if tied not in offer.terms:
             return Take(tied, asked.recipients)
-        able = [offer.terms[tied]]
-    else:
-        route = offer.routes.of(asked.account, asked.domain)
-        patient = not route.weights
-        known = (offer.terms[name] for name in order(route, asked.key) if name in offer.terms)
-        able = [terms for terms in known if terms.serves(asked.sender, asked.domain)]
-        if not able:
-            return Nobody(f"No provider is set up for mail from {asked.sender}.")
-        able = _untried(_carriers(able, asked.size), asked.tried)
-    return _first(able, asked, offer, left, resets, patient)
+        return _first([offer.terms[tied]], asked, offer, left, resets, True)
+    route = offer.routes.of(asked.account, asked.domain)
+    names = order(route, asked.key) if route.weights else route.providers
+    if names and not asked.tried and _plainly(names[0], asked, offer):
+        most = offer.terms[names[0]].recipients
+        return Take(names[0], min(asked.recipients, most) if most else asked.recipients)
+    known = (offer.terms[name] for name in names if name in offer.terms)
+    able = [terms for terms in known if terms.serves(asked.sender, asked.domain)]
+    if not able:
+        return Nobody(f"No provider is set up for mail from {asked.sender}.")
+    able = _untried(_carriers(able, asked.size), asked.tried)
+    return _first(able, asked, offer, left, resets, not route.weights)
+
+
+def _plainly(first: str, asked: Asked, offer: Offer) -> bool:
+    """Whether the first of a route takes the message without more being asked: nearly always so, and so made cheap."""
+    terms = offer.terms.get(first)
+    return (
+        terms is not None
+        and not (terms.quotas or terms.senders or offer.closed_for or offer.rooms_for)
+        and first not in offer.closed
+        and offer.rooms.get(first, 0) > 0
+        and not 0 < terms.size_limit < asked.size
+    )
 
 
 def blocked(

@@ -26,9 +26,10 @@ class Desk:
     """Make one for each claim, of the offer as it is then."""
 
     def __init__(self, offer: Offer, allowance: Allowance) -> None:
-        self._rooms, self._rooms_for = dict(offer.rooms), dict(offer.rooms_for)
-        self._offer = replace(offer, rooms=self._rooms, rooms_for=self._rooms_for)
-        self._allowance = allowance
+        self._offer, self._allowance = offer, allowance
+        self._rooms: dict[str, int] | None = None  # copied when it is looked at a second time, which mostly is never
+        self._rooms_for: dict[tuple[str, str], int] = {}
+        self._taken: tuple[Take, str] | None = None  # the latest, with the sender's domain; not yet subtracted
 
     def share(self, groups: Iterable[tuple[Asked, list[T]]]) -> tuple[list[Part[T]], list[tuple[Choice, list[T]]]]:
         """Give one message's recipients, those with the same past together, to providers: the parts, and those that
@@ -60,7 +61,7 @@ class Desk:
     @property
     def room(self) -> int:
         """Jobs that all providers together may still be given."""
-        return sum(self._rooms.values())
+        return sum(self._now().rooms.values())
 
     @property
     def reserved(self) -> bool:
@@ -69,20 +70,30 @@ class Desk:
 
     def take(self, asked: Asked) -> Choice:
         """:func:`choose`; what is taken is reserved."""
-        choice = choose(asked, self._offer, self._allowance.left, self._allowance.resets)
+        choice = choose(asked, self._now(), self._allowance.left, self._allowance.resets)
         if isinstance(choice, Take):
-            name, pair = choice.provider, (choice.provider, asked.domain)
-            if name in self._rooms:
-                self._rooms[name] -= 1
-            if pair in self._rooms_for:
-                self._rooms_for[pair] -= 1
-            self._allowance.take(name, choice.recipients)
+            self._taken = (choice, asked.domain)
         return choice
 
     def look(self, asked: Asked) -> Choice:
         """:func:`choose`, and nothing is reserved."""
-        return choose(asked, self._offer, self._allowance.left, self._allowance.resets)
+        return choose(asked, self._now(), self._allowance.left, self._allowance.resets)
 
     def blocked(self, flow: Asked) -> Wait | None:
         """:func:`relay.choice.choose.blocked`."""
-        return blocked(flow, self._offer, self._allowance.left, self._allowance.resets)
+        return blocked(flow, self._now(), self._allowance.left, self._allowance.resets)
+
+    def _now(self) -> Offer:
+        """The offer less what was taken."""
+        if self._taken is None:
+            return self._offer
+        ((name, recipients), domain), self._taken = self._taken, None
+        if self._rooms is None:
+            self._rooms, self._rooms_for = dict(self._offer.rooms), dict(self._offer.rooms_for)
+            self._offer = replace(self._offer, rooms=self._rooms, rooms_for=self._rooms_for)
+        if name in self._rooms:
+            self._rooms[name] -= 1
+            if (name, domain) in self._rooms_for:
+                self._rooms_for[name, domain] -= 1
+            self._allowance.take(name, recipients)
+        return self._offer

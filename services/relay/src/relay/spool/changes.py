@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from relay import limits
+from relay.choice.choose import Asked
 from relay.model import Event, Job, Message, Result
 from relay.spool import rows
 from relay.spool.rows import Row
@@ -39,7 +40,7 @@ class Change:
     released: Sequence[int] = ()
     work: Callable[[Store], Any] | None = None  # anything else, run inside the transaction; its value is the answer
     told: list[Event] | tuple[Event, ...] = ()  # what on_committed hears
-    born: tuple[int, Message, int, int, bytes | None] | None = None  # arguments of rows.new_job but the provider
+    born: tuple[int, Asked, Message, int, bytes | None] | None = None  # arguments of rows.new_job but the provider
     size: int = 0  # bytes of body
     at: float = 0.0
     needs_room: bool = False  # refused first when the disk is full
@@ -109,15 +110,16 @@ def add(
         raise ValueError(f"a message has 1 to {limits.RECIPIENTS_MAX} recipients, not {len(message.recipients)}")
     chunks = pieces(key, written, last)
     size, n = size + len(last), written + len(chunks)
+    asked = rows.asked_of(message, size)
     inline = last if written == 0 and n <= 1 and size <= limits.INLINE else None
     return Change(
         messages=[rows.message_row(key, message, size, n)],
         chunks=chunks,
-        deliveries=rows.delivery_rows(key, message),
+        deliveries=rows.delivery_rows(key, message, asked.domain),
         events=numbers.event_rows(events, key),
         finished=[key] if written else (),
         told=list(events),
-        born=(key, message, size, n, inline),
+        born=(key, asked, message, n, inline),
         size=len(last),
         at=message.received_at,
         needs_room=True,

@@ -6,14 +6,12 @@ Works inside the transaction of its caller.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from relay import limits
 from relay.choice import waiting
 from relay.choice.choose import Asked
 from relay.spool import rows
-from relay.spool.rows import TIE
 
 Run = Callable[..., Any]
 FAR: Final = 3 * limits.HOUR  # later than any attempt of the schedule, so that this looks at nothing in ordinary times
@@ -49,25 +47,23 @@ UPDATE delivery SET tried = '', next_attempt = ?5 WHERE id IN (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """One flow with something that waits."""
 
     account: str
     domain: str
     tried: str
     at: float  # the earliest next attempt in it
+    asked: Asked  # what is asked for all of it at once
 
-    @property
-    def asked(self) -> Asked:
-        """What is asked for all of it at once."""
-        tie = self.tried[1:] if self.tried.startswith(TIE) else ""
-        return Asked(self.account, "", self.domain, 0, 1, rows.tried_of(self.tried), tie)
+
+def _flow(account: str, domain: str, tried: str, at: float) -> Flow:
+    return Flow(account, domain, tried, at, Asked(account, "", domain, 0, 1, rows.tried_of(tried), rows.tie_of(tried)))
 
 
 def all_due(run: Run) -> Iterator[Flow]:
     """Every flow, by account."""
-    return (Flow(*row) for row in run(_FLOWS).fetchall())
+    return (_flow(*row) for row in run(_FLOWS).fetchall())
 
 
 def bring_back(run: Run, now: float) -> int:

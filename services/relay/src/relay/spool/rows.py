@@ -25,6 +25,8 @@ MESSAGE_COLUMNS: Final = (
 MESSAGE_OF_M: Final = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS.split(", "))
 DELIVERY_COLUMNS: Final = "id, account, domain, recipient, next_attempt, changed_at"
 CLAIMED_COLUMNS: Final = f"{DELIVERY_COLUMNS}, provider"
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() makes an encoder at each call
+_KINDS: Final = {kind.value: kind for kind in Kind}
 TIE: Final = "="  # begins ``delivery.tried`` of one that is tied to the provider whose name follows
 EVENT_COLUMNS: Final = "message, seq, kind, at, account, recipient, provider, code, reply, detail"
 
@@ -62,16 +64,15 @@ def message_row(key: int, message: Message, size: int, chunks: int) -> Row:
     )
 
 
-def delivery_rows(key: int, message: Message) -> list[Row]:
-    """One row per recipient, due at once."""
+def delivery_rows(key: int, message: Message, domain: str) -> list[Row]:
+    """One row per recipient, due at once; ``domain`` is the sender's, folded."""
     base, at, account = key << SHIFT, message.received_at, message.account
-    domain = fold(message.sender).rpartition("@")[2]
     return [(base + n, account, domain, exact(address), at, at) for n, address in enumerate(message.recipients)]
 
 
 def event_row(message: int, seq: int, event: Event) -> Row:
     """The row of ``event``, which belongs to the message with that key (0: to none)."""
-    detail = json.dumps(dict(event.detail), separators=(",", ":")) if event.detail else ""
+    detail = _ENCODE(dict(event.detail)) if event.detail else ""
     return (
         message,
         seq,
@@ -112,7 +113,7 @@ def message_of(row: Sequence[Any], recipients: tuple[str, ...] = ()) -> Message:
         size=row[4],
         received_at=row[5],
         message_id=row[6],
-        kind=Kind(row[7]),
+        kind=_KINDS[row[7]],
         null_sender=bool(row[8]),
         smtputf8=bool(row[9]),
         notify=row[10],
@@ -138,10 +139,10 @@ def asked_of(message: Message, size: int) -> Asked:
     """What is asked for a message that nobody has been offered yet."""
     sender = fold(message.sender)
     domain = sender.rpartition("@")[2]
-    return Asked(message.account, sender, domain, size, len(message.recipients), key=message.id)
+    return Asked(message.account, sender, domain, size, len(message.recipients), frozenset(), "", message.id)
 
 
-def new_job(key: int, message: Message, size: int, chunks: int, body: bytes | None, provider: str) -> Job:
+def new_job(key: int, asked: Asked, message: Message, chunks: int, body: bytes | None, provider: str) -> Job:
     """The job of a message that ``provider`` takes in the very commit that accepted it."""
     base = key << SHIFT
     return Job(
@@ -150,7 +151,7 @@ def new_job(key: int, message: Message, size: int, chunks: int, body: bytes | No
             account=message.account,
             sender=message.sender,
             recipients=(),
-            size=size,
+            size=asked.size,
             received_at=message.received_at,
             message_id=message.message_id,
             kind=message.kind,
@@ -159,13 +160,20 @@ def new_job(key: int, message: Message, size: int, chunks: int, body: bytes | No
             notify=message.notify,
         ),
         recipients=tuple(
-            Recipient(delivery=base + n, address=address, attempts=0, doubts=0)
-            for n, address in enumerate(message.recipients)
+            [
+                Recipient(delivery=base + n, address=address, attempts=0, doubts=0)
+                for n, address in enumerate(message.recipients)
+            ]
         ),
         body=body,
         chunks=chunks,
         provider=provider,
     )
+
+
+def tie_of(text: str) -> str:
+    """The provider that ``delivery.tried`` ties it to; empty: none."""
+    return text[1:] if text.startswith(TIE) else ""
 
 
 def tried_of(text: str) -> frozenset[str]:

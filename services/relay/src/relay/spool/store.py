@@ -200,7 +200,7 @@ class Store:
         desk = claims.desk(offer, now)
         for change in newborn:
             assert change.born is not None
-            asked = rows.asked_of(change.born[1], change.born[2])
+            asked = change.born[1]
             choice = desk.take(asked)
             match choice:
                 case Take(provider, recipients) if recipients == asked.recipients and provider not in claims.crowded:
