@@ -62,6 +62,10 @@ def events(relay: Appliance, *names: str) -> list[str]:
     return [one for one in found if one in names]
 
 
+def waits(relay: Appliance) -> list[str]:
+    return [one["waits"] for one in relay.status("/queue")["deliveries"] if one["waits"]]
+
+
 def metric(relay: Appliance, name: str) -> str:
     text = get(relay.socket, "/metrics")[1].decode()
     (line,) = [line for line in text.splitlines() if line.startswith(f"ownpost_{name} ")]
@@ -91,30 +95,30 @@ async def test_a_wrong_key_and_a_blocked_port_are_told_before_any_mail_met_them(
 
 
 async def test_a_login_that_works_again_ends_the_pause_of_a_dead_key(tmp_path: Path) -> None:
-    async with ScriptedProvider(tls="starttls", users={"us": "another key"}) as peer:
-        async with relay_for(tmp_path, "brevo", **settings(tmp_path, "brevo", peer)) as relay:
-            await aside(send, relay, "bob@example.net")
-            await aside(eventually, lambda: events(relay, "provider_paused"), "the pause")
-            await aside(send, relay, "eve@example.net")
-            code, words = await verb(relay, "queue")
-            assert code == 0
-            assert words.startswith("The provider is paused: nothing is sent before ")
-            assert "brevo: key dead: 5.7.8 Authentication credentials invalid" in words
-            assert "waits until" in words
-            code, words = await verb(relay, "providers")
-            assert code == 1
-            assert "Paused until" in words
-            assert "its key was refused" in words
-            assert await aside(metric, relay, 'provider_pause_reason{provider="brevo",reason="key_dead"}') == "1.0"
-            peer.users = USERS
-            code, words = await verb(relay, "providers")
-            assert (code, words.endswith("All is well.")) == (0, True)
-            await aside(eventually, lambda: peer.kept, "the mail that waited for nothing else")
-            assert peer.kept[0].recipients == ["eve@example.net"]
-            assert events(relay, "provider_resumed")
-            assert await aside(metric, relay, 'provider_paused{provider="brevo"}') == "0.0"
-            (row,) = (await aside(relay.status, "/queue"))["deliveries"]
-            assert (row["recipient"], row["waits"]) == ("bob@example.net", "")  # for its own next attempt only
+    peer = ScriptedProvider(tls="starttls", users={"us": "another key"})
+    async with peer, relay_for(tmp_path, "brevo", **settings(tmp_path, "brevo", peer)) as relay:
+        await aside(send, relay, "bob@example.net")
+        await aside(eventually, lambda: events(relay, "provider_paused"), "the pause")
+        await aside(send, relay, "eve@example.net")
+        code, words = await verb(relay, "queue")
+        assert code == 0
+        assert words.startswith("The provider is paused: nothing is sent before ")
+        assert "brevo: key dead: 5.7.8 Authentication credentials invalid" in words
+        assert "waits until" in words
+        code, words = await verb(relay, "providers")
+        assert code == 1
+        assert "Paused until" in words
+        assert "its key was refused" in words
+        assert await aside(metric, relay, 'provider_pause_reason{provider="brevo",reason="key_dead"}') == "1.0"
+        peer.users = USERS
+        code, words = await verb(relay, "providers")
+        assert (code, words.endswith("All is well.")) == (0, True)
+        await aside(eventually, lambda: peer.kept, "the mail that waited for nothing else")
+        assert peer.kept[0].recipients == ["eve@example.net"]
+        assert events(relay, "provider_resumed")
+        assert await aside(metric, relay, 'provider_paused{provider="brevo"}') == "0.0"
+        (row,) = (await aside(relay.status, "/queue"))["deliveries"]
+        assert (row["recipient"], row["waits"]) == ("bob@example.net", "")  # for its own next attempt only
 
 
 async def test_a_quota_is_shown_told_of_once_and_waited_for(tmp_path: Path) -> None:
@@ -122,8 +126,9 @@ async def test_a_quota_is_shown_told_of_once_and_waited_for(tmp_path: Path) -> N
         chosen = settings(tmp_path, "brevo", peer, DAILY_QUOTA="2", MONTHLY_QUOTA="none")
         async with relay_for(tmp_path, "brevo", **chosen) as relay:
             await aside(send, relay, "bob@example.net", "eve@example.net")
-            await aside(eventually, lambda: peer.kept, "the first mail")
+            await aside(eventually, lambda: relay.status()["providers"][0]["quotas"][0]["used"] == 2, "the first mail")
             await aside(send, relay, "zoe@example.net")
+            await aside(eventually, lambda: waits(relay), "the second mail to wait for the quota")
             code, words = await verb(relay, "queue")
             assert code == 0
             assert words.startswith("The provider is paused: nothing is sent before ")
