@@ -81,6 +81,11 @@ def pausing(first: float = 0.01, most: float = 0.05) -> Callable[[], Breaker]:
     return lambda: Breaker(lengths)
 
 
+async def at_rest(spool: MemorySpool, dispatcher: Dispatcher) -> None:
+    """Waits until delivery has done all that it can do now."""
+    await spool.at_rest(lambda: dispatcher._offers.current)
+
+
 @contextlib.asynccontextmanager
 async def delivering(
     spool: MemorySpool,

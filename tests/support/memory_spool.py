@@ -130,6 +130,17 @@ class MemorySpool:
         """Waits until nothing of these is claimed, on its way, or due now."""
         await self.until(lambda: not any(self._busy(row) for one in messages for row in self.of(one)))
 
+    async def at_rest(self, offer: Callable[[], Offer]) -> None:
+        """Waits until nothing is in hand, and nothing due now that a provider takes: it would go on at once."""
+        await self.until(lambda: not self._goes_on(offer()))
+
+    def _goes_on(self, offer: Offer) -> bool:
+        if any(row.state in (State.CLAIMED, State.SENDING) for row in self.rows.values()):
+            return True
+        desk = self._desk(offer)
+        due = (desk.look(self._asked(message, rows)) for message in self._due() for rows in self._alike(message, 0.0))
+        return any(isinstance(choice, Take) or (isinstance(choice, Wait) and choice.for_room) for choice in due)
+
     def _busy(self, row: Row) -> bool:
         due = row.state is State.DUE and row.next_attempt <= self.clock.now
         return due or row.state in (State.CLAIMED, State.SENDING)

@@ -35,6 +35,7 @@ class Moment:
     jitter: Callable[[], float]  # in [0, 1)
     onward: Onward | None = None  # None: no provider but this one
     doubt_wait: float = limits.DOUBT_WAIT  # before a message in doubt is sent again
+    title: str = ""  # of the provider, as people call it
 
 
 def settle(job: Job, verdicts: Sequence[Verdict], moment: Moment) -> tuple[list[Result], list[Event]]:
@@ -149,7 +150,7 @@ def _now(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, trie
 
 def _held(recipient: Recipient, outcome: Deferred | Refused, moment: Moment) -> Result:
     text = clean(
-        f"It may have been delivered through {moment.provider}, which refuses our login now ({outcome.text}). "
+        f"It may have been delivered through {moment.title or moment.provider}, which refuses our login now ({outcome.text}). "
         "`make queue ARGS='retry ID'` sends it again, through any provider."
     )
     return _result(recipient, State.HELD, moment, Deferred(outcome.code, text), attempts=recipient.attempts)

@@ -102,7 +102,8 @@ class Settler:
         jump = self._watch.look(now, monotonic)
         if jump:
             self._journal.system("clock_jumped", seconds=round(jump), expiry="suspended for five days")
-        return Moment(provider, now, self._watch.may_expire(monotonic), self._jitter, onward, self._doubt_wait)
+        may_expire, title = self._watch.may_expire(monotonic), self._offers.title(provider)
+        return Moment(provider, now, may_expire, self._jitter, onward, self._doubt_wait, title)
 
 
 def _is_final(verdict: Verdict) -> bool:

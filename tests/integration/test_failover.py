@@ -1,0 +1,539 @@
+"""Two providers, of which the first does each documented thing in each stage: who got the message and how often, what
+the sender was told, what the queue and the list of providers show. Real sockets, real TLS, real logins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from relay.choice.quota import Quota
+from relay.choice.routes import Route, Routes
+from relay.delivery.breaker import Breaker
+from relay.delivery.connection import Times
+from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.outlook import ProviderState
+from relay.model import EventKind, State
+from relay.providers.presets import PRESETS
+from relay.providers.provider import Provider
+from support.delivering import BODY, FakeJournal, at_rest, delivering, pausing, provider_for
+from support.memory_spool import FakeClock, MemorySpool
+from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
+
+QUICK = Times(connect=0.3, reply=0.3, block=0.3, final=0.3, quit=0.3, rate=1e6)
+DUE, DELIVERED, REFUSED, HELD, EXPIRED = State.DUE, State.DELIVERED, State.REFUSED, State.HELD, State.EXPIRED
+REAL = Breaker  # pauses as long as they are
+
+
+@dataclass
+class Scene:
+    """Scripted providers, a dispatcher that knows them by these names, and the spool."""
+
+    peers: Sequence[ScriptedProvider]
+    spool: MemorySpool
+    dispatcher: Dispatcher
+    journal: FakeJournal
+
+    async def rest(self) -> None:
+        await at_rest(self.spool, self.dispatcher)
+
+    def kept(self) -> list[int]:
+        """How many messages each provider kept."""
+        return [len(peer.kept) for peer in self.peers]
+
+    def state(self, name: str) -> ProviderState:
+        return next(one for one in self.dispatcher.providers() if one.name == name)
+
+    def paused(self) -> list[tuple[str, str, str]]:
+        """(provider, sender domain, standing) of each pause that was told of."""
+        told = [fields for event, fields in self.journal.said if event == "provider_paused"]
+        return [(fields["provider"], fields["domain"], fields["standing"]) for fields in told]
+
+
+NAMES = ("one", "two", "three")
+
+
+@contextlib.asynccontextmanager
+async def scene(
+    *peers: ScriptedProvider, facts: Sequence[dict[str, Any]] = (), breaker: Any = REAL, **more: Any
+) -> AsyncIterator[Scene]:
+    async with contextlib.AsyncExitStack() as stack:
+        for peer in peers:
+            await stack.enter_async_context(peer)
+        spool, journal = MemorySpool(FakeClock()), FakeJournal()
+        known: list[Provider] = [
+            provider_for(peer, name=name, title=name.title(), **(facts[n] if n < len(facts) else {}))
+            for n, (name, peer) in enumerate(zip(NAMES, peers, strict=False))
+        ]
+        dispatcher = await stack.enter_async_context(
+            delivering(spool, *known, times=QUICK, journal=journal, breaker=breaker, **more)
+        )
+        yield Scene(peers, spool, dispatcher, journal)
+
+
+def secure(**more: Any) -> ScriptedProvider:
+    return ScriptedProvider(**{"tls": "starttls", "users": {"user": "secret"}, **more})
+
+
+# preset, stage, what the first provider does there, how it is paused then ("": not; "@": for the sender's domain)
+FAULTS: list[tuple[str, str, Act, str]] = [
+    ("sendgrid", "auth", "451 Authentication failed: Maximum credits exceeded", "used up"),
+    ("sendgrid", "auth", "550 Authentication failed: Maximum credits exceeded", "used up"),
+    ("sendgrid", "mail", "451 Maximum credits exceeded", "used up"),
+    ("ses", "final", "454 Throttling failure: Daily message quota exceeded", "used up"),
+    ("gmail", "final", "550 5.4.5 Daily user sending limit exceeded. For more information...", "used up"),
+    ("generic", "mail", "452 4.5.3 Daily message limit exceeded", ""),  # a guess: one message alone proves nothing
+    ("generic", "final", "554 5.7.0 limit on the number of allowed outgoing messages was exceeded.", ""),
+    ("sendgrid", "auth", "535 Authentication failed: The provided authorization grant is invalid, revoked", "key dead"),
+    ("generic", "auth", "535 5.7.8 wrong", "key dead"),
+    ("microsoft365", "auth", "535 5.7.139 Authentication unsuccessful", "key dead"),
+    ("generic", "mail", "530 5.7.0 Authentication required", "key dead"),
+    ("sendgrid", "final", "550 The from address does not match a verified Sender Identity.", "@not set up"),
+    ("smtp2go", "final", "550 From header sender domain not verified", "@not set up"),
+    ("generic", "greeting", "421 4.3.2 not now", "busy"),
+    ("generic", "greeting", "554 5.3.2 no service here", "busy"),
+    ("generic", "mail", "421 4.3.2 closing", "busy"),
+    ("generic", "rcpt", "421 4.3.2 closing", "busy"),
+    ("generic", "final", "421 4.3.2 closing", "busy"),
+    ("generic", "final", "451 4.3.0 later", ""),
+    ("generic", "final", "451-4.3.0 später\n451-4.3.0 noch später\n451 4.3.0 viel später", ""),
+    ("generic", "mail", b"451 4.3.0 \xff\xfe\xe4\r\n", ""),
+    ("generic", "rcpt", "450 4.2.0 greylisted", ""),
+    ("generic", "rcpt", "554 5.7.1 Relay access denied", "key dead"),
+    ("generic", "greeting", HANG, "busy"),
+    ("generic", "ehlo", HANG, "busy"),
+    ("generic", "starttls", HANG, "busy"),
+    ("generic", "auth", HANG, "busy"),
+    ("generic", "mail", HANG, "busy"),
+    ("generic", "rcpt", HANG, ""),
+    ("generic", "data", HANG, ""),
+    ("generic", "greeting", RESET, "busy"),
+    ("generic", "starttls", "454 4.7.0 TLS not available", "busy"),
+    ("generic", "starttls", ["220 go", CLOSE], "busy"),
+    ("generic", "data", RESET, ""),
+    ("generic", "data", "554 5.5.1 no", ""),
+]
+
+
+def named(value: Any) -> str:
+    return str(value)[:40]
+
+
+@pytest.mark.parametrize(("preset", "stage", "act", "pause"), FAULTS, ids=named)
+async def test_what_one_provider_does_not_take_the_next_gets_at_once(
+    preset: str, stage: str, act: Act, pause: str
+) -> None:
+    async with scene(secure(), secure(), facts=[{"rules": PRESETS[preset].rules}]) as here:
+        here.peers[0].always(stage, act)
+        message = here.spool.add(BODY)
+        await here.rest()
+        (row,) = here.spool.of(message)
+        assert (row.state, row.attempts, row.provider) == (DELIVERED, 1, "two")
+        assert here.kept() == [0, 1]
+        assert here.peers[1].kept[0].content == BODY
+        assert here.spool.notices == [], "the sender need not know"
+        deferred, delivered = here.spool.events
+        assert (deferred.kind, deferred.provider, deferred.detail["goes_on"]) == (EventKind.DEFERRED, "one", True)
+        assert (delivered.kind, delivered.provider) == (EventKind.DELIVERED, "two")
+        domain = "example.org" if pause.startswith("@") else ""
+        assert here.paused() == ([("one", domain, pause.removeprefix("@"))] if pause else [])
+        assert here.state("one").state == ("paused" if pause and not domain else "open")
+        assert [one.domain for one in here.state("one").domains] == ([domain] if domain else [])
+        assert here.state("two").state == "open"
+
+
+@pytest.mark.parametrize("act", [HANG, CLOSE, RESET, "garbage", "354 go on", b"250-half"], ids=named)
+async def test_what_may_have_been_delivered_stays_with_its_provider(act: Act) -> None:
+    async with scene(secure(), secure(), breaker=pausing()) as here:
+        here.peers[0].once("final", act)
+        message = here.spool.add(BODY)
+        await here.rest()
+        (row,) = here.spool.of(message)
+        assert (row.state, row.doubts, row.tied_to) == (DUE, 1, "one")
+        assert row.next_attempt == here.spool.clock.now + 900
+        here.spool.advance(900)
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
+        assert here.kept() == [2, 0], "never hurried through another one"
+        assert {got.content for got in here.peers[0].kept} == {BODY}
+
+
+async def test_a_doubt_waits_for_its_provider_however_well_the_other_is() -> None:
+    async with scene(secure(), secure(), breaker=pausing(30.0, 60.0)) as here:
+        here.peers[0].once("final", RESET)
+        message = here.spool.add(BODY)
+        await here.rest()
+        here.peers[0].always("greeting", "421 4.3.2 not now")
+        here.spool.advance(900)
+        await here.rest()
+        other = here.spool.add(BODY)
+        await here.rest()
+        assert (here.spool.states(message), here.spool.states(other)) == ([DUE], [DELIVERED])
+        assert here.kept() == [1, 1]
+
+
+async def test_a_doubt_whose_provider_refuses_our_key_is_put_aside_for_a_person() -> None:
+    async with scene(secure(), secure(), breaker=pausing()) as here:
+        here.peers[0].once("final", RESET)
+        message = here.spool.add(BODY)
+        await here.rest()
+        here.peers[0].always("auth", "535 5.7.8 key revoked")
+        here.spool.advance(900)
+        await here.rest()
+        (row,) = here.spool.of(message)
+        assert (row.state, row.tied_to) == (HELD, "one")
+        assert "may have been delivered through One" in row.reply
+        assert "key revoked" in row.reply
+        assert "retry ID" in row.reply
+        assert here.kept() == [1, 0]
+
+
+# --- TLS
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+async def test_a_certificate_for_another_name_gets_neither_login_nor_mail_and_the_next_provider_does(tls: str) -> None:
+    bad = secure(tls=tls, certificate_name="other.example.net")
+    async with scene(bad, secure()) as here:
+        message = here.spool.add(BODY)
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
+        assert here.kept() == [0, 1]
+        assert bad.logins == []
+        assert "certificate is not valid" in here.state("one").reason
+
+
+async def test_a_provider_whose_starttls_was_stripped_gets_neither_login_nor_mail() -> None:
+    stripped = secure()
+    stripped.always("ehlo", "250-scripted\n250-8BITMIME\n250 AUTH PLAIN LOGIN")
+    async with scene(stripped, secure()) as here:
+        message = here.spool.add(BODY)
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
+        assert here.kept() == [0, 1]
+        assert stripped.logins == []
+        assert {line.split()[0] for _, line in stripped.commands} <= {"EHLO", "QUIT"}
+        assert "STARTTLS" in here.state("one").reason
+
+
+# --- ports
+async def test_a_port_that_cannot_be_used_leads_to_the_next_at_once_and_that_one_is_kept() -> None:
+    good = ScriptedProvider(tls="tls", users={"user": "secret"})
+    async with ScriptedProvider() as shut, ScriptedProvider(users={"user": "secret"}) as stripped, good:
+        shut._server.close()
+        ports = ((shut.port, "starttls"), (stripped.port, "starttls"), (good.port, "tls"))
+        spool = MemorySpool(FakeClock())
+        first = spool.add(BODY)
+        provider = provider_for(good, ports=ports)
+        async with delivering(spool, provider, times=QUICK) as dispatcher:
+            await at_rest(spool, dispatcher)
+            assert dispatcher.providers()[0].port == good.port
+            second = spool.add(BODY)
+            await at_rest(spool, dispatcher)
+        assert spool.states(first) + spool.states(second) == [DELIVERED] * 2
+        assert [row.attempts for row in spool.rows.values()] == [1, 1]
+        assert stripped.connections == 1
+        assert stripped.logins == []
+
+
+async def test_a_provider_that_answers_is_not_asked_at_its_other_ports() -> None:
+    async with ScriptedProvider() as busy, ScriptedProvider() as other:
+        busy.always("greeting", "421 4.3.2 not now")
+        spool = MemorySpool(FakeClock())
+        spool.add(BODY)
+        provider = provider_for(busy, ports=((busy.port, "none"), (other.port, "none")))
+        async with delivering(spool, provider, times=QUICK, breaker=REAL) as dispatcher:
+            await at_rest(spool, dispatcher)
+        assert (busy.connections, other.connections) == (1, 0)
+
+
+# --- rounds
+async def test_when_nobody_takes_it_the_schedule_does_and_each_was_asked_once() -> None:
+    async with scene(secure(), secure(), secure()) as here:
+        for peer in here.peers:
+            peer.always("final", "451 4.3.0 later")
+        message = here.spool.add(BODY)
+        await here.rest()
+        (row,) = here.spool.of(message)
+        assert (row.state, row.attempts, row.tried) == (DUE, 1, frozenset())
+        assert row.next_attempt == here.spool.clock.now + 60
+        assert [len(peer.messages) for peer in here.peers] == [1, 1, 1]
+        here.peers[0].always("final", None)
+        here.spool.advance(60)
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
+        assert here.kept() == [1, 0, 0]
+
+
+async def test_used_up_everywhere_waits_without_counting_attempts_and_says_for_what() -> None:
+    facts = [{"rules": PRESETS["sendgrid"].rules, "quotas": (Quota(limit=300, period="day"),)}] * 2
+    async with scene(secure(), secure(), facts=facts) as here:
+        for peer in here.peers:
+            peer.always("auth", "451 Authentication failed: Maximum credits exceeded")
+        messages = [here.spool.add(BODY) for _ in range(20)]
+        await here.rest()
+        rows = list(here.spool.rows.values())
+        assert {(row.state, row.attempts) for row in rows} == {(DUE, 0)}
+        assert [len(peer.logins) for peer in here.peers] == [1, 1], "one message met it, the others were not touched"
+        assert abs(here.state("one").until - here.spool.clock.now - 16 * 3600) < 61, "midnight UTC"
+        for peer in here.peers:
+            peer.always("auth", None)
+        here.spool.advance(16 * 3600 + 60)
+        await here.rest()
+        assert {state for one in messages for state in here.spool.states(one)} == {DELIVERED}
+        assert sum(here.kept()) == 20
+        assert here.spool.notices == []
+
+
+async def test_a_guess_pauses_only_after_three_messages_met_it() -> None:
+    async with scene(secure(), secure()) as here:
+        here.peers[0].always("mail", "452 4.5.3 Daily message limit exceeded")
+        for number in (1, 2, 3):
+            assert here.paused() == []
+            here.spool.add(BODY)
+            await here.rest()
+            assert here.kept() == [0, number]
+        assert here.paused() == [("one", "", "used up")]
+        asked = len(here.peers[0].commands)
+        here.spool.add(BODY)
+        await here.rest()
+        assert here.kept() == [0, 4]
+        assert len(here.peers[0].commands) == asked
+
+
+async def test_messages_that_wait_for_a_paused_provider_go_to_the_next_without_an_attempt() -> None:
+    async with scene(secure(), secure(), facts=[{"connections": 1}]) as here:
+        here.peers[0].always("auth", "535 5.7.8 key revoked")
+        messages = [here.spool.add(BODY) for _ in range(200)]
+        await here.rest()
+        assert {state for one in messages for state in here.spool.states(one)} == {DELIVERED}
+        assert {row.attempts for row in here.spool.rows.values()} == {1}
+        assert here.kept() == [0, 200]
+        assert len(here.peers[0].logins) == 1
+
+
+async def test_one_message_probes_and_meanwhile_the_others_go_on_through_the_next() -> None:
+    async with scene(secure(), secure(), facts=[{"rules": PRESETS["sendgrid"].rules}]) as here:
+        here.peers[0].always("auth", "451 Maximum credits exceeded")
+        here.spool.add(BODY)
+        await here.rest()
+        for _ in range(50):
+            here.spool.add(BODY)
+        await here.rest()
+        assert here.kept() == [0, 51]
+        here.spool.advance(3600)
+        for _ in range(50):
+            here.spool.add(BODY)
+        await here.rest()
+        assert here.kept() == [0, 101]
+        assert len(here.peers[0].logins) == 2, "one probe, and it failed"
+        here.peers[0].always("auth", None)
+        here.spool.advance(3600)
+        for _ in range(50):
+            here.spool.add(BODY)
+        await here.rest()
+        assert sum(here.kept()) == 151
+        assert here.state("one").state == "open"
+        assert here.kept()[0] >= 1
+        assert [event for event, _ in here.journal.said][-1] == "provider_resumed"
+
+
+# --- one sender domain
+async def test_a_domain_that_is_not_set_up_there_leaves_the_others_alone() -> None:
+    rules = PRESETS["sendgrid"].rules
+    async with scene(secure(), secure(), facts=[{"rules": rules}, {"rules": rules}]) as here:
+        refusal = "550 The from address does not match a verified Sender Identity."
+        here.peers[0].once("final", refusal)
+        here.spool.add(BODY)
+        await here.rest()
+        here.spool.add(BODY, sender="anna@other.example")
+        await here.rest()
+        assert here.kept() == [1, 1]
+        assert here.paused() == [("one", "example.org", "not set up")]
+
+
+async def test_a_domain_that_is_set_up_nowhere_waits_and_is_no_bounce() -> None:
+    rules = PRESETS["sendgrid"].rules
+    async with scene(secure(), secure(), facts=[{"rules": rules}, {"rules": rules}]) as here:
+        for peer in here.peers:
+            peer.always("final", "550 The from address does not match a verified Sender Identity.")
+        messages = [here.spool.add(BODY) for _ in range(5)]
+        await here.rest()
+        assert {state for one in messages for state in here.spool.states(one)} == {DUE}
+        assert here.spool.notices == []
+        assert {len(peer.messages) for peer in here.peers} <= {1, 2, 3, 4, 5}
+        for peer in here.peers:
+            peer.always("final", None)
+        here.spool.advance(2 * 3600)
+        await here.rest()
+        assert {state for one in messages for state in here.spool.states(one)} == {DELIVERED}
+
+
+# --- what is the message's own
+async def test_a_message_refused_for_its_content_is_not_offered_to_the_next() -> None:
+    async with scene(secure(), secure()) as here:
+        here.peers[0].always("final", "550 5.7.1 spam")
+        message = here.spool.add(BODY)
+        await here.rest()
+        assert here.spool.states(message) == [REFUSED]
+        assert here.kept() == [0, 0]
+        ((_, content),) = here.spool.notices
+        assert b"One says: 550 5.7.1 spam" in content
+
+
+async def test_what_one_provider_can_never_carry_goes_to_one_that_can() -> None:
+    utf8 = ("PIPELINING", "8BITMIME", "SMTPUTF8")
+    async with scene(secure(), secure(extensions=utf8)) as here:
+        message = here.spool.add(BODY, ["jürgen@example.net"], smtputf8=True)
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
+        assert here.kept() == [0, 1]
+
+
+async def test_what_no_provider_can_carry_is_refused_once_all_have_said_so() -> None:
+    async with scene(secure(), secure(), secure()) as here:
+        message = here.spool.add(BODY, ["jürgen@example.net"], smtputf8=True)
+        await here.rest()
+        assert here.spool.states(message) == [REFUSED]
+        assert len(here.spool.notices) == 1
+
+
+async def test_what_one_can_never_carry_and_another_did_not_take_now_is_no_bounce() -> None:
+    utf8 = ("PIPELINING", "8BITMIME", "SMTPUTF8")
+    async with scene(secure(extensions=utf8), secure()) as here:
+        here.peers[0].always("mail", "451 4.3.0 later")
+        message = here.spool.add(BODY, ["jürgen@example.net"], smtputf8=True)
+        await here.rest()
+        assert here.spool.states(message) == [DUE]
+        here.peers[0].always("mail", None)
+        for _ in range(3):
+            here.spool.advance(7200)
+            await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
+        assert here.kept() == [1, 0]
+        assert here.spool.notices == []
+
+
+async def test_each_recipient_goes_its_own_way() -> None:
+    async with scene(secure(), secure()) as here:
+        here.peers[0].rcpt = {"b@example.net": "550 5.1.1 unknown", "c@example.net": "450 4.2.0 later"}
+        message = here.spool.add(BODY, ["a@example.net", "b@example.net", "c@example.net"])
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED, REFUSED, DELIVERED]
+        assert [got.recipients for peer in here.peers for got in peer.kept] == [["a@example.net"], ["c@example.net"]]
+
+
+async def test_a_notice_names_what_the_other_providers_said_before() -> None:
+    async with scene(secure(), secure()) as here:
+        here.peers[0].always("mail", "451 4.3.0 one is tired")
+        here.peers[1].always("final", "550 5.7.1 two calls it spam")
+        here.spool.add(BODY)
+        await here.rest()
+        ((_, content),) = here.spool.notices
+        assert b"Two says: 550 5.7.1 two calls it spam" in content
+        assert b"Before that, One said: 451 4.3.0 one is tired" in content
+
+
+# --- routes and quotas
+async def test_a_route_is_never_left() -> None:
+    routes = Routes(("one", "two"), (Route(("one",), domain="example.org"),))
+    async with scene(secure(), secure(), routes=routes) as here:
+        here.peers[0].always("final", "451 4.3.0 later")
+        bound, free = here.spool.add(BODY), here.spool.add(BODY, sender="anna@other.example")
+        await here.rest()
+        assert here.spool.states(bound) + here.spool.states(free) == [DUE, DELIVERED]
+        assert here.kept() == [0, 1]
+
+
+async def test_quotas_are_used_up_in_order_and_never_exceeded() -> None:
+    facts = [{"quotas": (Quota(limit=limit, period="day"),)} for limit in (7, 5)]
+    async with scene(secure(), secure(), facts=facts) as here:
+        for n in range(20):
+            here.spool.add(BODY, [f"r{n}@example.net"])
+        await here.rest()
+        assert here.kept() == [7, 5]
+        assert sum(row.state is DUE and row.attempts == 0 for row in here.spool.rows.values()) == 8
+        here.spool.advance(86400)
+        await here.rest()
+        assert here.kept() == [14, 6]
+
+
+async def test_what_is_too_large_for_the_first_goes_to_the_next() -> None:
+    async with scene(secure(), secure(), facts=[{"size_limit": 1000}]) as here:
+        here.spool.add(BODY + b"x" * 2000 + b"\r\n")
+        here.spool.add(BODY)
+        await here.rest()
+        assert here.kept() == [1, 1]
+
+
+async def test_too_many_recipients_for_one_transaction_go_in_parts() -> None:
+    async with scene(secure(), facts=[{"recipients": 4}]) as here:
+        message = here.spool.add(BODY, [f"r{n}@example.net" for n in range(10)])
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED] * 10
+        assert sorted(len(got.recipients) for got in here.peers[0].kept) == [2, 4, 4]
+
+
+# --- the end of patience
+async def test_mail_that_no_provider_could_be_tried_for_ends_with_the_reasons() -> None:
+    facts = [{"rules": PRESETS["sendgrid"].rules}] * 2
+    async with scene(secure(), secure(), facts=facts) as here:
+        for peer in here.peers:
+            peer.always("auth", "451 Maximum credits exceeded")
+        young = here.spool.add(BODY)
+        old = here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400)
+        await here.rest()
+        assert here.spool.states(old) == [DUE], "it could not be tried"
+        assert await here.dispatcher.sweep() == 1
+        assert here.spool.states(old) + here.spool.states(young) == [EXPIRED, DUE]
+        ((_, content),) = here.spool.notices
+        assert old.id.encode() in content
+        assert b"One's quota is used up; Two's quota is used up" in content.replace(b"=\r\n", b"")
+
+
+async def test_the_sweep_ends_only_what_cannot_be_tried() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].always("greeting", "421 4.3.2 not now")
+        here.spool.add(BODY)
+        await here.rest()
+        stale = here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400)
+        await here.rest()
+        assert here.spool.states(stale) == [DUE]
+        assert await here.dispatcher.sweep() == 1
+        assert here.spool.states(stale) == [EXPIRED]
+        ((_, content),) = here.spool.notices
+        assert b"It waited for five days and was then given up." in content
+        assert b"no provider could take it: One is in trouble: 4.3.2 not now" in content
+
+
+# --- speed
+async def test_failover_adds_less_than_fifty_milliseconds() -> None:
+    async with scene(ScriptedProvider(), ScriptedProvider(), breaker=pausing(30, 60)) as here:
+        here.spool.add(BODY)
+        await here.rest()  # both are warm
+        taken = []
+        for _ in range(5):
+            here.peers[0].once("mail", "451 4.3.0 later")
+            begun = time.perf_counter()
+            message = here.spool.add(BODY)
+            await here.spool.settled(message)
+            taken.append(time.perf_counter() - begun)
+            assert here.spool.of(message)[0].provider == "two"
+        assert min(taken) < 0.05, taken
+
+
+async def test_a_login_without_a_message_ends_the_pause_of_a_dead_key() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].always("auth", "535 5.7.8 key revoked")
+        message = here.spool.add(BODY)
+        await here.rest()
+        assert here.state("one").standing == "key dead"
+        here.peers[0].always("auth", USUAL["auth"])
+        here.dispatcher.key_works("one")
+        assert here.state("one").state == "open"
+        here.spool.advance(60)
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
