@@ -150,12 +150,12 @@ def test_a_pause_is_told_with_its_reason_and_its_end() -> None:
     dead = paused("key dead", "535 5.7.8 Revoked.")
     given = snapshot(providers=(provider(**dead), provider("ses", **TRIED)))
     assert finding("providers", given) == (
-        "No provider takes mail now. brevo, which refuses our login until 2026-09-21 15:13 UTC (535 5.7.8 Revoked); "
-        "ses, which fails (421 Later)."
+        "No provider takes mail now: brevo until 2026-09-21 15:13 UTC (it refuses our login: 535 5.7.8 Revoked); "
+        "ses (it fails: 421 Later)."
     )
     given = snapshot(providers=(provider(**paused("used up", "300 of 300 a day")), provider("ses")))
     assert finding("providers", given) == (
-        "Left alone for a while: brevo, whose quota is used up until 2026-09-21 15:13 UTC (300 of 300 a day)."
+        "Left alone for a while: brevo until 2026-09-21 15:13 UTC (its quota is used up: 300 of 300 a day)."
     )
 
 
@@ -169,3 +169,7 @@ def test_a_provider_that_would_take_no_mail_is_told_before_any_met_it() -> None:
 def test_quotas_are_told_in_numbers() -> None:
     given = snapshot(providers=(provider(quotas=(quota(1_200, 2_000, period="rolling"), quota(9, 100))),))
     assert finding("quota", given) == "Used: brevo 1,200 of 2,000 in 24 hours, brevo 9 of 100 a day."
+    given = snapshot(providers=(provider(quotas=(quota(90, 100), quota(9, 9, period="month"))),))
+    assert finding("quota", given) == "Nearly used up: brevo 90 of 100 a day, brevo 9 of 9 a month."
+    given = snapshot(providers=(provider(quotas=(quota(100, 100),)),))
+    assert finding("quota", given) == "Used up: brevo 100 of 100 a day."

@@ -22,7 +22,7 @@ SOON, VERY_SOON = (
     (3 * 86_400.0, 0.05),
 )  # before a certificate's end: the least of (seconds, part)
 QUOTA_HIGH = 0.8
-WHY = {"used up": "whose quota is used up", "key dead": "which refuses our login", "busy": "which fails"}
+WHY = {"used up": "its quota is used up", "key dead": "it refuses our login", "busy": "it fails"}
 CHECK_AGE = 2 * 86_400.0  # seconds for which the daily domain check is believed
 
 
@@ -193,7 +193,7 @@ def _providers(snapshot: Snapshot) -> Found:
         pauses = "; ".join(pause(one) for one in paused)
         advice = "Nothing is lost: mail waits, or takes another provider. make providers says what to do."
         if len(paused) == len(told):
-            return Level.CRITICAL, f"No provider takes mail now. {pauses}.", advice
+            return Level.CRITICAL, f"No provider takes mail now: {pauses}.", advice
         return Level.WARNING, f"Left alone for a while: {pauses}.", advice
     unready = [f"{one.name} ({_bare(one.problem)})" for one in told if one.ready is False]
     if unready:
@@ -211,8 +211,8 @@ def _providers(snapshot: Snapshot) -> Found:
 def pause(provider: Provider) -> str:
     """Who is left alone, why, and until when."""
     until = f" until {stamp(provider.until)}" if provider.until is not None and provider.state == "paused" else ""
-    reason = f" ({_bare(provider.reason)})" if provider.reason else ""
-    return f"{provider.name}, {WHY.get(provider.standing, 'after failures')}{until}{reason}"
+    why = ": ".join(filter(None, (WHY.get(provider.standing, "after failures"), _bare(provider.reason))))
+    return f"{provider.name}{until} ({why})"
 
 
 def _bare(sentence: str) -> str:
@@ -226,7 +226,8 @@ def _quota(snapshot: Snapshot) -> Found:
     high = [one for one in known if one[1].share >= QUOTA_HIGH]
     if high:
         advice = "Mail takes another provider when all of it is used, or waits for the next period."
-        return Level.WARNING, f"Nearly used up: {', '.join(_used(*one) for one in high)}.", advice
+        word = "Used up" if all(quota.share >= 1 for _, quota in high) else "Nearly used up"
+        return Level.WARNING, f"{word}: {', '.join(_used(*one) for one in high)}.", advice
     return Level.GOOD, f"Used: {', '.join(_used(*one) for one in known)}."
 
 
