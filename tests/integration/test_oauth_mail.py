@@ -19,7 +19,7 @@ from relay.model import State
 from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.oauth.settings import OAuthSettings
 from relay.oauth.store import Store
-from relay.oauth.tokens import of_all
+from relay.oauth.tokens import Tokens
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage, Standing
 from support.delivering import BODY, FakeJournal, delivering, provider_for
@@ -63,8 +63,8 @@ class Case:
             peer, name="gmail", auth="xoauth2", oauth=self.settings, password="", username=MAILBOX
         )
         self.said: list[str] = []
-        self.all = of_all([self.provider], folder, self.clock, self.said.append)
-        self.tokens = self.all["gmail"]
+        self.tokens = Tokens("gmail", MAILBOX, self.settings, folder, clock=self.clock, trouble=self.said.append)
+        self.all = {"gmail": self.tokens}
 
     async def opened(self, times: Times = QUICK) -> None:
         """Logs in once."""

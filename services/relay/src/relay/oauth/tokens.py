@@ -13,7 +13,7 @@ Promises:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from relay.clock import Clock
@@ -22,7 +22,7 @@ from relay.oauth.endpoint import Endpoint, Granted, Refusal
 from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.oauth.settings import OAuthSettings
 from relay.oauth.store import Store
-from relay.providers.provider import Provider, client_context
+from relay.providers.provider import client_context
 
 MARGIN = 300.0  # seconds before its end at which a token is renewed: a login and a slow clock fit in
 FRESH = 10.0  # seconds after which a refused token may have been revoked rather than wrong from the beginning
@@ -153,17 +153,6 @@ class Tokens:
         if self._endpoint is None:
             self._endpoint = Endpoint(client_context(self._settings.ca))
         return await self._endpoint.token(self._settings.token_url, {**form, **client_of(self._settings)})
-
-
-def of_all(
-    providers: Iterable[Provider], spool: Path, clock: Clock, trouble: Callable[[str], None]
-) -> dict[str, Tokens]:
-    """The tokens of those among ``providers`` that want them at the login, by name. ``spool`` is the spool's folder."""
-    return {
-        one.name: Tokens(one.name, one.username, one.oauth, spool, clock=clock, trouble=trouble)
-        for one in providers
-        if one.oauth is not None
-    }
 
 
 def client_of(settings: OAuthSettings) -> dict[str, str]:
