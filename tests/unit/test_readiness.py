@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiosmtplib
 import pytest
 
 from relay.delivery import probe
+from relay.delivery.connection import Opener
 from relay.delivery.probe import NOT_TRIED, Prober, Readiness, login_of
 from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.providers.provider import Provider, client_context
@@ -93,6 +95,22 @@ async def test_a_wrong_key_is_offered_once_however_many_ports_there_are() -> Non
     assert len(one.logins) + len(two.logins) == 1
     assert watched.worked == []
     assert watched.journal.said == [("provider_not_ready", {"provider": "scripted", "reason": found.sentence})]
+
+
+async def test_no_login_is_begun_while_another_may_still_be_refused() -> None:
+    async with ScriptedProvider(tls="tls", users=USERS) as peer:
+        begun: list[int] = []
+
+        async def slowly(opener: Opener, _: Provider) -> None:
+            begun.append(1)
+            while verbs(peer).count("EHLO") < 4:  # until the others could begin, too
+                await peer.changed.wait()
+            raise aiosmtplib.SMTPAuthenticationError(535, "5.7.8 No")
+
+        watched = Watched(provider_for(peer, ports=((peer.port, "tls"),) * 4))
+        watched.prober._login = slowly
+        found = await watched.look()
+    assert (begun, found.key) == ([1], False)
 
 
 async def test_a_shut_port_beside_an_open_one() -> None:
