@@ -101,10 +101,12 @@ async def test_no_login_is_begun_while_another_may_still_be_refused() -> None:
     async with ScriptedProvider(tls="tls", users=USERS) as peer:
         begun: list[int] = []
 
-        async def slowly(opener: Opener, _: Provider) -> None:
+        async def slowly(opener: Opener, provider: Provider) -> None:
             begun.append(1)
-            while verbs(peer).count("EHLO") < 4:  # until the others could begin, too
+            while verbs(peer).count("EHLO") < 4:
                 await peer.changed.wait()
+            for _ in range(3):  # the others were greeted, too, and have time to begin
+                await opener.noop()
             raise aiosmtplib.SMTPAuthenticationError(535, "5.7.8 No")
 
         watched = Watched(provider_for(peer, ports=((peer.port, "tls"),) * 4))
