@@ -35,6 +35,8 @@ class Counts:
         self._looked = -AGE
         self._used: Mapping[str, list[tuple[float, int]]] = {}
         self._in_hand: Mapping[str, int] = {}
+        self._made = 0.0
+        self._allowance: Allowance | None = None
 
     async def look(self) -> None:
         """Ask the spool, unless that was done a moment ago or no provider has a quota."""
@@ -44,10 +46,19 @@ class Counts:
         self._looked, wall = now, self._clock.time()
         first = min(since(quota, wall) for quota in self._quotas)
         self._used, self._in_hand = await self._spool.usage(first), await self._spool.in_hand()
+        self._allowance = None
 
     def allowance(self) -> Allowance:
-        """What is left by the last answer."""
-        return Allowance(self._terms, self._clock.time(), self._buckets, lambda: self._in_hand)
+        """What is left by the last answer; never to be taken from.
+
+        Shared by all who ask within a moment: it adds up a month of buckets, and thousands of deliveries may be looked
+        at in one go.
+        """
+        now = self._clock.monotonic()
+        if self._allowance is None or not 0 <= now - self._made < AGE:
+            self._made = now
+            self._allowance = Allowance(self._terms, self._clock.time(), self._buckets, lambda: self._in_hand)
+        return self._allowance
 
     def _buckets(self, provider: str, first: float) -> list[tuple[float, int]]:
         return [(at, number) for at, number in self._used.get(provider, ()) if at >= first]
