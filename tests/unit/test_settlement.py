@@ -1,15 +1,21 @@
-"""What is recorded of an attempt: states, counts and times as a table; who decides that it was tried long enough."""
+"""What is recorded of an attempt: states, counts and times as a table; rounds over several providers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from relay import limits
+from relay.choice.offer import Closed, Offer, Terms
+from relay.choice.quota import Quota
+from relay.choice.routes import Routes
+from relay.delivery.onward import Onward
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Refused, Verdict
-from relay.delivery.settlement import Moment, hold, settle
-from relay.model import EventKind, Job, Message, Recipient, Result, State
+from relay.delivery.settlement import Moment, give_up, hold, settle
+from relay.model import Event, EventKind, Job, Message, Recipient, Result, State
+from relay.providers.rules import Standing
 
 NOW = 1_800_000_000.0
 LATER = Deferred(451, "4.3.0 later")
@@ -60,6 +66,7 @@ OLD = limits.LIFETIME + 1
         (LATER, {"held": 2.0}, OLD, State.DUE, EventKind.DEFERRED, 1, 0, 60),
         (LATER, {"doubts": 1}, OLD, State.UNKNOWN, EventKind.UNKNOWN, 1, 1, None),
         (LATER, {"doubts": 1}, 60, State.DUE, EventKind.DEFERRED, 1, 1, 60),
+        (Refused(550, "no"), {"doubts": 1}, 60, State.UNKNOWN, EventKind.UNKNOWN, 1, 1, None),  # it may have arrived
         (Doubtful(0, "?"), {}, 60, State.DUE, EventKind.DOUBTFUL, 1, 1, 900),
         (Doubtful(0, "?"), {"doubts": 1}, 60, State.DUE, EventKind.DOUBTFUL, 1, 2, 900),
         (Doubtful(0, "?"), {"doubts": 2}, 60, State.UNKNOWN, EventKind.UNKNOWN, 1, 3, None),
@@ -107,3 +114,117 @@ def test_events_carry_what_log_and_metrics_need() -> None:
     assert (event.message, event.account, event.recipient) == ("01JDA0000000000000000000AA", "anna", "bob@example.net")
     assert (event.provider, event.code, event.reply, event.at) == ("p", 451, "4.3.0 later", NOW)
     assert event.detail == {"delay": 12.5, "next_attempt": NOW + 60}
+
+
+# --- rounds
+PROVIDERS = ("one", "two", "three")
+FAULT = Verdict(Deferred(421, "later"), Standing.BUSY)
+USED_UP = Verdict(Deferred(451, "credits"), Standing.USED_UP)
+GUESSED = Verdict(Deferred(451, "quota"), Standing.USED_UP, certain=False)
+NEVER = Verdict(Refused(0, "too large for it"), elsewhere=True)
+OURS = Verdict(Deferred(0, "the disk is full"), ours=True)
+DEAD = Verdict(Deferred(535, "no"), Standing.KEY_DEAD)
+CLOSED = Closed(NOW + 60, "paused")
+
+
+def at(
+    provider: str,
+    verdict: Verdict,
+    closed: Sequence[str] = (),
+    *,
+    used_up: Sequence[str] = (),
+    age: float = 60.0,
+    tied: bool = False,
+    **recipient: Any,
+) -> tuple[Result, Event]:
+    """What is recorded of an attempt at ``provider`` while those ``closed`` are paused and those ``used_up`` by count."""
+    terms = {name: Terms(name, quotas=(Quota(limit=1, period="day"),)) for name in PROVIDERS}
+    shut = dict.fromkeys(closed, CLOSED)
+    offer = Offer(terms, Routes(PROVIDERS), dict.fromkeys(PROVIDERS, 0), shut)
+    work = job(recipient, age=age)
+    onward = Onward(work.message, offer, lambda name, _: 0 if name in used_up else 9, provider if tied else "")
+    results, events = settle(work, [verdict], Moment(provider, NOW, True, lambda: 0.5, onward))
+    return results[0], events[0]
+
+
+def test_a_provider_that_fails_hands_on_at_once_and_no_attempt_is_counted() -> None:
+    result, event = at("one", FAULT, ["one"], attempts=3)
+    assert (result.state, result.next_attempt, result.attempts, result.tried) == (State.DUE, NOW, 3, "one")
+    assert event.detail["goes_on"] is True
+
+
+def test_a_round_offers_to_each_once_and_then_the_schedule_waits() -> None:
+    second, _ = at("two", FAULT, ["one", "two"], tried=frozenset({"one"}))
+    assert (second.next_attempt, second.tried) == (NOW, "one two")
+    last, event = at("three", FAULT, ["one", "two", "three"], tried=frozenset({"one", "two"}))
+    assert (last.next_attempt, last.attempts, last.tried) == (NOW + 60, 1, "")
+    assert "goes_on" not in event.detail
+
+
+@pytest.mark.parametrize(("closed", "used_up"), [(["one", "two", "three"], []), (["one"], ["two", "three"])])
+def test_a_used_up_quota_waits_for_the_pause_and_counts_no_attempt(closed: list[str], used_up: list[str]) -> None:
+    result, _ = at("one", USED_UP, closed, used_up=used_up, attempts=2)
+    assert (result.state, result.next_attempt, result.attempts, result.tried) == (State.DUE, NOW, 2, "")
+
+
+@pytest.mark.parametrize("verdict", [GUESSED, FAULT, DEAD])
+def test_what_is_guessed_or_may_pass_at_any_time_waits_as_the_schedule_says(verdict: Verdict) -> None:
+    assert at("one", verdict, PROVIDERS)[0].next_attempt == NOW + 60
+
+
+def test_an_open_provider_that_was_tried_is_tried_again_after_a_while_and_not_at_once() -> None:
+    result, _ = at("two", USED_UP, ["two", "three"], tried=frozenset({"one"}))
+    assert (result.next_attempt, result.attempts, result.tried) == (NOW + 60, 1, "")
+
+
+def test_an_old_message_expires_only_when_nobody_is_left() -> None:
+    assert at("one", FAULT, ["one"], age=OLD)[0].state is State.DUE
+    assert at("one", FAULT, PROVIDERS, age=OLD)[0].state is State.EXPIRED
+    assert at("one", USED_UP, PROVIDERS, age=OLD)[0].state is State.EXPIRED
+
+
+def test_a_failure_of_our_own_asks_no_other_provider() -> None:
+    result, _ = at("one", OURS, tried=frozenset({"two"}))
+    assert (result.next_attempt, result.tried) == (NOW + 60, "two")
+
+
+def test_a_message_that_no_provider_can_carry_is_refused_when_all_have_said_so() -> None:
+    tried = frozenset[str]()
+    for name in PROVIDERS[:2]:
+        result, _ = at(name, NEVER, tried=tried)
+        assert (result.state, result.next_attempt) == (State.DUE, NOW)
+        tried = frozenset(result.tried.split())
+    assert at("three", NEVER, tried=tried)[0].state is State.REFUSED
+
+
+def test_a_provider_that_can_never_carry_it_is_not_asked_again_in_the_next_round() -> None:
+    first, _ = at("one", NEVER)
+    second, _ = at("two", FAULT, ["two", "three"], tried=frozenset(first.tried.split()))
+    assert second.next_attempt == NOW + 60
+    assert frozenset(second.tried.split()) == {"one", "!one"}, "those that only failed are asked again"
+
+
+def test_a_message_in_doubt_never_goes_on() -> None:
+    for verdict in (FAULT, USED_UP):
+        result, _ = at("one", verdict, ["one"], tied=True, doubts=1)
+        assert (result.state, result.tried) == (State.DUE, "")
+    held, event = at("one", DEAD, ["one"], tied=True, doubts=1)
+    assert (held.state, event.kind, held.attempts) == (State.HELD, EventKind.HELD, 0)
+    assert "may have been delivered" in held.reply
+
+
+@pytest.mark.parametrize(
+    ("outcome", "consumed"),
+    [(Delivered(250, "ok"), True), (Doubtful(0, "?"), True), (Refused(550, "no"), False), (LATER, False)],
+)
+def test_what_uses_a_quota(outcome: Any, consumed: bool) -> None:
+    assert one(outcome, {})[0].consumed is consumed
+    assert one(outcome, {"doubts": 2})[0].consumed is consumed
+
+
+def test_what_no_provider_could_be_tried_for_ends_with_the_reason() -> None:
+    (result,), (event,) = give_up(job({"attempts": 2}, age=OLD), "all are paused", moment())
+    assert (result.state, event.kind, result.attempts) == (State.EXPIRED, EventKind.EXPIRED, 2)
+    assert result.reply == "all are paused"
+    (result,), _ = give_up(job({"doubts": 1}, age=OLD), "all are paused", moment())
+    assert result.state is State.UNKNOWN

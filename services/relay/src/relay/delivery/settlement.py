@@ -62,7 +62,7 @@ def give_up(job: Job, sentence: str, moment: Moment) -> tuple[list[Result], list
     """Ends a job that waited too long for a provider to open; ``sentence`` says what they all waited for."""
     results, events = [], []
     for recipient in job.recipients:
-        result, kind = _end(recipient, Deferred(0, sentence), moment, recipient.attempts)
+        result, kind = _failed(recipient, State.EXPIRED, Deferred(0, sentence), moment, recipient.attempts)
         results.append(result)
         events.append(_event(job, recipient, result, kind, moment))
     return results, events
@@ -79,11 +79,12 @@ def _settle(
     outcome = verdict.outcome
     match outcome:
         case Delivered():
-            return _final(recipient, State.DELIVERED, outcome, moment), EventKind.DELIVERED
+            delivered = _result(recipient, State.DELIVERED, moment, outcome, attempts=recipient.attempts + 1)
+            return delivered, EventKind.DELIVERED
         case Refused() if verdict.elsewhere:
             return _never_here(job, recipient, verdict, outcome, moment)
         case Refused():
-            return _final(recipient, State.REFUSED, outcome, moment), EventKind.REFUSED
+            return _failed(recipient, State.REFUSED, outcome, moment, recipient.attempts + 1)
         case Doubtful():
             return _in_doubt(recipient, outcome, moment)
         case Deferred(at_once=True) if not crowded:
@@ -127,12 +128,8 @@ def _never_here(
     known = recipient.tried | {moment.provider, _NEVER + moment.provider}
     others = moment.onward.allowed() if moment.onward is not None else frozenset()
     if all(_NEVER + name in known for name in others):
-        return _final(recipient, State.REFUSED, outcome, moment), EventKind.REFUSED
+        return _failed(recipient, State.REFUSED, outcome, moment, recipient.attempts + 1)
     return _not_here(job, replace(recipient, tried=known), verdict, outcome, moment)
-
-
-def _final(recipient: Recipient, state: State, outcome: Delivered | Refused, moment: Moment) -> Result:
-    return _result(recipient, state, moment, outcome, attempts=recipient.attempts + 1)
 
 
 def _now(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str]) -> Result:
@@ -161,16 +158,18 @@ def _put_off(
 ) -> tuple[Result, EventKind]:
     attempts = recipient.attempts + 1
     if _too_old(job, recipient, moment):
-        return _end(recipient, outcome, moment, attempts)
+        return _failed(recipient, State.EXPIRED, outcome, moment, attempts)
     again = moment.now + schedule.delay(attempts, moment.jitter())
     due = _result(recipient, State.DUE, moment, outcome, attempts=attempts, next_attempt=again, tried=tried)
     return due, EventKind.DEFERRED
 
 
-def _end(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, attempts: int) -> tuple[Result, EventKind]:
+def _failed(
+    recipient: Recipient, state: State, outcome: Deferred | Refused, moment: Moment, attempts: int
+) -> tuple[Result, EventKind]:
     """What was once in doubt may have arrived: to say that it did not would be a guess."""
-    state, kind = (State.UNKNOWN, EventKind.UNKNOWN) if recipient.doubts else (State.EXPIRED, EventKind.EXPIRED)
-    return _result(recipient, state, moment, outcome, attempts=attempts), kind
+    state = State.UNKNOWN if recipient.doubts else state
+    return _result(recipient, state, moment, outcome, attempts=attempts), EventKind(state.value)
 
 
 def _too_old(job: Job, recipient: Recipient, moment: Moment) -> bool:
