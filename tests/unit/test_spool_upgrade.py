@@ -1,0 +1,94 @@
+"""A spool that version 1 of the schema left in the middle of work is taken over: everything in it goes on as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from relay.model import State
+from relay.spool import Spool, recovery, schema
+from relay.spool.queries import QueueEntry
+from support import invariants
+from support.spooling import NOW, SetClock, offer, offering, opened, results, seize
+
+OLD = Path(__file__).with_name("spool_version_1.sql")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "spool").mkdir(mode=0o700)
+    connection = apsw.Connection(str(tmp_path / "spool" / "spool.db"))
+    connection.execute(OLD.read_text())
+    connection.close()
+    return tmp_path / "spool"
+
+
+async def entries(spool: Spool) -> dict[str, list[QueueEntry]]:
+    found: dict[str, list[QueueEntry]] = {}
+    for entry in await spool.queue():
+        found.setdefault(entry.message.id.rstrip("0"), []).append(entry)
+    return found
+
+
+async def test_every_delivery_is_where_it_was_and_what_was_in_doubt_stays_tied(folder: Path) -> None:
+    async with opened(folder) as one:
+        found = await entries(one.spool)
+        assert {name: [entry.state for entry in some] for name, some in found.items()} == {
+            "CLAIMED": [State.DUE],
+            "DEFERRED": [State.DUE, State.DUE],
+            "DOUBTFUL": [State.DUE],
+            "SENDING": [State.DUE],
+            "STUCK": [State.SENDING],
+            "REFUSED": [State.REFUSED],
+            "HELD": [State.HELD],
+            "QUOTED": [State.DUE],
+            "WAITING": [State.DUE],
+        }
+        assert (found["DOUBTFUL"][0].tied_to, found["SENDING"][0].tied_to) == ("sendgrid", "sendgrid")
+        assert [entry.attempts for entry in found["DEFERRED"]] == [1, 1]
+        assert [job.tied_to for job in one.spool.recovered_unknown] == ["sendgrid"]
+        assert b"".join([data async for data in one.spool.read("WAITING".ljust(26, "0"))]).endswith(b"hello\r\n")
+        # Of what was on its way when the relay stopped, the provider may have counted one.
+        assert await one.spool.usage(0) == {"sendgrid": [(NOW, 1)]}
+
+
+async def test_it_is_delivered_by_who_may_have_it(folder: Path) -> None:
+    clock = SetClock(NOW + 1000)
+    async with opened(folder, clock) as one:
+        await one.spool.unhold(account="anna")
+        jobs = await one.spool.claim(offering(20, "brevo"))
+        names = {job.message.id.rstrip("0"): job.provider for job in jobs}
+        assert names == {
+            "CLAIMED": "brevo",
+            "DEFERRED": "brevo",
+            "DOUBTFUL": "sendgrid",  # which is not configured any more: delivery puts it aside
+            "HELD": "brevo",
+            "QUOTED": "brevo",
+            "WAITING": "brevo",
+        }
+        assert [len(job.recipients) for job in jobs if job.message.id.startswith("DEFERRED")] == [2]
+        for job in jobs:
+            await one.spool.record(job, results(job, State.DELIVERED, provider=job.provider), [])
+    kept = invariants.check(folder)
+    assert {name.rstrip("0") for name, one in kept.items() if one.body is not None} == {"SENDING", "STUCK"}
+
+
+def test_the_sender_domain_is_what_the_claim_goes_by(folder: Path) -> None:
+    again = recovery.open_store(folder, NOW + 100)
+    rows = again.store.connection.execute("SELECT DISTINCT account, domain FROM delivery WHERE state = 'due'")
+    assert set(rows) == {("anna", "example.org"), ("shop", "shop.example"), ("bert", "example.org")}
+    (job,) = (job for job in seize(again.store, offer(20), NOW + 100) if job.message.account == "shop")
+    assert job.message.sender == '"odd@name"@shop.example'
+    again.close()
+
+
+def test_an_upgrade_that_is_cut_off_leaves_the_old_version_whole(folder: Path) -> None:
+    connection = apsw.Connection(str(folder / "spool.db"))
+    with pytest.raises(apsw.SQLError):
+        schema.migrate(connection, (schema.MIGRATIONS[0], schema.MIGRATIONS[1] + "; SELECT nothing FROM nowhere"))
+    assert connection.pragma("user_version") == 1
+    assert "tried" not in [row[1] for row in connection.execute("PRAGMA table_info(delivery)")]
+    connection.close()
+    recovery.open_store(folder, NOW).close()
