@@ -43,7 +43,11 @@ class Allowance:
 
     def resets(self, provider: str, high: bool) -> float:
         """When they allow one more, supposing that they allow none now."""
-        return self._look(provider, high)[1]
+        until = self._look(provider, high)[1]
+        if until == -math.inf:  # they did until something was taken just now
+            until = self._now + SOON
+        self.reserved = self.reserved or until <= self._now + SOON
+        return until
 
     def take(self, provider: str, recipients: int) -> None:
         """Reserve so many."""
@@ -71,7 +75,6 @@ class Allowance:
             if used >= limit:
                 until = max(until, _resets_at(one, limit, self._now, buckets))
             elif used + in_hand >= limit:
-                self.reserved = True
                 until = max(until, self._now + SOON)
         return left, until
 

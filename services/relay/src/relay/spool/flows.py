@@ -17,18 +17,18 @@ Run = Callable[..., Any]
 FAR: Final = 3 * limits.HOUR  # later than any attempt of the schedule, so that this looks at nothing in ordinary times
 AT_ONCE: Final = 500  # deliveries that begin a new round in one commit; the others follow
 
-# A loose index scan: one seek for each flow, to its first delivery, however many wait behind it.
-_FLOWS: Final = """
+# A loose index scan: three seeks for each flow, to the first delivery of the next one, however many wait behind it.
+# (One comparison of rows, "(account, domain, tried) > (...)", would use the index for its first column only.)
+_FIRST: Final = "SELECT d.id FROM delivery AS d INDEXED BY delivery_due WHERE d.state = 'due'"
+_FLOWS: Final = f"""
 WITH RECURSIVE flow(id) AS (
-    SELECT (
-        SELECT d.id FROM delivery AS d INDEXED BY delivery_due
-        WHERE d.state = 'due' ORDER BY d.account, d.domain, d.tried, d.next_attempt LIMIT 1
-    )
+    SELECT ({_FIRST} ORDER BY d.account, d.domain, d.tried, d.next_attempt LIMIT 1)
     UNION ALL
-    SELECT (
-        SELECT d.id FROM delivery AS d INDEXED BY delivery_due
-        WHERE d.state = 'due' AND (d.account, d.domain, d.tried) > (c.account, c.domain, c.tried)
-        ORDER BY d.account, d.domain, d.tried, d.next_attempt LIMIT 1
+    SELECT coalesce(
+        ({_FIRST} AND d.account = c.account AND d.domain = c.domain AND d.tried > c.tried
+            ORDER BY d.tried, d.next_attempt LIMIT 1),
+        ({_FIRST} AND d.account = c.account AND d.domain > c.domain ORDER BY d.domain, d.tried, d.next_attempt LIMIT 1),
+        ({_FIRST} AND d.account > c.account ORDER BY d.account, d.domain, d.tried, d.next_attempt LIMIT 1)
     )
     FROM flow CROSS JOIN delivery AS c ON c.id = flow.id
 )
