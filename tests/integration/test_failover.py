@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from relay import limits
 from relay.choice.quota import Quota
 from relay.choice.routes import Route, Routes
 from relay.delivery.breaker import Breaker
@@ -239,6 +240,19 @@ async def test_a_port_that_cannot_be_used_leads_to_the_next_at_once_and_that_one
         assert stripped.logins == []
 
 
+async def test_a_port_that_swallows_everything_does_not_hold_mail_up() -> None:
+    async with ScriptedProvider() as silent, ScriptedProvider() as good:
+        silent.always("greeting", HANG)
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        provider = provider_for(good, ports=((silent.port, "none"), (good.port, "none")))
+        async with delivering(spool, provider, times=QUICK) as dispatcher:
+            await at_rest(spool, dispatcher)
+        assert spool.states(message) == [DELIVERED]
+        assert spool.of(message)[0].attempts == 1
+        assert Times().connect > limits.PORT_TIME, "the last port has all the time, the others have less"
+
+
 async def test_a_provider_that_answers_is_not_asked_at_its_other_ports() -> None:
     async with ScriptedProvider() as busy, ScriptedProvider() as other:
         busy.always("greeting", "421 4.3.2 not now")
@@ -302,6 +316,27 @@ async def test_a_guess_pauses_only_after_three_messages_met_it() -> None:
         await here.rest()
         assert here.kept() == [0, 4]
         assert len(here.peers[0].commands) == asked
+
+
+async def test_ten_failures_in_a_row_without_a_reason_are_one_too_many() -> None:
+    async with scene(secure(), secure(), facts=[{"connections": 1}]) as here:
+        here.peers[0].always("final", "451 4.3.0 later")
+        for number in range(1, limits.RUN_OF_FAILURES + 1):
+            assert here.paused() == []
+            here.spool.add(BODY)
+            await here.rest()
+            assert here.kept() == [0, number]
+        assert here.paused() == [("one", "", "busy")]
+
+
+async def test_a_message_that_gets_through_ends_the_run() -> None:
+    async with scene(secure(), secure()) as here:
+        for _ in range(3):
+            here.peers[0].once("final", *["451 4.3.0 later"] * (limits.RUN_OF_FAILURES - 1))
+            for _ in range(limits.RUN_OF_FAILURES):
+                here.spool.add(BODY)
+                await here.rest()
+        assert here.paused() == []
 
 
 async def test_messages_that_wait_for_a_paused_provider_go_to_the_next_without_an_attempt() -> None:

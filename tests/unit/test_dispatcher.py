@@ -12,6 +12,7 @@ import pytest
 from relay.delivery.connection import Times
 from relay.delivery.digest import Digests
 from relay.delivery.dispatcher import Dispatcher
+from relay.delivery.outlook import Delay
 from relay.model import EventKind, Kind, Message, State
 from relay.providers.provider import Provider
 from relay.spool import QueueEntry, SpoolError, SpoolFailed, SpoolFull
@@ -46,6 +47,21 @@ async def test_no_connection_carries_more_than_the_provider_allows() -> None:
         async with delivering(spool, provider_for(peer, messages_per_connection=4)):
             await spool.settled(*messages)
         assert sorted(sum(got.connection == n for got in peer.kept) for n in (1, 2, 3)) == [2, 4, 4]
+
+
+async def test_an_old_connection_is_renewed_however_well_it_works() -> None:
+    async with ScriptedProvider() as peer:
+        spool = MemorySpool(FakeClock())
+        first = spool.add(BODY)
+        async with delivering(spool, provider_for(peer, seconds_per_connection=600.0)):
+            await spool.settled(first)
+            spool.advance(500)
+            await spool.settled(spool.add(BODY))
+            assert peer.connections == 1
+            spool.advance(101)
+            await spool.settled(spool.add(BODY))
+        assert peer.connections == 2
+        assert len(peer.kept) == 3
 
 
 async def test_no_more_connections_than_the_provider_allows() -> None:
@@ -512,6 +528,27 @@ async def test_one_letter_a_sender_and_day_names_everything_that_is_late() -> No
     clock.now += 20 * 3600
     assert await digests.look() == 1
     assert spool.letters[2][0] == [4]
+
+
+async def test_a_domain_that_no_provider_knows_is_told_soon_and_a_quota_not_at_all() -> None:
+    clock = FakeClock()
+    spool = Delayed(
+        [
+            entry(1, clock, 120, sender="anna@unknown.example"),
+            entry(2, clock, 120),
+            entry(3, clock, 5 * 3600, sender="anna@used-up.example"),
+            entry(4, clock, 30, sender="anna@unknown.example"),
+        ]
+    )
+    outlook = Outlook({"unknown.example": Delay.NOT_SET_UP, "used-up.example": Delay.QUOTA}, "waits: it is not set up")
+    digests = Digests(spool, clock, "mail.example.org", "postmaster@example.org", outlook)
+    assert await digests.look() == 1
+    ((numbers, message, content),) = spool.letters
+    assert (numbers, message.recipients) == ([1], ("anna@example.org",))
+    assert b"it waits: it is not set up" in content
+    clock.now += 5 * 3600  # the rest of that domain's mail is told tomorrow; the other mail today
+    assert await digests.look() == 1
+    assert spool.letters[1][0] == [2]
 
 
 async def test_a_full_disk_only_delays_the_letters() -> None:

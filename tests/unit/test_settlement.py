@@ -137,7 +137,7 @@ def at(
     tied: bool = False,
     **recipient: Any,
 ) -> tuple[Result, Event]:
-    """What is recorded of an attempt at ``provider`` while those ``closed`` are paused and those ``used_up`` by count."""
+    """What is recorded of an attempt at ``provider`` while some are paused (``closed``) or ``used_up`` by count."""
     terms = {name: Terms(name, quotas=(Quota(limit=1, period="day"),)) for name in PROVIDERS}
     shut = dict.fromkeys(closed, CLOSED)
     offer = Offer(terms, Routes(PROVIDERS), dict.fromkeys(PROVIDERS, 0), shut)
