@@ -11,11 +11,12 @@ import pytest
 from relay.delivery.connection import Times
 from relay.model import Kind, State
 from relay.providers.provider import client_context
-from support.delivering import BODY, FakeJournal, delivering, pausing, provider_for
+from support.delivering import BODY, SHORT, FakeJournal, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
 
-QUICK = Times(connect=0.3, reply=0.3, block=0.3, final=0.3, quit=0.3, rate=1e6)
+# long enough for a busy machine, and only where something hangs
+QUICK = Times(connect=1.0, reply=1.0, block=1.0, final=1.0, quit=1.0, rate=1e6)
 HUGE = BODY + (b"x" * 998_000 + b"\r\n") * 20  # more than all the buffers on the way
 DUE, DELIVERED, REFUSED = State.DUE, State.DELIVERED, State.REFUSED
 
@@ -100,7 +101,7 @@ async def test_fault(stage: str, act: Act, state: State, kept: int, doubt: bool,
         peer.once(stage, act)
         spool = MemorySpool(FakeClock())
         message = spool.add(BODY)
-        async with delivering(spool, provider_for(peer), times=QUICK):
+        async with delivering(spool, provider_for(peer), times=QUICK if act is HANG else SHORT):
             await spool.settled(message)
         (row,) = spool.of(message)
         assert row.state is state, row
@@ -141,7 +142,7 @@ async def test_after_a_fault_the_next_attempt_delivers_once(stage: str, act: Act
         peer.once(stage, act)
         spool = MemorySpool(FakeClock())
         message = spool.add(BODY)
-        async with delivering(spool, provider_for(peer), times=QUICK):
+        async with delivering(spool, provider_for(peer), times=QUICK if act is HANG else SHORT):
             await spool.settled(message)
             spool.advance(60)
             await spool.settled(message)

@@ -22,11 +22,12 @@ from relay.delivery.outlook import ProviderState
 from relay.model import EventKind, State
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider
-from support.delivering import BODY, FakeJournal, at_rest, delivering, pausing, provider_for
+from support.delivering import BODY, SHORT, FakeJournal, at_rest, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
 
-QUICK = Times(connect=0.3, reply=0.3, block=0.3, final=0.3, quit=0.3, rate=1e6)
+# long enough for a busy machine, and only where something hangs
+QUICK = Times(connect=1.0, reply=1.0, block=1.0, final=1.0, quit=1.0, rate=1e6)
 DUE, DELIVERED, REFUSED, HELD, EXPIRED = State.DUE, State.DELIVERED, State.REFUSED, State.HELD, State.EXPIRED
 REAL = Breaker  # pauses as long as they are
 
@@ -61,7 +62,11 @@ NAMES = ("one", "two", "three")
 
 @contextlib.asynccontextmanager
 async def scene(
-    *peers: ScriptedProvider, facts: Sequence[dict[str, Any]] = (), breaker: Any = REAL, **more: Any
+    *peers: ScriptedProvider,
+    facts: Sequence[dict[str, Any]] = (),
+    breaker: Any = REAL,
+    times: Times = SHORT,
+    **more: Any,
 ) -> AsyncIterator[Scene]:
     async with contextlib.AsyncExitStack() as stack:
         for peer in peers:
@@ -72,7 +77,7 @@ async def scene(
             for n, (name, peer) in enumerate(zip(NAMES, peers, strict=False))
         ]
         dispatcher = await stack.enter_async_context(
-            delivering(spool, *known, times=QUICK, journal=journal, breaker=breaker, **more)
+            delivering(spool, *known, times=times, journal=journal, breaker=breaker, **more)
         )
         yield Scene(peers, spool, dispatcher, journal)
 
@@ -129,7 +134,8 @@ def named(value: Any) -> str:
 async def test_what_one_provider_does_not_take_the_next_gets_at_once(
     preset: str, stage: str, act: Act, pause: str
 ) -> None:
-    async with scene(secure(), secure(), facts=[{"rules": PRESETS[preset].rules}]) as here:
+    times = QUICK if act is HANG else SHORT
+    async with scene(secure(), secure(), facts=[{"rules": PRESETS[preset].rules}], times=times) as here:
         here.peers[0].always(stage, act)
         message = here.spool.add(BODY)
         await here.rest()
@@ -150,7 +156,8 @@ async def test_what_one_provider_does_not_take_the_next_gets_at_once(
 
 @pytest.mark.parametrize("act", [HANG, CLOSE, RESET, "garbage", "354 go on", b"250-half"], ids=named)
 async def test_what_may_have_been_delivered_stays_with_its_provider(act: Act) -> None:
-    async with scene(secure(), secure(), breaker=pausing()) as here:
+    times = SHORT if act in (CLOSE, RESET) else QUICK
+    async with scene(secure(), secure(), breaker=pausing(), times=times) as here:
         here.peers[0].once("final", act)
         message = here.spool.add(BODY)
         await here.rest()
@@ -229,7 +236,7 @@ async def test_a_port_that_cannot_be_used_leads_to_the_next_at_once_and_that_one
         spool = MemorySpool(FakeClock())
         first = spool.add(BODY)
         provider = provider_for(good, ports=ports)
-        async with delivering(spool, provider, times=QUICK) as dispatcher:
+        async with delivering(spool, provider) as dispatcher:
             await at_rest(spool, dispatcher)
             assert dispatcher.providers()[0].port == good.port
             second = spool.add(BODY)
@@ -259,7 +266,7 @@ async def test_a_provider_that_answers_is_not_asked_at_its_other_ports() -> None
         spool = MemorySpool(FakeClock())
         spool.add(BODY)
         provider = provider_for(busy, ports=((busy.port, "none"), (other.port, "none")))
-        async with delivering(spool, provider, times=QUICK, breaker=REAL) as dispatcher:
+        async with delivering(spool, provider, breaker=REAL) as dispatcher:
             await at_rest(spool, dispatcher)
         assert (busy.connections, other.connections) == (1, 0)
 
