@@ -146,8 +146,9 @@ def _now(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, trie
 
 
 def _held(recipient: Recipient, outcome: Deferred | Refused, moment: Moment) -> Result:
+    name = moment.title or moment.provider
     text = clean(
-        f"It may have been delivered through {moment.title or moment.provider}, which refuses our login now ({outcome.text}). "
+        f"It may have been delivered through {name}, which refuses our login now ({outcome.text}). "
         "`make queue ARGS='retry ID'` sends it again, through any provider."
     )
     return _result(recipient, State.HELD, moment, Deferred(outcome.code, text), attempts=recipient.attempts)
