@@ -143,7 +143,8 @@ def test_the_page_says_that_all_is_well_and_tells_of_that_mail(trial: Trial, ter
 
     def well() -> bool:
         page = fetch(f"http://127.0.0.1:{trial.page_port}/")[1]
-        return "All is well." in page and "y…@example.net" in page and f"<code>{trial.port}</code>" in page
+        told = "y…@example.net" in page and "1 message accepted, 1 delivery taken by a provider" in page
+        return "All is well." in page and told and f"<code>{trial.port}</code>" in page
 
     eventually(well, "the page to say so")
     assert "ownpost_messages_accepted_total" in fetch(f"http://127.0.0.1:{trial.page_port}/metrics")[1]

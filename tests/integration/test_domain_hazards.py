@@ -95,6 +95,32 @@ def test_rules_are_made_before_mx_records_lead_to_email_routing_that_is_on(stage
     assert stage.texts("example.org", "MX") == ["mx.example.net"]
 
 
+@pytest.mark.parametrize("still", [[], CF_MX])
+def test_mx_records_stay_while_spf_cannot_be_merged_though_email_routing_is_on(
+    stage: Stage, still: list[dict[str, object]]
+) -> None:
+    """SPF allows the old servers as ``mx``: once these records are gone nothing could name them there."""
+    includes = " ".join(f"include:i{number}.example" for number in range(9))
+    stage.dns = {**stage.dns, **{(f"i{number}.example", "TXT"): ("v=spf1 -all",) for number in range(9)}}
+    full = record("TXT", "example.org", f"v=spf1 mx {includes} -all")
+    made = zone("example.org", [full, record("MX", "example.org", "mx.example.net", priority=1), *still])
+    made["routing"]["enabled"] = True
+    before = sorted(one["content"] for one in made["records"] if one["type"] == "MX")
+    stage.cloudflare.set(cloudflare_state(made, verified=("me@gmail.com",)))
+    final = stage.apply()
+    assert sorted(stage.texts("example.org", "MX")) == before
+    assert {step.what for step in final.blocked} == {"TXT example.org", "Email Routing example.org"}
+    assert spf_records(stage) == [full["content"]]
+    assert stage.texts("_dmarc.example.org") != [], "the rest is done"
+    state = stage.cloudflare.state
+    mended = next(one for one in state["zones"][0]["records"] if one["content"] == full["content"])
+    mended["content"] = '"v=spf1 mx -all"'
+    stage.cloudflare.set(state)
+    assert not stage.apply().different
+    assert sorted(stage.texts("example.org", "MX")) == [f"route{n}.mx.cloudflare.net" for n in (1, 2, 3)]
+    assert spf_records(stage) == ['"v=spf1 mx a:mx.example.net include:_spf.mx.cloudflare.net -all"']
+
+
 def test_a_provider_that_wants_the_mail_hosts_name_does_not_get_it(stage: Stage) -> None:
     stage.cloudflare.set(cloudflare_state(zone("example.org", [record("A", "mail.example.org", "192.0.2.25")])))
     stage.providers = '[x.dns]\nrecords = ["mail CNAME u1.wl.example.net"]'

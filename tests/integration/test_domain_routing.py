@@ -86,6 +86,23 @@ def test_a_rule_that_email_routing_refuses_waits_for_its_destination(stage: Stag
     assert stage.cloudflare.state["zones"][0]["routing"]["enabled"], "the rest is done"
 
 
+def test_all_but_one_of_an_addresss_rules_go_also_while_that_one_waits(stage: Stage) -> None:
+    """Two of them look the same; each has a line of its own in the plan, and one run is enough."""
+    to = {"type": "literal", "field": "to", "value": "hello@example.org"}
+    forward, drop = {"type": "forward", "value": ["me@gmail.com"]}, {"type": "drop"}
+    rules = [
+        {"id": f"r{number}", "name": "by hand", "enabled": True, "matchers": [to], "actions": [action], "priority": 0}
+        for number, action in enumerate((drop, forward, forward))
+    ]
+    made = zone("example.org", rules=rules)
+    made["routing"]["enabled"] = True
+    stage.cloudflare.set(cloudflare_state(made, refuse_unverified=True))
+    assert [step.what for step in stage.plan().steps if step.kind is Kind.REMOVE] == ["rule hello@example.org"] * 2
+    final = stage.apply()
+    assert not final.different
+    assert [one["id"] for one in stage.cloudflare.state["zones"][0]["rules"]] == ["r0"]
+
+
 def test_a_sub_domain_as_mail_domain(stage: Stage) -> None:
     """Everything stands below it in its parent's zone, and the parent's stricter DMARC policy goes on covering it."""
     parent = [

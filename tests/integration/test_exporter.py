@@ -117,6 +117,18 @@ def test_every_program_is_in_it_and_every_collector_succeeds(house: House) -> No
     assert set(success.values()) == {1.0}
 
 
+def test_the_days_numbers_hold_the_message_that_was_just_sent(house: House) -> None:
+    """Whoever sends a first mail looks at once, and finds it among the latest messages too."""
+
+    def accepted() -> int:
+        slots = json.loads(fetch(house.exporter.url + "/status.json")[1])["history"]["slots"]
+        return sum(slot["accepted"] for slot in slots)
+
+    before = accepted()
+    house.send()
+    eventually(lambda: accepted() == before + 1, "the next look, a second later", seconds=15)
+
+
 def test_what_dashboard_and_alarms_ask_for_is_there(house: House) -> None:
     names = {name for name, _ in house.exporter.series()}
     dashboard = json.loads((ROOT / "config/grafana/dashboards/ownpost.json").read_text())

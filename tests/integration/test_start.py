@@ -10,12 +10,13 @@ import ssl
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.appliance import HASHER, PASSWORD, Appliance, account, eventually, toml
+from support.appliance import HASHER, PASSWORD, ROOT, Appliance, account, eventually, toml
 from support.sink import CountingSink
 
 
@@ -63,6 +64,20 @@ def test_broken_accounts_a_taken_port_and_an_unusable_spool_are_told_together(tm
     assert code == 78
     for what in ("senders", "surprise", f"port {relay.submission}", str(tmp_path / "spool")):
         assert any(what in line for line in lines), (what, lines)
+
+
+def test_what_the_domain_tool_reads_in_config_is_no_hindrance(tmp_path: Path) -> None:
+    """It mounts the same folder; the tables are those of the example, in use."""
+    lines = (ROOT / "config/providers.toml.example").read_text().splitlines()
+    tables = "\n".join(line.removeprefix("# ") for line in lines[lines.index("#") + 1 :])
+    assert {"dns"} == set(tomllib.loads(tables)["smtp2go"])
+    relay = Appliance(tmp_path)
+    (tmp_path / "config/providers.toml").write_text(tables)
+    (tmp_path / "config/aliases.toml").write_text('hello = "me@example.net"\n')
+    relay.start()
+    with smtp(relay) as client:
+        client.sendmail("anna@example.org", ["you@example.net"], "From: anna@example.org\r\n\r\nHello.\r\n")
+    assert relay.stop() == 0
 
 
 def test_a_second_relay_on_the_same_spool_is_refused(tmp_path: Path) -> None:

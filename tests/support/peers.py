@@ -11,6 +11,7 @@ PACKAGES = {
     "smtp-sink": "postfix",
     "postfix": "postfix",
     "saslpasswd2": "sasl2-bin",
+    "setpriv": "util-linux",
     "testssl": "testssl.sh",
     "promtool": "prometheus",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,6 +117,15 @@ def test_how_bad_it_is(name: str) -> None:
     (found,) = [one for one in verdict.checks if one.name == check]
     worst = [one for one in verdict.checks if one.level is verdict.level]
     assert (found.finding in verdict.line) == (level > Level.GOOD and worst[0] is found)
+
+
+def test_what_the_domain_check_found_is_told_in_sentences() -> None:
+    """Its findings have no full stop; somebody else's words among them may have one."""
+    wrong = [Finding(domain="d", check=str(n), verdict="wrong", finding=text, fix="") for n, text in enumerate("ab")]
+    given = snapshot(domain=DomainCheck(checked_at=NOW, findings=(*wrong,)))
+    assert judge(given).line == "Mail is accepted, but look at this: d, 0: a. And 1 more."
+    given = snapshot(domain=DomainCheck(checked_at=NOW, findings=(replace(wrong[0], finding="A fault."),)))
+    assert judge(given).line == "Mail is accepted, but look at this: d, 0: A fault."
 
 
 def test_the_worst_is_in_the_line() -> None:

@@ -118,6 +118,13 @@ def test_words() -> None:
 # --- the day
 
 
+def test_history_holds_all_that_a_relay_has_counted_that_started_with_it() -> None:
+    history = History()
+    history.add(900.0, {"accepted": 1, "delivered": 1, "failed": 0}, all_of_it=True)
+    history.add(960.0, {"accepted": 3, "delivered": 1, "failed": 0}, all_of_it=True)
+    assert history.slots[0].counts == {"accepted": 3, "delivered": 1, "failed": 0}
+
+
 def test_history_counts_from_one_look_to_the_next() -> None:
     history = History()
     history.add(900.0, {"accepted": 5, "delivered": 5, "failed": 0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.appliance import ROOT
+from support.peers import PACKAGES
 
 
 @pytest.fixture
@@ -40,6 +42,15 @@ def run(tree: Path, *command: str, **environ: str) -> subprocess.CompletedProces
     return subprocess.run(
         command, cwd=tree, env={"PATH": path, "LANG": "C.UTF-8"} | environ, capture_output=True, text=True, check=False
     )
+
+
+def test_what_the_tests_need_is_what_tools_peers_brings() -> None:
+    """Else `make test` on a new machine skips what it could have run. A Docker engine is not for it to install."""
+    brought = set(re.findall(r"^need \S+ (\S+)$", (ROOT / "tools/peers").read_text(), re.MULTILINE))
+    texts = [file.read_text() for file in (ROOT / "tests").rglob("*.py")]
+    needed = {program for text in texts for program in re.findall(r'\bneed\("(\S+)"\)', text)} - {"docker"}
+    assert {"prometheus", "promtool", "postfix"} <= needed
+    assert {PACKAGES.get(program, program) for program in needed | PACKAGES.keys()} <= brought
 
 
 def test_a_python_that_is_too_old_is_one_line(tree: Path) -> None:

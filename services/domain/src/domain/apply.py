@@ -77,7 +77,7 @@ class Applier:
             rounds = 0
             while rounds < ROUNDS:
                 sight, plan = self.look()
-                work = [step for step in plan.work if (step.zone, step.what) not in self._waiting]
+                work = [step for step in plan.work if not self._waits(step)]
                 if not work:
                     return self._resting(self._validated(plan))
                 if not self._asked(plan, work):
@@ -203,14 +203,16 @@ class Applier:
             case Subaddress(wanted):
                 cloudflare.set_subaddressing(zone, wanted)
 
+    def _waits(self, step: Step) -> bool:
+        """Whether Email Routing has refused this rule in this run; others for the same address can still go."""
+        return isinstance(step.action, PutRule) and (step.zone, step.what) in self._waiting
+
     def _resting(self, plan: Plan) -> Plan:
         """The plan with what Email Routing refuses for the time being as somebody else's turn."""
         reason = "Email Routing refuses it until its destination is verified; then run apply again"
         return Plan(
             tuple(
-                replace(step, kind=Kind.WAIT, reason=reason, action=None)
-                if step.action is not None and (step.zone, step.what) in self._waiting
-                else step
+                replace(step, kind=Kind.WAIT, reason=reason, action=None) if self._waits(step) else step
                 for step in plan.steps
             )
         )

@@ -7,7 +7,7 @@ batch, then Email Routing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import holding, names, routing, wants
 from .aliases import Aliases
@@ -228,8 +228,8 @@ def _home(name: str, domains: Iterable[str], zone: str) -> str:
 
 def _once(steps: list[Step]) -> list[Step]:
     """Every step once. Destinations belong to the account: two domains that forward to one address need it once."""
-    found: dict[tuple[str, ...], Step] = {}
+    found: dict[Step, Step] = {}
     for step in steps:
-        zone = "" if step.what.startswith("destination ") else step.zone
-        found.setdefault((zone, step.kind, step.what, step.before, step.after, step.reason), step)
+        key = replace(step, zone="") if step.what.startswith("destination ") else step
+        found.setdefault(key, step)
     return list(found.values())

@@ -141,6 +141,8 @@ def _records(wishes: Wishes, scene: Scene, foreign: Sequence[Record]) -> None:
             for mechanism in parse(record.content).mechanisms:
                 wishes.need(record.name, mechanism, "Email Routing")
     if scene.on:
+        if foreign:
+            wishes.moving.add(scene.domain)
         for record in mx:
             wishes.wants.append(Want(record, "where mail to the domain goes: Email Routing", Claim.TYPE))
         for record in (one for one in scene.needed if one.type == "TXT" and one not in spf):

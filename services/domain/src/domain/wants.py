@@ -25,6 +25,7 @@ class Wishes:
     providers: list[Want] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     spf: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # by name: (mechanism, why)
+    moving: set[str] = field(default_factory=set)  # domains whose mail goes elsewhere, though Email Routing is on
     certain: bool = True
 
     def need(self, name: str, mechanism: str, why: str) -> None:

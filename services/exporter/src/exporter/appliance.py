@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from .collectors import all_of, sentence
 from .facts import Story
 from .families import Merged, Values
-from .history import History
+from .history import SLOT, History
 from .own import Own
 from .snapshot import Snapshot, take, totals
 from .sources import Sources
@@ -21,20 +21,17 @@ class Appliance:
 
     def __init__(self, sources: Sources, own: Own, now: Callable[[], float]) -> None:
         self._sources, self._own, self.now = sources, own, now
-        self._history = History()
+        self._began, self._history = now(), History()
         self.sentence = sentence
 
-    async def minute(self) -> tuple[Snapshot, Verdict]:
-        """The look that is taken whether or not anybody asks: it feeds the chart and the notifier."""
+    async def look(self) -> tuple[Snapshot, Verdict]:
+        """All that is known now, and what to make of it. The day's numbers go on to this moment."""
         await all_of(self._sources.all)
         metrics = self._sources.relay_metrics.last.value
+        relay = self._sources.relay_status.last.value
         if metrics:
-            self._history.add(self.now(), totals(Values(metrics)))
-        return self._judged()
-
-    async def look(self) -> tuple[Snapshot, Verdict]:
-        """All that is known now, and what to make of it."""
-        await all_of(self._sources.all)
+            together = relay is not None and relay.started_at > self._began - SLOT
+            self._history.add(self.now(), totals(Values(metrics)), all_of_it=together)
         return self._judged()
 
     async def unready(self) -> list[str]:

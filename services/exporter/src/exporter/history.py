@@ -1,7 +1,8 @@
-"""The last 24 hours in numbers: the relay's counters, looked at every minute and summed up by quarters of an hour.
+"""The last 24 hours in numbers: the relay's counters, looked at every minute or sooner, by quarters of an hour.
 
 Kept in memory only. The relay's own counters begin anew when it starts, which is noticed; what happened while nobody
-looked, and since then began anew, is not known. After a start of the exporter the chart grows from empty again.
+looked, and since then began anew, is not known. After a start of the exporter the chart grows from empty again: what
+the relay had counted by then may be older than the day, unless it started not long before.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ class History:
         self.slots: deque[Slot] = deque(maxlen=SLOTS)
         self._before: Mapping[str, int] | None = None
 
-    def add(self, now: float, totals: Mapping[str, int]) -> None:
-        """The counters stand at ``totals`` now."""
+    def add(self, now: float, totals: Mapping[str, int], *, all_of_it: bool = False) -> None:
+        """The counters stand at ``totals`` now; ``all_of_it``: they began within the time that is told of."""
         start = now - now % SLOT
         if not self.slots or self.slots[-1].start != start:
             self.slots.append(Slot(start, dict.fromkeys(KINDS, 0)))
         before = self._before
         self._before = totals
         if before is None:
-            return
+            before = dict.fromkeys(KINDS, 0) if all_of_it else totals
         began_anew = any(totals[kind] < before[kind] for kind in KINDS)
         for kind in KINDS:
             self.slots[-1].counts[kind] += totals[kind] - (0 if began_anew else before[kind])

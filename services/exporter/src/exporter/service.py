@@ -41,7 +41,7 @@ async def run(settings: Settings) -> int:
         sources = Sources(settings.run, clock=time.monotonic, log=log)
         stack.push_async_callback(sources.close)
         appliance = Appliance(sources, own, time.time)
-        await appliance.minute()  # before anybody asks: every metric is there from the first scrape
+        await appliance.look()  # before anybody asks: every metric is there from the first scrape
         try:
             await _open(settings, appliance, stack)
         except OSError as error:
@@ -108,10 +108,10 @@ async def _notifier(settings: Settings, own: Own, log: Log, stack: contextlib.As
 
 
 async def _watch(appliance: Appliance, notifier: Notifier, log: Log) -> None:
-    """Look once a minute, until cancelled. A look that fails is a line in the log; the next one follows."""
+    """Look once a minute, asked or not. A look that fails is a line in the log; the next one follows."""
     while True:
         try:
-            snapshot, verdict = await appliance.minute()
+            snapshot, verdict = await appliance.look()
             host = snapshot.relay.hostname if snapshot.relay else ""
             await notifier.look(verdict, appliance.now(), host)
         except Exception as error:

@@ -271,7 +271,7 @@ def _domain(snapshot: Snapshot) -> Found:
     if wrong:
         first = wrong[0]
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
-        return Level.WARNING, f"{first.domain}, {first.check}: {first.finding}{more}", first.fix
+        return Level.WARNING, f"{first.domain}, {first.check}: {first.finding.rstrip('.')}.{more}", first.fix
     return Level.GOOD, f"Checked {duration(age)} ago, nothing wrong."
 
 
