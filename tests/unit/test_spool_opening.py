@@ -50,6 +50,21 @@ async def test_a_look_from_outside_does_not_take_the_log_away(tmp_path: Path) ->
             assert seen_from_outside(tmp_path / "spool") == n
 
 
+async def test_the_names_of_all_folders_above_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[Path] = set()
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder = tmp_path / "var" / "try" / "spool"
+    async with opened(folder):
+        pass
+    assert {folder, *folder.parents[:3]} <= synced  # all that were made, and the one that holds the first of them
+
+
 async def test_the_folder_is_made_private(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "spool"
     folder.mkdir(mode=0o755, parents=True)
