@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import apsw
 import pytest
 
 from relay.spool import SpoolUnusable, filesystem, recovery, schema
+from relay.spool.errors import is_full
 from relay.spool.store import connect
 from support.spooling import NOW, a_message, opened
 
@@ -63,6 +65,14 @@ async def test_the_names_of_all_folders_above_are_synced(tmp_path: Path, monkeyp
     async with opened(folder):
         pass
     assert {folder, *folder.parents[:3]} <= synced  # all that were made, and the one that holds the first of them
+
+
+@pytest.mark.parametrize("code", [apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_SHMOPEN])
+def test_a_step_that_finds_no_room_is_no_broken_disk(code: int) -> None:
+    assert is_full(apsw.exception_for(code), errno.ENOSPC)
+    assert is_full(apsw.exception_for(code), errno.EDQUOT)
+    assert not is_full(apsw.exception_for(code), errno.EIO)
+    assert not is_full(apsw.exception_for(apsw.SQLITE_IOERR_FSYNC), errno.ENOSPC)
 
 
 async def test_the_folder_is_made_private(tmp_path: Path) -> None:
