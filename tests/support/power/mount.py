@@ -68,14 +68,13 @@ class PowerDisk:
         count: int = struct.unpack("=Q", self._counter[:8])[0]
         return count
 
-    def plan(self, *faults: tuple[str, str, int, int | str]) -> None:
-        """From now on, in place of all earlier plans: (what, end of the file's name, n-th, errno or "off")."""
-        self._ask(do="plan", faults=faults)
+    def plan(self, *faults: tuple[str, str, int, int | str]) -> list[int]:
+        """From now on, in place of all earlier plans: (what, end of the file's name, n-th, errno or "off").
 
-    def waiting(self) -> list[int]:
-        """How many steps each planned fault is still away; 0 once it has happened."""
-        found: list[int] = self._ask(do="look")["waiting"]
-        return found
+        Returns how many steps each fault of the earlier plan was still away; 0 where it has happened.
+        """
+        waiting: list[int] = self._ask(do="plan", faults=faults)["waiting"]
+        return waiting
 
     def wait_for_the_cut(self) -> None:
         """Return when the power has gone as planned."""

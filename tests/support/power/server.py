@@ -231,6 +231,7 @@ def _name(body: bytes) -> str:
 
 def _order(server: Server, order: dict[str, Any]) -> dict[str, Any]:
     """Carry out one order of the tests."""
+    waiting = [fault.left for fault in server.faults]
     match order["do"]:
         case "plan":
             server.faults = [Fault(*one) for one in order["faults"]]
@@ -240,7 +241,7 @@ def _order(server: Server, order: dict[str, Any]) -> dict[str, Any]:
             Path(order["file"]).write_bytes(pickle.dumps(server.operations, protocol=5))
         case "recording":
             server.recording = True
-    return {"steps": server.disk.steps, "waiting": [fault.left for fault in server.faults]}
+    return {"steps": server.disk.steps, "waiting": waiting}
 
 
 def _run(server: Server, device: int, orders: socket.socket) -> None:
