@@ -25,7 +25,7 @@ from support.judge import judge
 from support.power.mount import PowerDisk
 from support.traffic import KIB, LAN, ExactSink, Mix, Traffic, figures
 
-FAULTS = int(os.environ.get("CRASH_FAULTS", "6"))
+FAULTS = int(os.environ.get("CRASH_FAULTS", "5"))
 Place = tuple[str, str, int, bool]  # what, end of the file's name, n-th; whether at the second start
 MIX = Mix(sizes=(KIB, 20 * KIB, 600 * KIB), recipients=(1, 3))
 
@@ -119,7 +119,9 @@ def test_a_disk_that_fails_once_and_then_loses_its_power_loses_nothing(tmp_path:
                 promised + len(one.traffic.acknowledged),
             )
         clear(tmp_path / "image")
-    print(figures(failures=happened, ended_the_relay=ended, acknowledged=promised, lost=0))
+    figures(
+        "disk failures, each with a power cut", failures=happened, ended_the_relay=ended, acknowledged=promised, lost=0
+    )
     assert happened
 
 
@@ -144,7 +146,7 @@ def test_a_disk_without_room_for_a_moment_stops_nobody_and_loses_nothing(tmp_pat
             happened, promised = happened + hit, promised + len(one.traffic.acknowledged)
             refused += one.traffic.refused.total()
         clear(tmp_path / "image")
-    print(figures(moments_without_room=happened, refused=refused, acknowledged=promised, lost=0))
+    figures("moments without room", moments=happened, refused=refused, acknowledged=promised, lost=0)
     assert happened
 
 

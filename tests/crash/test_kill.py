@@ -22,7 +22,7 @@ from support.judge import drain
 from support.supervised import Supervised, is_relay
 from support.traffic import KIB, MIB, ExactSink, Mix, Traffic, figures
 
-KILLS = int(os.environ.get("CRASH_KILLS", "16"))
+KILLS = int(os.environ.get("CRASH_KILLS", "10"))
 MIX = Mix(
     sizes=(*[KIB] * 6, *[20 * KIB] * 3, 400 * KIB, 400 * KIB, 3 * MIB, 20 * MIB),
     recipients=(1, 1, 1, 3, 20, 100),
@@ -77,16 +77,17 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, sink: ExactSink)
     kept = check(tmp_path / "spool")
     lost = {number for number, one in traffic.acknowledged.items() if number not in sink.got or one.id not in kept}
     twice = {number: count - 1 for number, count in sink.got.items() if count > 1}
-    print(
-        figures(
-            kills=dict(struck),
-            acknowledged=len(traffic.acknowledged),
-            largest=max(traffic.sent[number].size for number in traffic.acknowledged),
-            delivered=len(sink.got),
-            lost=len(lost),
-            twice=sum(twice.values()),
-            in_doubt=len(doubtful),
-        )
+    figures(
+        "kill -9",
+        relay=struck["relay"],
+        supervisor=struck["supervisor"],
+        both=struck["both"],
+        acknowledged=len(traffic.acknowledged),
+        largest=max(traffic.sent[number].size for number in traffic.acknowledged),
+        delivered=len(sink.got),
+        lost=len(lost),
+        twice=sum(twice.values()),
+        in_doubt=len(doubtful),
     )
     assert sink.problems == []
     assert not lost

@@ -16,11 +16,13 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from relay.delivery.capture import CaptureFolder
+from relay.ids import new_id
 from support.appliance import Appliance
 from support.judge import drain, judge
 from support.power.disk import Loss
@@ -28,8 +30,8 @@ from support.power.mount import PowerDisk
 from support.power.replay import Recording
 from support.traffic import KIB, LAN, MIB, ExactSink, Mix, Traffic, figures
 
-CUTS = int(os.environ.get("CRASH_CUTS", "250"))
-LIVE_CUTS = int(os.environ.get("CRASH_LIVE_CUTS", "12"))
+CUTS = int(os.environ.get("CRASH_CUTS", "160"))
+LIVE_CUTS = int(os.environ.get("CRASH_LIVE_CUTS", "8"))
 SMALL = Mix()
 BUSY = Mix(sizes=(KIB, 3 * KIB, 30 * KIB, 700 * KIB), recipients=(1, 1, 3, 100))
 LARGE = Mix(sizes=(MIB, 2 * MIB), recipients=(1, 2))
@@ -100,18 +102,28 @@ def test_a_cut_at_any_moment_loses_nothing(tmp_path: Path, sink: ExactSink, scra
         cut[loss] += 1
         doubtful += len(verdict.doubtful)
     promised = len(traffic.acknowledged)
-    print(
-        figures(
-            cuts=cut.total(),
-            moments=len(at),
-            of=len(recording.moments()),
-            acknowledged=promised,
-            lost=0,
-            torn=0,
-            in_doubt=doubtful,
-        )
+    figures(
+        "recorded power cuts",
+        cuts=cut.total(),
+        moments=len(at),
+        of=len(recording.moments()),
+        acknowledged=promised,
+        lost=0,
+        torn=0,
+        in_doubt=doubtful,
     )
     assert promised > 100
+
+
+async def test_what_the_trial_s_provider_kept_is_there_after_a_cut(tmp_path: Path) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"From: anna@example.org\r\n\r\nhello\r\n"
+
+    with PowerDisk(tmp_path / "disk") as disk:
+        path = await CaptureFolder(disk.mount / "captured").keep(new_id(1_800_000_000.0), pieces())
+        disk.leave(tmp_path / "left")
+    assert [one.name for one in (tmp_path / "left/captured").iterdir()] == [path.name]
+    assert (tmp_path / "left/captured" / path.name).read_bytes().endswith(b"hello\r\n")
 
 
 @pytest.mark.timeout(7200)
@@ -151,15 +163,14 @@ def test_the_relay_goes_on_after_each_of_many_cuts(tmp_path: Path, sink: ExactSi
     assert sink.problems == []
     lost = set(traffic.acknowledged) - set(sink.got)
     twice = {number: count - 1 for number, count in sink.got.items() if count > 1}
-    print(
-        figures(
-            live_cuts=LIVE_CUTS,
-            acknowledged=len(traffic.acknowledged),
-            delivered=len(sink.got),
-            lost=len(lost),
-            twice=sum(twice.values()),
-            in_doubt=len(doubts),
-        )
+    figures(
+        "live power cuts",
+        cuts=LIVE_CUTS,
+        acknowledged=len(traffic.acknowledged),
+        delivered=len(sink.got),
+        lost=len(lost),
+        twice=sum(twice.values()),
+        in_doubt=len(doubts),
     )
     assert not lost
     assert all(doubts[number] >= count for number, count in twice.items()), "a duplicate that was in no doubt"

@@ -108,15 +108,14 @@ def test_a_small_disk_that_fills_and_empties_again(tmp_path: Path, disk: Path, s
     kept = check(disk / "spool")
     lost = {number for number, one in traffic.acknowledged.items() if number not in sink.got or one.id not in kept}
     twice = sum(count - 1 for count in sink.got.values())
-    print(
-        figures(
-            fills=ROUNDS,
-            acknowledged=len(traffic.acknowledged),
-            delivered=len(sink.got),
-            refused=refused,
-            lost=len(lost),
-            twice=twice,
-        )
+    figures(
+        "small disk",
+        fills=ROUNDS,
+        acknowledged=len(traffic.acknowledged),
+        delivered=len(sink.got),
+        refused=refused,
+        lost=len(lost),
+        twice=twice,
     )
     assert sink.problems == []
     assert not lost

@@ -17,7 +17,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from support.appliance import PASSWORD, Appliance
 from support.sink import CountingSink
@@ -25,6 +24,7 @@ from support.sink import CountingSink
 ID = re.compile(r"\b[0-7][0-9A-Z]{25}\b")
 FIELDS = re.compile(rb"^X-Number: (\d+)\r\nX-Digest: ([0-9a-f]{64})\r$", re.MULTILINE)
 KIB, MIB = 1024, 1024 * 1024
+FIGURES: list[str] = []  # what the crash tests have counted
 LAN = {
     "RELAY_LAN_BIND": "127.0.0.1",
     "RELAY_LAN_NETWORKS": "127.0.0.0/16",
@@ -228,6 +228,6 @@ class ExactSink(CountingSink):
             self.problems.append(f"number {number} came for {len(recipients)} of {len(sent.recipients)} recipients")
 
 
-def figures(**counts: Any) -> str:
-    """One line for people."""
-    return "\n" + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+def figures(what: str, **counts: int) -> None:
+    """Have these printed at the end of the run, whatever becomes of the test."""
+    FIGURES.append(f"{what}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
