@@ -142,12 +142,14 @@ def test_the_relay_goes_on_after_each_of_many_cuts(tmp_path: Path, sink: ExactSi
                 disk.wait_for_the_cut()
                 assert relay.process is not None
                 relay.process.send_signal(signal.SIGKILL)
-                image = scratch / str(n)
+                before, image = image, scratch / str(n)
                 disk.leave(image, dice.choice(list(Loss)), seed=n)
             relay.process.wait()  # until the disk is gone the kernel waits for its answers
             shutil.copytree(image, scratch / "look")
             verdict = judge(scratch / "look/var/spool", traffic, sink)
             shutil.rmtree(scratch / "look")
+            if before is not None:
+                shutil.rmtree(before)
             doubts.update(verdict.doubtful - in_doubt)
             in_doubt = verdict.doubtful
         with PowerDisk(tmp_path / "disk", holds=image):
