@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +79,17 @@ def _later(steps: int, moment: int | None) -> bool:
     return moment is not None and steps > moment
 
 
-def drain(relay: Appliance, seconds: float = 120.0) -> set[str]:
-    """Let the running relay deliver all, what is in doubt too; returns the ids of what was in doubt."""
+def doubts(kept: Mapping[str, Kept], sink: ExactSink) -> Counter[int]:
+    """How often each number was in doubt, as the events of a spool tell: so many more copies there may be."""
+    counted: Counter[int] = Counter()
+    for number, one in sink.taken.items():
+        if one.id in kept:
+            counted[number] = kept[one.id].events.count("doubtful") // len(kept[one.id].deliveries)
+    return counted
+
+
+def drain(relay: Appliance, seconds: float = 120.0) -> None:
+    """Let the running relay deliver all, what is in doubt too."""
 
     def queued() -> list[dict[str, object]]:
         rows: list[dict[str, object]] = relay.status("/queue?limit=10000")["deliveries"]
@@ -93,4 +103,3 @@ def drain(relay: Appliance, seconds: float = 120.0) -> set[str]:
     for name in doubtful:
         assert get(relay.socket, f"/queue/retry?id={name}", "POST")[0] == 200
     eventually(settled(lambda row: True), "what was in doubt to be sent again", seconds)
-    return doubtful
