@@ -70,14 +70,14 @@ integration: tests-venv # the relay against real peers
 e2e: tests-venv # the appliance as a user runs it: `make try`, Docker Compose
 	@$(PYTEST) tests/e2e
 
-crash: tests-venv # kill -9 and failing disks: what got a 250 is never lost
+crash: tests-venv # kill -9, power cuts, failing and full disks, a sample of each: what got a 250 is never lost
 	@$(PYTEST) tests/crash
 
 fuzz: tests-venv # hostile input, for MINUTES=5
 	@FUZZ_MINUTES=$(MINUTES) HYPOTHESIS_PROFILE=long $(PYTEST) tests/fuzz --timeout 0
 
 soak: tests-venv # the long runs: hours
-	@CRASH_KILLS=500 HYPOTHESIS_PROFILE=long $(PYTEST) tests/crash tests/fuzz --timeout 0
+	@CRASH_KILLS=500 CRASH_CUTS=6000 CRASH_LIVE_CUTS=400 CRASH_FAULTS=1000 CRASH_FILLS=10 HYPOTHESIS_PROFILE=long $(PYTEST) tests/crash tests/fuzz --timeout 0
 
 bench: tests-venv # rate, latency, CPU and memory on this machine, as a table
 	@.venv/bin/python tests/bench/run.py

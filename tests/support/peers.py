@@ -9,6 +9,8 @@ import pytest
 
 PACKAGES = {
     "smtp-sink": "postfix",
+    "mkfs.ext4": "e2fsprogs",
+    "umount": "mount",
     "postfix": "postfix",
     "saslpasswd2": "sasl2-bin",
     "setpriv": "util-linux",

@@ -39,21 +39,31 @@ class CountingSink:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 sink\r\n")
+        recipients: list[str] = []
         while line := await reader.readline():
             verb = line[:4].upper()
             if verb == b"EHLO":
                 writer.write(b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
             elif verb == b"DATA":
                 writer.write(b"354 go on\r\n")
-                self._take(await reader.readuntil(b"\r\n.\r\n"))
+                self._take((await reader.readuntil(b"\r\n.\r\n"))[:-3], recipients)
                 writer.write(b"250 2.0.0 taken\r\n")
             elif verb == b"QUIT":
                 writer.write(b"221 bye\r\n")
                 return
             else:
+                if verb == b"MAIL":
+                    recipients = []
+                    await self._admit()
+                elif verb == b"RCPT":
+                    recipients.append(line.decode().partition("<")[2].rpartition(">")[0])
                 writer.write(b"250 2.0.0 ok\r\n")
 
-    def _take(self, body: bytes) -> None:
+    async def _admit(self) -> None:
+        """Return when a message may be sent: at once."""
+
+    def _take(self, body: bytes, recipients: list[str]) -> None:
+        """A final dot has come; ``body`` is what stood before it."""
         number = NUMBER.search(body)
         self.bodies.append(body)
         if number:

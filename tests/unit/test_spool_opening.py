@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import apsw
 import pytest
 
 from relay.spool import SpoolUnusable, filesystem, recovery, schema
+from relay.spool.errors import is_full
 from relay.spool.store import connect
 from support.spooling import NOW, a_message, opened
 
@@ -48,6 +50,29 @@ async def test_a_look_from_outside_does_not_take_the_log_away(tmp_path: Path) ->
             await one.add()
             assert seen_from_outside(copied(tmp_path / "spool", tmp_path / f"copy{n}")) == n, "mail was lost"
             assert seen_from_outside(tmp_path / "spool") == n
+
+
+async def test_the_names_of_all_folders_above_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[Path] = set()
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder = tmp_path / "var" / "try" / "spool"
+    async with opened(folder):
+        pass
+    assert {folder, *folder.parents[:3]} <= synced  # all that were made, and the one that holds the first of them
+
+
+@pytest.mark.parametrize("code", [apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_SHMOPEN])
+def test_a_step_that_finds_no_room_is_no_broken_disk(code: int) -> None:
+    assert is_full(apsw.exception_for(code), errno.ENOSPC)
+    assert is_full(apsw.exception_for(code), errno.EDQUOT)
+    assert not is_full(apsw.exception_for(code), errno.EIO)
+    assert not is_full(apsw.exception_for(apsw.SQLITE_IOERR_FSYNC), errno.ENOSPC)
 
 
 async def test_the_folder_is_made_private(tmp_path: Path) -> None:

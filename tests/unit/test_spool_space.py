@@ -60,6 +60,16 @@ def test_room_is_what_is_above_the_floor_and_free_pages_count() -> None:
     assert one.room() == 1
 
 
+def test_the_room_of_a_ballast_that_was_given_up_is_not_for_mail(tmp_path: Path) -> None:
+    clock, stone = SetClock(), Ballast(tmp_path / "ballast", 20 * MIB)
+    stone.make(Disk(size=GIB, free=GIB, inodes=None), 75 * MIB)
+    one = Space(tmp_path, clock, 50 * MIB, ScriptedDisk(100 * MIB), stone)
+    assert one.room() == 25 * MIB
+    stone.give_up()
+    clock.now += 1
+    assert one.room() == 5 * MIB
+
+
 def test_room_is_never_negative_and_nothing_is_reserved_without_it() -> None:
     one = space(ScriptedDisk(0))
     assert one.room() == 0

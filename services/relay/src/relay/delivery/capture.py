@@ -1,8 +1,8 @@
 """The provider of the trial: writes each message to a file instead of sending it.
 
 ``<folder>/<id>.eml`` holds exactly the bytes that would have been sent, nothing added. A file appears whole or not at
-all (temporary name, fsync, rename). The folder keeps at most so many files and bytes; the oldest go first. A failure
-to write defers the message like any other.
+all, and what was kept survives a power cut (temporary name, fsync, rename, fsync of the folder). The folder keeps at
+most so many files and bytes; the oldest go first. A failure to write defers the message like any other.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class CaptureFolder:
             temporary.unlink(missing_ok=True)
 
     def _begin(self, temporary: Path) -> BinaryIO:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _sync_folder(self._folder.parent)
         return temporary.open("wb")
 
     @staticmethod
@@ -67,6 +69,7 @@ class CaptureFolder:
             (self._folder / oldest).unlink(missing_ok=True)
             del held[oldest]
         os.replace(temporary, self._folder / name)
+        _sync_folder(self._folder)
         held[name] = size
         return self._folder / name
 
@@ -75,6 +78,15 @@ class CaptureFolder:
             found = [(entry.stat(), entry.name) for entry in os.scandir(self._folder) if entry.name.endswith(".eml")]
             self._held = {name: stat.st_size for stat, name in sorted(found, key=lambda one: (one[0].st_mtime, one[1]))}
         return self._held
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the names in it on the disk: a file that was synced is lost with its name (fsync(2), NOTES)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class CaptureCarrier:

@@ -9,8 +9,11 @@ SpoolError
 from __future__ import annotations
 
 import errno
+from typing import Final
 
 import apsw
+
+_MAY_MEAN_FULL: Final = (apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_SHMOPEN)
 
 
 class SpoolError(Exception):
@@ -32,8 +35,9 @@ class SpoolUnusable(SpoolError):
 def is_full(error: Exception, system_errno: int) -> bool:
     """Whether ``error`` (with the connection's ``system_errno``) means that there is no room, not a failing disk.
 
-    Besides SQLITE_FULL these are the log's index, which cannot grow on a full file system, and a used-up quota, which
-    SQLite reports as a failed write because it only knows ENOSPC.
+    Besides SQLITE_FULL these are the log's index, which cannot grow on a full file system; a used-up quota, which
+    SQLite reports as a failed write because it only knows ENOSPC; and files, that index among them, which cannot be
+    cut short, since a file system that copies on write (Btrfs) needs room even for that.
     """
     if isinstance(error, apsw.FullError):
         return True
@@ -45,7 +49,7 @@ def is_full(error: Exception, system_errno: int) -> bool:
     code = getattr(error, "extendedresult", 0)
     if code == apsw.SQLITE_IOERR_SHMSIZE:
         return True
-    return code == apsw.SQLITE_IOERR_WRITE and no_room
+    return code in _MAY_MEAN_FULL and no_room
 
 
 def is_ours(error: Exception) -> bool:

@@ -129,11 +129,15 @@ def take_lock(path: Path) -> int:
 
 
 def sync(folder: Path) -> None:
-    """fsync the database, its log, the folder and the folder that holds it: names too must survive a power cut.
+    """fsync the database, its log, the folder and those that hold it, up to the mount: names too must survive a power
+    cut, and whoever made the folders above (we, an earlier start that was cut short, ``make try``) may not have synced
+    them.
 
     No connection to the database may be open in this process: it would lose its locks.
     """
-    for path in (folder / "spool.db", folder / "spool.db-wal", folder, folder.parent):
+    device = folder.stat().st_dev
+    above = [parent for parent in folder.resolve().parents if parent.stat().st_dev == device]
+    for path in (folder / "spool.db", folder / "spool.db-wal", folder, *above):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, PermissionError):

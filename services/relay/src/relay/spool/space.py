@@ -1,8 +1,8 @@
 """How much may still be accepted, and the ballast that lets outcomes through when nothing may.
 
-Room = free space of the file system + free pages of the database - floor - what uploads in flight have announced - what
-was taken in since the file system was last asked (at most once a second: asking is a system call, and this is asked for
-every message).
+Room = free space of the file system + free pages of the database - floor - the ballast's size while it is not there -
+what uploads in flight have announced - what was taken in since the file system was last asked (at most once a second:
+asking is a system call, and this is asked for every message).
 """
 
 from __future__ import annotations
@@ -59,10 +59,19 @@ class Reservation:
 class Space:
     """The room of one spool. Lives on the loop; ``free_inside`` is refreshed by the writer's reports."""
 
-    def __init__(self, folder: Path, clock: Clock, message_limit: int, look: Callable[[Path], Disk] = look) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        message_limit: int,
+        look: Callable[[Path], Disk] = look,
+        ballast: Ballast | None = None,
+    ) -> None:
         self._folder, self._clock, self._limit, self._look = folder, clock, message_limit, look
+        self._ballast = ballast
         self._asked = clock.monotonic()
         self.disk = look(folder)
+        self._owed = self._missing()
         self.reserved = 0
         self.taken = 0
         self.free_inside = 0
@@ -72,10 +81,17 @@ class Space:
         now = self._clock.monotonic()
         if now - self._asked >= ASK_EVERY:
             self.disk, self._asked, self.taken = self._look(self._folder), now, 0
+            self._owed = self._missing()
         if self.disk.inodes is not None and self.disk.inodes < INODES:
             return 0
-        usable = self.disk.free + self.free_inside - floor(self._limit, self.disk.size)
+        usable = self.disk.free + self.free_inside - floor(self._limit, self.disk.size) - self._owed
         return max(0, usable - self.reserved - self.taken)
+
+    def _missing(self) -> int:
+        """The ballast's room while there is no ballast. It is what the database needs to take in the log; mail that
+        took it would leave a spool that fills the disk by itself, could not copy its log, and would not even open.
+        """
+        return self._ballast.size if self._ballast is not None and not self._ballast.there() else 0
 
     def reserve(self, size: int) -> Reservation:
         """Set ``size`` bytes aside for an upload; raises :class:`SpoolFull` if they are not there."""

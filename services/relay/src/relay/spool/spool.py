@@ -102,7 +102,7 @@ class Spool(Reading):
         self._on_group: Callable[[int, float], None] | None
         stone, disk = Ballast(folder / "ballast", ballast), look(folder)
         stone.make(disk, floor(message_size_limit, disk.size))
-        self._space = Space(folder, clock, message_size_limit)
+        self._space = Space(folder, clock, message_size_limit, ballast=stone)
         self._space.free_inside = opened.store.free_bytes()
         self._budget = Budget(limits.UPLOADS_IN_FLIGHT)
         self._writer = Writer(

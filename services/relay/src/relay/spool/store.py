@@ -24,6 +24,7 @@ from relay.model import Job
 from relay.spool import rows, schema
 from relay.spool.changes import Change
 from relay.spool.claims import Claims
+from relay.spool.errors import is_full
 from relay.spool.rows import Row
 from relay.spool.schema import MASK, OPEN, SHIFT, numbers
 
@@ -93,10 +94,24 @@ _RESULT: Final = Bulk(
 
 
 def connect(path: Path, vfs: str | None = None, cache_kib: int = CACHE_KIB) -> apsw.Connection:
-    """The writing connection, set up; raises :class:`SpoolUnusable` for a file that is not ours."""
+    """The writing connection, set up; raises :class:`SpoolUnusable` for a file that is not ours, and SQLite's FullError
+    for whatever want of room (the connection that could say which it was has gone by then).
+    """
     connection = apsw.Connection(str(path), vfs=vfs, statementcachesize=256)
-    schema.check(connection)
+    try:
+        _set_up(connection, cache_kib)
+    except Exception as error:
+        full = is_full(error, connection.system_errno)
+        connection.close()
+        if full:
+            raise apsw.FullError(str(error)) from error
+        raise
+    return connection
+
+
+def _set_up(connection: apsw.Connection, cache_kib: int) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # after a failed fsync nothing more may be written
+    schema.check(connection)
     connection.set_busy_timeout(10_000)
     for name, value in (
         ("page_size", PAGE),
@@ -108,7 +123,6 @@ def connect(path: Path, vfs: str | None = None, cache_kib: int = CACHE_KIB) -> a
         ("wal_autocheckpoint", 0),  # the writer does it between groups, not inside someone's commit
     ):
         connection.pragma(name, value)
-    return connection
 
 
 class Store:

@@ -1,0 +1,105 @@
+"""Whether a spool, as a crash left it, keeps what was promised: held against what clients and provider had seen."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relay.model import OPEN_STATES, State
+from relay.spool import recovery
+from support import invariants
+from support.appliance import Appliance, eventually
+from support.invariants import Kept
+from support.traffic import Acknowledged, ExactSink, Taken, Traffic, whole
+from support.unix_http import get
+
+
+@dataclass
+class Verdict:
+    """What was found in a spool that is right; ``doubtful`` are numbers that may come twice from here on."""
+
+    kept: dict[str, Kept]
+    unfinished: set[int] = field(default_factory=set)
+    doubtful: set[int] = field(default_factory=set)
+
+
+def judge(folder: Path, traffic: Traffic, sink: ExactSink, moment: int | None = None) -> Verdict:
+    """Open the spool in ``folder`` as the relay's next start would, and assert that it keeps every promise.
+
+    ``moment`` is the disk's count at the crash: what was promised later is not asked for. None: all that was.
+
+    - What had got its 250 is there: whole, once, for exactly its recipients.
+    - What had not is there whole, or not at all.
+    - What the provider had seen the dot of is not as if it had never been sent; what it has not seen has not ended.
+    """
+    recovery.open_store(folder, time.time()).close()
+    verdict = Verdict(invariants.check(folder))
+    acknowledged, taken = dict(traffic.acknowledged), dict(sink.taken)
+    numbers = _numbers(acknowledged, taken)
+    for number, one in acknowledged.items():
+        assert one.id in verdict.kept or _later(one.steps, moment), f"number {number} ({one.id}) got a 250 and is lost"
+    seen: dict[int, str] = {}
+    for name, kept in verdict.kept.items():
+        number = whole(kept.body) if kept.body is not None else numbers.get(name, -1)
+        assert number >= 0, f"{name} has ended, but no provider has seen it"
+        assert seen.setdefault(number, name) == name, f"number {number} is there twice: {seen[number]} and {name}"
+        sent = traffic.sent[number]
+        assert set(kept.deliveries) == set(sent.recipients), f"number {number} has other recipients than it was sent to"
+        if number in acknowledged:
+            assert acknowledged[number].id == name, f"number {number} is {name}, and its 250 said otherwise"
+        _judge_delivery(number, kept, taken.get(number), moment, verdict)
+    return verdict
+
+
+def _judge_delivery(number: int, kept: Kept, taken: Taken | None, moment: int | None, verdict: Verdict) -> None:
+    states = set(kept.deliveries.values())
+    assert len(states) == 1, f"number {number}: one transaction, and {states}"
+    dots = [step for step in taken.steps if not _later(step, moment)] if taken is not None else []
+    if states <= OPEN_STATES:
+        verdict.unfinished.add(number)
+        assert State.CLAIMED not in states, f"number {number}: recovery left it claimed"
+        if max(kept.doubts.values()):
+            verdict.doubtful.add(number)
+        else:
+            assert not dots, f"number {number}: the provider has its dot, and the spool does not know"
+    else:
+        assert states == {State.DELIVERED}, f"number {number} ended as {states}"
+        assert dots, f"number {number} was never sent and is marked as delivered"
+
+
+def _numbers(acknowledged: Mapping[int, Acknowledged], taken: Mapping[int, Taken]) -> dict[str, int]:
+    names = {one.id: number for number, one in taken.items()}
+    return names | {one.id: number for number, one in acknowledged.items()}
+
+
+def _later(steps: int, moment: int | None) -> bool:
+    return moment is not None and steps > moment
+
+
+def doubts(kept: Mapping[str, Kept], sink: ExactSink) -> Counter[int]:
+    """How often each number was in doubt, as the events of a spool tell: so many more copies there may be."""
+    counted: Counter[int] = Counter()
+    for number, one in sink.taken.items():
+        if one.id in kept:
+            counted[number] = kept[one.id].events.count("doubtful") // len(kept[one.id].deliveries)
+    return counted
+
+
+def drain(relay: Appliance, seconds: float = 120.0) -> None:
+    """Let the running relay deliver all, what is in doubt too."""
+
+    def queued() -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = relay.status("/queue?limit=10000")["deliveries"]
+        return rows
+
+    def settled(only: Callable[[dict[str, object]], bool]) -> Callable[[], bool]:
+        return lambda: not any(only(row) for row in queued())
+
+    eventually(settled(lambda row: row["doubts"] == 0), "the queue to hold only what is in doubt", seconds)
+    doubtful = {str(row["message"]) for row in queued()}
+    for name in doubtful:
+        assert get(relay.socket, f"/queue/retry?id={name}", "POST")[0] == 200
+    eventually(settled(lambda row: True), "what was in doubt to be sent again", seconds)
