@@ -6,8 +6,6 @@ and RCPT, what is sent in one piece, and the fields that each puts into a messag
 
 from __future__ import annotations
 
-import socket
-import ssl
 from base64 import b64encode
 from typing import NamedTuple
 
@@ -15,6 +13,7 @@ import pytest
 
 from support.clients import PASSWORD, USER, Matrix
 from support.letters import Letter
+from support.talk import Talk
 
 PLAIN = b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode()
 NAME, WORD = b64encode(USER.encode()).decode(), b64encode(PASSWORD.encode()).decode()
@@ -155,40 +154,9 @@ Gr\xc3\xbc\xc3\x9fe\r
 )
 
 
-class Talk:
-    """One connection, in the clear or under TLS; closed by ``with``."""
-
-    def __init__(self, matrix: Matrix, tls: str) -> None:
-        self._context = ssl.create_default_context(cafile=matrix.ca)
-        port = matrix.relay.submissions if tls == "tls" else matrix.relay.submission
-        self._socket = socket.create_connection(("localhost", port), 20)
-        if tls == "tls":
-            self.secure()
-
-    def secure(self) -> None:
-        """Shake hands."""
-        self._socket = self._context.wrap_socket(self._socket, server_hostname="localhost")
-
-    def __enter__(self) -> Talk:
-        assert self.reply().startswith("220 ")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def say(self, data: bytes) -> str:
-        """Send ``data`` and read one reply."""
-        self._socket.sendall(data)
-        return self.reply()
-
-    def reply(self) -> str:
-        """All lines of the next reply."""
-        text = ""
-        while not text.endswith("\r\n") or text.splitlines()[-1][3:4] == "-":
-            more = self._socket.recv(4096).decode()
-            assert more, f"it hung up after {text!r}"
-            text += more
-        return text
+def connect(matrix: Matrix, tls: str) -> Talk:
+    port = matrix.relay.submissions if tls == "tls" else matrix.relay.submission
+    return Talk(port, matrix.ca, tls=tls == "tls")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +164,7 @@ class Talk:
 )
 def test_replay(matrix: Matrix, replay: Replay) -> None:
     message = replay.message.encode("latin-1")
-    with Talk(matrix, replay.tls) as talk:
+    with connect(matrix, replay.tls) as talk:
         for line in replay.talk.strip().splitlines():
             command, _, code = line.strip().rpartition(" > ")
             assert (got := talk.say(command.encode() + b"\r\n")).startswith(code), (command, got)
@@ -212,7 +180,7 @@ def test_the_next_message_on_the_same_connection(matrix: Matrix) -> None:
     message = OUTLOOK.message.encode("latin-1")
     lines = ["EHLO pc", f"AUTH PLAIN {PLAIN}"]
     lines += ["MAIL FROM: <anna@example.org>", "RCPT TO: <bob@example.net>", "DATA", "", "NOOP", "RSET"] * 2
-    with Talk(matrix, "tls") as talk:
+    with connect(matrix, "tls") as talk:
         for line in lines:
             assert talk.say(line.encode() + b"\r\n" if line else message + b".\r\n")[0] in "23", line
     matrix.provider.wait(2)
