@@ -30,6 +30,7 @@ class Recorder:
     def __init__(self) -> None:
         self.taken: list[Taken] = []
         self.commands: list[bytes] = []
+        self.final = b"250 2.0.0 ok\r\n"  # what the next messages are answered with
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
@@ -68,6 +69,8 @@ class Recorder:
                 writer.write(b"354 go on\r\n")
                 now.wire = await self._content(reader)
                 self.taken.append(now)
+                writer.write(self.final)
+                continue
             writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 2.0.0 ok\r\n")
 
     async def _content(self, reader: asyncio.StreamReader) -> bytes:

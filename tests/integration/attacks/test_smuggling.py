@@ -1,8 +1,8 @@
 """SMTP smuggling, looked at where it would do its harm: in the bytes that the provider gets.
 
-A second message hides behind what some server takes for the end of the first (CVE-2023-51764 and its kin). Inwards the
-message is refused, or mended for accounts that ask for it; outwards the provider sees one message with one end, wherever
-the pieces are cut that we read, keep and send.
+A second message hides behind what some server takes for the end of the first (CVE-2023-51764 and its kin). Inwards
+the message is refused, or mended for accounts that ask for it; outwards the provider sees one message with one end,
+wherever the pieces are cut that we read, keep and send.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from relay.limits import CHUNK, INLINE
 from support.recorder import Taken
 from support.talk import Target
 
-HEAD = b"From: %b@example.org\r\nTo: bob@example.net\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@a.b>\r\n\r\n"
-SECOND = b"MAIL FROM:<boss@bank.example>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nFrom: boss@bank.example\r\n\r\nspoofed\r\n"
+HEAD = b"From: %b@example.org\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@a.b>\r\n\r\n"
+SECOND = b"MAIL FROM:<boss@bank.example>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nFrom: boss\r\n\r\nspoofed\r\n"
 SEQUENCES = [
     b"\n.\n",
     b"\n.\r\n",
