@@ -1,4 +1,4 @@
-"""A provider without shame: replies that never end, replies too many, at every stage. Mail waits, memory does not grow."""
+"""A provider without shame: replies that never end, at every stage. Mail waits, and memory does not grow."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ class Account:
     recipients_per_day: int | None = limits.RECIPIENTS_PER_DAY
     recipients_per_hour: int | None = limits.RECIPIENTS_PER_HOUR
     notify: str = ""
+    pause_when_unusual: bool = False
     normalize_newlines: bool = False
     disabled: bool = False
     hold_queue: bool = False
@@ -159,6 +160,7 @@ def _account(name: str, table: Any, problems: list[str]) -> Account:
         recipients_per_day=_limit(values, "recipients_per_day", limits.RECIPIENTS_PER_DAY),
         recipients_per_hour=_limit(values, "recipients_per_hour", limits.RECIPIENTS_PER_HOUR),
         notify=values.get("notify", ""),
+        pause_when_unusual=values.get("unusual_volume") == "pause",
         normalize_newlines=values.get("newlines") == "normalize",
         disabled=values.get("disabled", False),
         hold_queue=values.get("hold_queue", False),

@@ -22,6 +22,7 @@ RULES = {
     "from": '"refuse" or "rewrite"',
     "recipients_per_day": f'a number from 1 to {RECIPIENTS_CEILING}, or "unlimited"',
     "recipients_per_hour": f'a number from 1 to {RECIPIENTS_CEILING}, or "unlimited"',
+    "unusual_volume": '"report" or "pause"',
     "notify": 'an address, or "" for the sender of each message',
     "newlines": '"refuse" or "normalize"',
     "disabled": "true or false",
@@ -59,7 +60,11 @@ def _wrong_value(key: str, value: Any) -> str:
         return f"{_say(value)}: {why}" if why else ""
     if key in {"disabled", "hold_queue"}:
         return "" if isinstance(value, bool) else f"{_say(value)} is not allowed"
-    allowed = {"from": ("refuse", "rewrite"), "newlines": ("refuse", "normalize")}[key]
+    allowed = {
+        "from": ("refuse", "rewrite"),
+        "newlines": ("refuse", "normalize"),
+        "unusual_volume": ("report", "pause"),
+    }[key]
     return "" if value in allowed else f"{_say(value)} is not allowed"
 
 

@@ -17,12 +17,16 @@ from relay import limits
 from relay.accounts import Account
 from relay.clock import Clock
 from relay.refusal import Reason, Refusal, refuse
+from relay.submission.volume import Volume
 
-WindowName = Literal["hour", "day"]
+WindowName = Literal["hour", "day", "pause"]
 
 
 class Exceeded(NamedTuple):
-    """Which limit is reached. ``until``: Unix time from which the recipients fit; infinite if they never do."""
+    """Which limit is reached, or that the account is paused.
+
+    ``until``: Unix time from which the recipients fit; infinite if they never do.
+    """
 
     window: WindowName
     limit: int
@@ -140,6 +144,7 @@ class Limiter:
         self._exempt = frozenset(address_key(gateway) for gateway in gateways)
         self._open: Counter[str] = Counter()
         self._strangers = Strangers()
+        self.volume = Volume()
         self.connections = 0
         self._usage: dict[str, Usage] = {}
 
@@ -184,10 +189,13 @@ class Limiter:
 
     def check(self, account: Account, count: int) -> Exceeded | None:
         """Whether ``count`` recipients more are within the account's limits now."""
+        now = self._clock.time()
+        if until := self.volume.paused_until(account, now):
+            return Exceeded("pause", 0, 0, until)
         per_hour, per_day = account.recipients_per_hour, account.recipients_per_day
         if per_hour is None and per_day is None:
             return None
-        usage, now = self._usage_of(account.name), self._clock.time()
+        usage = self._usage_of(account.name)
         usage.hour.forget(now)
         usage.day.forget(now)
         # The day first: who has used it up need not hear of the hour.
@@ -199,10 +207,8 @@ class Limiter:
 
     def take(self, account: Account, count: int) -> Exceeded | None:
         """Check and count in one step, so that sessions side by side cannot pass the same gap."""
-        if account.recipients_per_hour is None and account.recipients_per_day is None:
-            return None
         exceeded = self.check(account, count)
-        if exceeded is None:
+        if exceeded is None and (account.recipients_per_hour is not None or account.recipients_per_day is not None):
             self.add(account.name, count, self._clock.time())
         return exceeded
 
