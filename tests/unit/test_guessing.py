@@ -16,7 +16,7 @@ from relay.clock import SystemClock
 from relay.submission.auth import MOST_DELAY, Authenticator
 
 HASHER = PasswordHasher(time_cost=2, memory_cost=1024, parallelism=1)
-ROUNDS = 150
+ROUNDS, TRIES = 80, 4
 
 
 @dataclass
@@ -46,18 +46,29 @@ def door() -> Iterator[Door]:
     door.passwords.close()
 
 
-async def test_known_and_unknown_accounts_take_the_same_time(door: Door) -> None:
-    """Medians of interleaved guesses, each from an address of its own. One tenth is noise on a busy machine."""
-    logins = ["anna", "nobody", "gone", "none"]
-    times: dict[str, list[float]] = {login: [] for login in logins}
+async def times(door: Door, part: int) -> dict[str, float]:
+    """What an answer takes for each kind of name, by interleaved guesses, each from an address of its own.
+
+    The lower quartile: other programs of the machine only ever add to a time.
+    """
+    taken: dict[str, list[float]] = {login: [] for login in ("anna", "nobody", "gone", "none")}
     for number in range(ROUNDS):
-        for login in logins:
+        for login, those in taken.items():
             began = time.perf_counter()
-            assert not await door.enter(login, f"guess{number}", f"198.51.{number % 256}.{number // 256}")
-            times[login].append(time.perf_counter() - began)
-    # The lower quartile: other programs of the machine only ever add to a time.
-    typical = {login: statistics.quantiles(each, n=4)[0] for login, each in times.items()}
-    assert max(typical.values()) < 1.15 * min(typical.values()), typical
+            assert not await door.enter(login, f"guess{number}", f"198.51.{part}.{number}")
+            those.append(time.perf_counter() - began)
+    return {login: statistics.quantiles(those, n=4)[0] for login, those in taken.items()}
+
+
+async def test_known_and_unknown_accounts_take_the_same_time(door: Door) -> None:
+    """Noise makes a difference once in a while; a difference that is one is there every time."""
+    found = []
+    for part in range(TRIES):
+        typical = await times(door, part)
+        found.append(max(typical.values()) / min(typical.values()))
+        if found[-1] < 1.15:
+            return
+    raise AssertionError(f"an account can be told by the time of its answer: {found}")
 
 
 async def test_many_addresses_slow_themselves_down_and_not_the_owner(door: Door) -> None:
