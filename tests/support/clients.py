@@ -19,7 +19,6 @@ from support.recorder import Recorder, Taken
 
 RECEIVED = re.compile(rb"\AReceived: [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n")
 USER = "anna"
-SETTINGS = {"RELAY_CONNECTIONS_PER_ADDRESS": "200"}  # dma opens one for each recipient, all at once
 Change = Callable[[bytes], bytes]
 
 
@@ -89,4 +88,4 @@ def secret_file(folder: Path, name: str, text: str) -> str:
     return str(file)
 
 
-__all__ = ["PASSWORD", "SETTINGS", "USER", "Matrix", "run", "same", "secret_file"]
+__all__ = ["PASSWORD", "USER", "Matrix", "run", "same", "secret_file"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.appliance import Appliance
-from support.clients import SETTINGS, Matrix
+from support.clients import Matrix
 from support.letters import LETTERS, Letter
 from support.recorder import Recorder
 
@@ -15,7 +15,7 @@ from support.recorder import Recorder
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     provider = Recorder()
-    relay = Appliance(tmp_path_factory.mktemp("clients"), provider=provider.settings, settings=SETTINGS)
+    relay = Appliance(tmp_path_factory.mktemp("clients"), provider=provider.settings)
     relay.start()
     yield Matrix(relay, provider)
     assert relay.stop() == 0, relay.log.read_text()[-4000:]
