@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.accounts import Accounts, AccountsError, parse
 from relay.accounts_rules import RECIPIENTS_CEILING, RULES
-from support.fuzzing import keep_at_it
+from support.fuzzing import corpus, keep_at_it, mutated
 
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21l$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 VALUES = [
@@ -44,7 +44,7 @@ def toml(accounts: dict[str, dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-files = tables.map(lambda made: toml(made).encode("utf-8", "replace")) | st.binary(max_size=100)
+files = tables.map(lambda made: toml(made).encode("utf-8", "replace")) | st.binary(max_size=100) | mutated("accounts")
 whole = st.fixed_dictionaries(
     {"password_hash": st.just(HASH), "senders": st.lists(st.sampled_from(["a@b.c", "*@b.c"]), min_size=1)},
     optional={
@@ -72,6 +72,11 @@ def check(data: bytes) -> None:
         assert not account.rewrite or account.first_sender
         for limit in (account.recipients_per_day, account.recipients_per_hour):
             assert limit is None or 1 <= limit <= RECIPIENTS_CEILING
+
+
+@pytest.mark.parametrize("data", corpus("accounts"))
+def test_corpus(data: bytes) -> None:
+    check.hypothesis.inner_test(data)  # type: ignore[attr-defined]
 
 
 def test_accounts_files(request: pytest.FixtureRequest) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.address import ADDRESS_BYTES, Mail, parse, read_mail, read_rcpt
 from relay.refusal import Refusal
-from support.fuzzing import keep_at_it
+from support.fuzzing import corpus, keep_at_it, mutated
 
 PIECES = [
     b"<",
@@ -31,7 +31,7 @@ PIECES = [
 ]
 PIECES += [b"\0", b"\r\n", b"\t", b"\x7f", b"\xc3\xa9", b"\xe2\x80\xae", b"\xff", b"-", b"_", b",", b":", b"=", b"+2B"]
 PIECES += [b" SIZE=", b" BODY=8BITMIME", b" SMTPUTF8", b" AUTH=<>", b" RET=FULL", b"a" * 64, b"a." * 130]
-arguments = st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join) | st.binary(max_size=80)
+arguments = st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join) | st.binary(max_size=80) | mutated("address")
 
 
 @given(arguments, st.booleans(), st.booleans())
@@ -56,6 +56,13 @@ def check(argument: bytes, smtputf8: bool, lenient: bool) -> None:
             assert refusal.reply.isascii()
             assert refusal.reply.isprintable()
             assert len(refusal.reply) <= 510
+
+
+@pytest.mark.parametrize("argument", corpus("address"))
+def test_corpus(argument: bytes) -> None:
+    for smtputf8 in (False, True):
+        for lenient in (False, True):
+            check.hypothesis.inner_test(argument, smtputf8, lenient)  # type: ignore[attr-defined]
 
 
 def test_arguments_of_mail_and_rcpt(request: pytest.FixtureRequest) -> None:

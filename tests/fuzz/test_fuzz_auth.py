@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relay import limits
 from relay.refusal import Reason, Refusal
 from relay.submission.auth import Credentials, decode_login, decode_plain
-from support.fuzzing import keep_at_it
+from support.fuzzing import corpus, keep_at_it, mutated
 
 PIECES = [
     b"=",
@@ -31,6 +31,7 @@ PIECES = [
     b"A" * 4096,
 ]
 responses = st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join) | st.binary(max_size=60)
+responses |= mutated("auth")
 responses |= st.binary(max_size=60).map(b64encode)
 
 
@@ -54,6 +55,11 @@ def check(response: bytes) -> None:
             assert refusal.reason in {Reason.AUTH_MALFORMED, Reason.AUTH_CANCELLED}
             assert refusal.reply[:3] in {"500", "501", "535"}
             assert len(response) < 8 or response.decode("latin-1") not in refusal.reply
+
+
+@pytest.mark.parametrize("response", corpus("auth"))
+def test_corpus(response: bytes) -> None:
+    check.hypothesis.inner_test(response)  # type: ignore[attr-defined]
 
 
 def test_auth_responses(request: pytest.FixtureRequest) -> None:

@@ -14,7 +14,7 @@ from relay.accounts import Account
 from relay.header import split
 from relay.refusal import Refusal
 from relay.submission.prepare import Prepared, Trace, prepare
-from support.fuzzing import keep_at_it
+from support.fuzzing import corpus, keep_at_it, mutated
 
 STRICT = Account(name="anna", password_hash="", senders=("anna@example.org",))
 REWRITE = Account(name="nas", password_hash="", senders=("anna@example.org",), rewrite=True)
@@ -70,7 +70,7 @@ PIECES += [
     b"[",
     b"]",
 ]
-headers = st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join) | st.binary(max_size=120)
+headers = st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join) | st.binary(max_size=120) | mutated("header")
 
 
 @given(headers, st.booleans(), st.sampled_from(["", "anna@example.org"]))
@@ -99,6 +99,12 @@ def check(start: bytes, rewrite: bool, sender: str) -> None:
     seen = email.message_from_bytes(result.header, policy=email.policy.compat32)
     assert len(seen.get_all("From", [])) == 1, "another parser sees the same fields"
     assert not seen.get_all("Bcc", [])
+
+
+@pytest.mark.parametrize("header", corpus("header"))
+def test_corpus(header: bytes) -> None:
+    for rewrite in (False, True):
+        check.hypothesis.inner_test(header, rewrite, "")  # type: ignore[attr-defined]
 
 
 def test_headers(request: pytest.FixtureRequest) -> None:

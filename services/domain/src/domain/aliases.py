@@ -59,7 +59,9 @@ def parse(text: str, domains: tuple[str, ...]) -> Aliases:
     """Reads the file's text. Raises AliasesError."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise AliasesError(["it is nested too deeply to be TOML that anybody wrote"]) from None
+    except ValueError as error:  # also numbers of more digits than Python converts
         raise AliasesError([f"it is not TOML: {error}"]) from None
     problems: list[str] = []
     found: dict[str, dict[str, Target]] = {domain: {} for domain in domains}

@@ -53,7 +53,9 @@ def parse(text: str, domains: tuple[str, ...]) -> ProvidersFile:
     """Reads the file's text. Raises PastedError."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise PastedError(["it is nested too deeply to be TOML that anybody wrote"]) from None
+    except ValueError as error:  # also numbers of more digits than Python converts
         raise PastedError([f"it is not TOML: {error}"]) from None
     problems: list[str] = []
     pasted: dict[tuple[str, str], Pasted] = {}

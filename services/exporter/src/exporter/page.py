@@ -50,6 +50,7 @@ EVENTS = {
     "delay_notice_queued": "its sender is told of the delay",
     "acknowledged": "seen",
     "recovered": "found again after a restart",
+    "unusual": "with it, its account sent ten times its usual mail in an hour",
 }
 
 

@@ -50,6 +50,7 @@ class Account:
     recipients_per_hour: int | None = limits.RECIPIENTS_PER_HOUR
     high_priority: bool = False  # may use the reserve of each provider's quota
     notify: str = ""
+    pause_when_unusual: bool = False
     normalize_newlines: bool = False
     disabled: bool = False
     hold_queue: bool = False
@@ -167,6 +168,7 @@ def _account(name: str, table: Any, problems: list[str]) -> Account:
         recipients_per_hour=_limit(values, "recipients_per_hour", limits.RECIPIENTS_PER_HOUR),
         high_priority=values.get("priority") == "high",
         notify=values.get("notify", ""),
+        pause_when_unusual=values.get("unusual_volume") == "pause",
         normalize_newlines=values.get("newlines") == "normalize",
         disabled=values.get("disabled", False),
         hold_queue=values.get("hold_queue", False),

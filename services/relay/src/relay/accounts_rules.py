@@ -23,6 +23,7 @@ RULES = {
     "recipients_per_day": f'a number from 1 to {RECIPIENTS_CEILING}, or "unlimited"',
     "recipients_per_hour": f'a number from 1 to {RECIPIENTS_CEILING}, or "unlimited"',
     "priority": '"normal" or "high"',
+    "unusual_volume": '"report" or "pause"',
     "notify": 'an address, or "" for the sender of each message',
     "newlines": '"refuse" or "normalize"',
     "disabled": "true or false",
@@ -60,7 +61,12 @@ def _wrong_value(key: str, value: Any) -> str:
         return f"{_say(value)}: {why}" if why else ""
     if key in {"disabled", "hold_queue"}:
         return "" if isinstance(value, bool) else f"{_say(value)} is not allowed"
-    allowed = {"from": ("refuse", "rewrite"), "newlines": ("refuse", "normalize"), "priority": ("normal", "high")}[key]
+    allowed = {
+        "from": ("refuse", "rewrite"),
+        "newlines": ("refuse", "normalize"),
+        "priority": ("normal", "high"),
+        "unusual_volume": ("report", "pause"),
+    }[key]
     return "" if value in allowed else f"{_say(value)} is not allowed"
 
 

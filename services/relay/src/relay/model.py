@@ -112,6 +112,7 @@ class EventKind(StrEnum):
     DELAY_NOTICE_QUEUED = "delay_notice_queued"
     ACKNOWLEDGED = "acknowledged"
     RECOVERED = "recovered"
+    UNUSUAL = "unusual"  # this message makes its account's hour one: relay.submission.volume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

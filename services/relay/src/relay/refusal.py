@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NO_RECIPIENTS = "no_recipients"
     LIMIT_HOUR = "limit_hour"
     LIMIT_DAY = "limit_day"
+    PAUSED = "paused"
     HEADER = "header"
     HEADER_SIZE = "header_size"
     LOOP = "loop"

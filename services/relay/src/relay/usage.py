@@ -35,8 +35,10 @@ async def limiter(
     )
     since = clock.time() - limits.DAY
     for account in accounts:
-        for at, recipients in await spool.used(account.name, since):
-            counts.add(account.name, recipients, at)
+        for at, recipients in await spool.used(account.name, clock.time() - 7 * limits.DAY):
+            counts.volume.add(account.name, recipients, at)
+            if at > since:
+                counts.add(account.name, recipients, at)
     if settings.lan and (acting := accounts.find(settings.lan.account)):
         for at, recipients in await spool.used(acting.name, since, LAN):
             counts.add(lan_budget(settings.lan).name, recipients, at)

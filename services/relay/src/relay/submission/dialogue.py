@@ -72,7 +72,8 @@ class Dialogue(SMTP):
         self.secure = False  # under TLS
         self.lost = False  # the transport is gone
         self.closing = False  # no further command is read
-        self.errors = 0
+        self.errors = self.refusals = 0
+        self._in_a_row = 0  # commands since the others had their turn
         self._out: list[str] = []
         self._deadline = 0.0  # by which the next line must have come
         self.commands_left: float = limits.COMMANDS_BEFORE_AUTH  # without a limit for whom we know
@@ -126,8 +127,13 @@ class Dialogue(SMTP):
         self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, reason, line)
 
     def refuse(self, line: str, reason: Reason) -> None:
-        """Answer what policy does not allow."""
-        self.reply(line)
+        """Answer what policy does not allow; who goes on against it for ever is sent away."""
+        self.refusals += 1
+        if self.refusals > limits.REFUSALS:
+            line = "421 4.7.0 Too much was refused on this connection; change what the answers say, then connect again."
+            self.hang_up(line)
+        else:
+            self.reply(line)
         self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, reason, line)
 
     def hang_up(self, line: str) -> None:
@@ -176,8 +182,12 @@ class Dialogue(SMTP):
                 line = None if self.wire.stopping else self.wire.take(limits.AUTH_LINE)
                 if line is None:
                     self.flush()
+                    self._in_a_row = 0
                     await self._wait()
                     continue
+                if self._in_a_row >= limits.COMMANDS_IN_A_ROW:
+                    await self._pause()
+                self._in_a_row += 1
                 self._deadline = 0.0
                 if isinstance(line, Flaw):
                     self.protest(FLAWS[line])
@@ -186,6 +196,14 @@ class Dialogue(SMTP):
             self.flush()
         finally:
             await self._end()
+
+    async def _pause(self) -> None:
+        """Let the others have their turn, and the client take its answers: it may have sent thousands of commands."""
+        self._in_a_row = 0
+        self.flush()
+        if self.wire.blocked:
+            self.closing = await self.wire.drained(self.patience) is not None
+        await asyncio.sleep(0)
 
     async def _wait(self) -> None:
         """Until more has arrived, or there is a reason why nothing will: the client is told that."""

@@ -211,6 +211,7 @@ class Hello(Dialogue):
         if account is not None:
             self.account, self._accounts, self._trace = account, None, None
             self.session.authenticated = True
+            self.desk.limiter.known(self.peer, self)
             self.trust()
             self.reply("235 2.7.0 Welcome.")
             journal.login(listener, self.peer, account.name, mechanism, True)

@@ -8,6 +8,8 @@ cancelled.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from relay import header, limits
 from relay.accounts import Account
 from relay.ids import new_id
@@ -238,17 +240,29 @@ class Intake:
     async def _commit(self, size: int) -> Refusal | None:
         upload = self._upload or self._desk.spool.upload(self._id)
         message, event = self._records(size)
+        events = (event, *self._unusual(event))
         last = b"".join(self._pieces)
         self._pieces, self._upload = [], None
         self._dialogue.flush()
         try:
-            await upload.commit(message, last, (event,))
+            await upload.commit(message, last, events)
         except (SpoolFull, SpoolFailed) as error:
             upload.abort()
             for budget in self._budgets():
                 self._desk.limiter.give_back(budget.name, len(message.recipients))
+            self._desk.limiter.volume.add(self._account.name, -len(message.recipients), event.at)
             return NO_ROOM if isinstance(error, SpoolFull) else NOT_KEPT
         return None
+
+    def _unusual(self, accepted: Event) -> tuple[Event, ...]:
+        """Counts the message among what its account sends, and the event if that has become unusual."""
+        account, volume = self._account, self._desk.limiter.volume
+        volume.add(account.name, len(self._transaction.rcpt_tos), accepted.at)
+        unusual = volume.judge(account, accepted.at)
+        if unusual is None:
+            return ()
+        detail = {**unusual._asdict(), "paused": account.pause_when_unusual}
+        return (replace(accepted, kind=EventKind.UNUSUAL, detail=detail),)
 
     def _records(self, size: int) -> tuple[Message, Event]:
         assert self._prepared is not None

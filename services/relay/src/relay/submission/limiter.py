@@ -8,6 +8,7 @@ A sliding window has no hour or midnight at which twice the limit fits through. 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from math import inf
 from typing import Literal, NamedTuple
@@ -16,12 +17,16 @@ from relay import limits
 from relay.accounts import Account
 from relay.clock import Clock
 from relay.refusal import Reason, Refusal, refuse
+from relay.submission.volume import Volume
 
-WindowName = Literal["hour", "day"]
+WindowName = Literal["hour", "day", "pause"]
 
 
 class Exceeded(NamedTuple):
-    """Which limit is reached. ``until``: Unix time from which the recipients fit; infinite if they never do."""
+    """Which limit is reached, or that the account is paused.
+
+    ``until``: Unix time from which the recipients fit; infinite if they never do.
+    """
 
     window: WindowName
     limit: int
@@ -91,6 +96,38 @@ class Usage:
         self.hour, self.day = Window(limits.HOUR), Window(limits.DAY)
 
 
+class Strangers:
+    """Connections of clients that have not logged in: the first to go when there is no room for another one.
+
+    Who fills all connections without a login keeps nobody out that way: for each newcomer the oldest stranger leaves
+    that shares its address with most others, unless the newcomer's own address has as many.
+    """
+
+    def __init__(self) -> None:
+        self._leave: dict[str, dict[object, Callable[[], None]]] = {}  # by address; the oldest first
+
+    def add(self, key: str, who: object, leave: Callable[[], None]) -> None:
+        """``who`` has connected; ``leave()`` ends that at once."""
+        self._leave.setdefault(key, {})[who] = leave
+
+    def remove(self, key: str, who: object) -> None:
+        """``who`` has logged in or gone; unknown ones are ignored."""
+        those = self._leave.get(key, {})
+        if those.pop(who, None) and not those:
+            del self._leave[key]
+
+    def make_room(self, key: str) -> bool:
+        """Send one away for a newcomer from ``key``, or say that none is to go."""
+        crowded = max(self._leave, key=lambda address: len(self._leave[address]), default="")
+        crowd = self._leave.get(crowded, {})
+        if len(crowd) <= len(self._leave.get(key, {})):
+            return False
+        who, leave = next(iter(crowd.items()))
+        self.remove(crowded, who)
+        leave()
+        return True
+
+
 class Limiter:
     """Counts for all sessions of the relay. ``gateways``: addresses behind which all clients may hide."""
 
@@ -106,6 +143,8 @@ class Limiter:
         self._most, self._most_of_one = connections, connections_per_address
         self._exempt = frozenset(address_key(gateway) for gateway in gateways)
         self._open: Counter[str] = Counter()
+        self._strangers = Strangers()
+        self.volume = Volume()
         self.connections = 0
         self._usage: dict[str, Usage] = {}
 
@@ -114,17 +153,17 @@ class Limiter:
     def connect(self, peer: str) -> Refusal | None:
         """Count a connection, or say why it is one too many. What was counted is given back by ``disconnect``."""
         key = address_key(peer)
-        if self.connections >= self._most:
-            return refuse(
-                Reason.CONNECTIONS,
-                f"421 4.3.2 All {self._most} connections are in use; try again in a minute "
-                "(the operator's setting is RELAY_CONNECTIONS).",
-            )
         if self._open[key] >= self._most_of_one and key not in self._exempt:
             return refuse(
                 Reason.CONNECTIONS_OF_ADDRESS,
                 f"421 4.7.0 Your address has {self._most_of_one} connections open already; close some "
                 "(the operator's setting is RELAY_CONNECTIONS_PER_ADDRESS).",
+            )
+        if self.connections >= self._most and not self._strangers.make_room(key):
+            return refuse(
+                Reason.CONNECTIONS,
+                f"421 4.3.2 All {self._most} connections are in use; try again in a minute "
+                "(the operator's setting is RELAY_CONNECTIONS).",
             )
         self.connections += 1
         self._open[key] += 1
@@ -138,14 +177,25 @@ class Limiter:
         if not self._open[key]:
             del self._open[key]
 
+    def stranger(self, peer: str, who: object, leave: Callable[[], None]) -> None:
+        """``who``, counted already, has not logged in; ``leave()`` ends its connection when another one needs room."""
+        self._strangers.add(address_key(peer), who, leave)
+
+    def known(self, peer: str, who: object) -> None:
+        """``who`` has logged in, or has gone."""
+        self._strangers.remove(address_key(peer), who)
+
     # --- recipients ---------------------------------------------------------------------------------------------------
 
     def check(self, account: Account, count: int) -> Exceeded | None:
         """Whether ``count`` recipients more are within the account's limits now."""
+        now = self._clock.time()
+        if until := self.volume.paused_until(account, now):
+            return Exceeded("pause", 0, 0, until)
         per_hour, per_day = account.recipients_per_hour, account.recipients_per_day
         if per_hour is None and per_day is None:
             return None
-        usage, now = self._usage_of(account.name), self._clock.time()
+        usage = self._usage_of(account.name)
         usage.hour.forget(now)
         usage.day.forget(now)
         # The day first: who has used it up need not hear of the hour.
@@ -157,10 +207,8 @@ class Limiter:
 
     def take(self, account: Account, count: int) -> Exceeded | None:
         """Check and count in one step, so that sessions side by side cannot pass the same gap."""
-        if account.recipients_per_hour is None and account.recipients_per_day is None:
-            return None
         exceeded = self.check(account, count)
-        if exceeded is None:
+        if exceeded is None and (account.recipients_per_hour is not None or account.recipients_per_day is not None):
             self.add(account.name, count, self._clock.time())
         return exceeded
 

@@ -107,9 +107,20 @@ class Listener:
             self.desk.limiter.disconnect(peer)
             self._turn_away(sock, peer, EARLY)
             return
-        task = self._loop.create_task(self._receive(sock, peer))
+        session = Session(self.desk, self._loop, peer)
+        task = self._loop.create_task(self._receive(session, sock, peer))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
+        if self.desk.lan is None:
+            self.desk.limiter.stranger(peer, session, lambda: self._send_away(session, task))
+
+    def _send_away(self, session: Session, task: asyncio.Task[None]) -> None:
+        """End a stranger's connection, or its handshake, for somebody else to have its place."""
+        self.desk.journal.connection_refused(self.desk.listener, session.peer, Reason.CONNECTIONS)
+        if session.task is None:
+            task.cancel()
+        else:
+            session.transport.abort()
 
     def _stranger(self, peer: str) -> Refusal | None:
         if self._networks is None:
@@ -128,9 +139,8 @@ class Listener:
                 except OSError:
                     pass  # it has gone, or sends nothing
 
-    async def _receive(self, sock: socket.socket, peer: str) -> None:
+    async def _receive(self, session: Session, sock: socket.socket, peer: str) -> None:
         desk = self.desk
-        session = Session(desk, self._loop, peer)
         context = desk.certificate.context if desk.implicit_tls and desk.certificate is not None else None
         try:
             transport, _ = await self._loop.connect_accepted_socket(
@@ -140,7 +150,10 @@ class Listener:
                 ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIME if context else None,
             )
         except (OSError, asyncio.CancelledError) as error:
+            desk.limiter.known(peer, session)
             desk.limiter.disconnect(peer)
+            if session.task is not None:  # cancelled just when it had begun
+                session.transport.abort()
             sock.close()
             if isinstance(error, asyncio.CancelledError):
                 raise
@@ -156,6 +169,7 @@ class Listener:
 
     def _ended(self, session: Session, task: asyncio.Task[None]) -> None:
         self._sessions.discard(session)
+        self.desk.limiter.known(session.peer, session)
         self.desk.limiter.disconnect(session.peer)
         self.desk.journal.connection_ended(self.desk.listener, session.peer)
         error = None if task.cancelled() else task.exception()

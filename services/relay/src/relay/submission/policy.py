@@ -127,14 +127,21 @@ def limit_reached(account: Account, exceeded: Exceeded, setting: str = "") -> Re
 
     ``setting`` names what the operator can raise, when it is not the account's own limit.
     """
+    if exceeded.window == "pause":
+        why = f"Account {account.name} sends far more than usual and is paused until {_stamp(exceeded.until)}"
+        return refuse(Reason.PAUSED, f"450 4.7.1 {why}; if it is yours, ask the operator for a new password.")
     reason = Reason.LIMIT_HOUR if exceeded.window == "hour" else Reason.LIMIT_DAY
     who = "This port" if setting else f"Account {account.name}"
     start = f"{who} may send to {exceeded.limit} recipients in {_SPAN[exceeded.window]}"
     raise_it = f"the operator can raise {setting or f'recipients_per_{exceeded.window} of the account'}"
     if isinf(exceeded.until):
         return refuse(reason, f"550 5.7.1 {start}, fewer than this message has; send it in parts, or {raise_it}.")
-    until = datetime.fromtimestamp(exceeded.until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return refuse(reason, f"450 4.7.1 {start} and {exceeded.used} are used; send it after {until}, or {raise_it}.")
+    used = f"{start} and {exceeded.used} are used"
+    return refuse(reason, f"450 4.7.1 {used}; send it after {_stamp(exceeded.until)}, or {raise_it}.")
+
+
+def _stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 _SPAN = {"hour": "an hour", "day": "a day"}

@@ -1,0 +1,177 @@
+"""Any commands in any order, cut anywhere: the server answers as a small model of SMTP says, and keeps what it kept.
+
+A message, a login or an error that the model does not know of is a bug, whichever of the two is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import pytest
+from hypothesis import note
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from relay import limits
+from support.bare_session import BareSession
+from support.fuzzing import keep_at_it, pieces
+from support.smtp_model import AHEAD, Model
+
+T = TypeVar("T")
+RECIPIENTS, SIZE = 3, 2_000
+GOOD_WORD, WRONG_WORD = b"Y29ycmVjdCBob3JzZQ==", b"d3Jvbmc="
+GOOD, WRONG = b"AGFubmEAY29ycmVjdCBob3JzZQ==", b"AGFubmEAd3Jvbmc="
+COMMANDS = {
+    "ehlo": [b"EHLO client", b"ehlo [192.0.2.1]", b"EHLO \xff\x1b[2J"],
+    "ehlo alone": [b"EHLO", b"HELO ", b"ehlo  "],
+    "helo": [b"HELO client"],
+    "rset": [b"RSET", b"rset now"],
+    "noop": [b"NOOP", b"NoOp \x80\xff"],
+    "vrfy": [b"VRFY anna"],
+    "help": [b"HELP"],
+    "expn": [b"EXPN all"],
+    "unknown": [b"BDAT 12 LAST", b"XCLIENT ADDR=1.2.3.4", b"", b" MAIL FROM:<a@b.c>", b"\xff" * 40, b"TURN"],
+    "http": [b"GET / HTTP/1.1"],
+    "quit": [b"QUIT"],
+    "starttls": [b"STARTTLS", b"starttls"],
+    "starttls with argument": [b"STARTTLS now"],
+    "auth good": [b"AUTH PLAIN " + GOOD, b"auth plain " + GOOD],
+    "auth wrong": [b"AUTH PLAIN " + WRONG],
+    "auth bad": [b"AUTH PLAIN !!!", b"AUTH LOGIN =", b"AUTH PLAIN *"],
+    "auth unknown": [b"AUTH XOAUTH2 x", b"AUTH"],
+    "mail": [b"MAIL FROM:<anna@example.org>", b"mail from: <ANNA@example.org> BODY=8BITMIME SIZE=7", b"MAIL FROM:<>"],
+    "mail of a stranger": [b"MAIL FROM:<boss@example.org>", b"MAIL FROM:<anna@example.com>"],
+    "mail too big": [b"MAIL FROM:<anna@example.org> SIZE=2001"],
+    "mail wrong": [b"MAIL anna@example.org", b"MAIL FROM:<anna%x@example.org>", b"MAIL FROM:<anna@example.org> SIZE=x"],
+    "rcpt wrong": [b"RCPT TO:bob", b"RCPT TO:<@a.b:bob@example.net>", b"RCPT TO:<>"],
+    "data with argument": [b"DATA now"],
+    "bare lf": [],
+    "too long": [b"NOOP " + b"x" * 13_000],
+}
+MESSAGES = {
+    "good": b"From: anna@example.org\r\n\r\nhello\r\n.\r\n",
+    "forged": b"From: boss@example.org\r\n\r\nhello\r\n.\r\n",
+    "bare lf inside": b"From: anna@example.org\r\n\r\nx\n.\nMAIL FROM:<boss@example.org>\r\n.\r\n",
+    "too big": b"From: anna@example.org\r\n\r\n" + b"x\r\n" * 800 + b".\r\n",
+    "nul": b"From: anna@example.org\r\n\r\nx\0\r\n.\r\n",
+}
+WORDS = st.sampled_from([(kind, line + b"\r\n") for kind, lines in COMMANDS.items() for line in lines])
+WORDS |= st.sampled_from([("bare lf", b"NOOP\n"), ("bare lf", b"\n"), ("bare lf", b"MAIL FROM:<a@b.c>\rX\r\n")])
+PEOPLE = st.sampled_from(["bob@example.net", "carol@example.net", "dora@example.net", "emil@example.net"])
+
+
+class DialogueMachine(RuleBasedStateMachine):
+    """The real session beside the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+
+    def run(self, what: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(what)
+
+    def teardown(self) -> None:
+        if hasattr(self, "bare"):
+            self.check_and_end()
+        self.loop.close()
+
+    def check_and_end(self) -> None:
+        self.run(self.bare.end())
+        assert [kept.message.recipients for kept in self.bare.spool.kept] == self.model.kept
+        assert not self.bare.journal.told("system"), "an exception inside"
+        assert self.bare.spool.reserved == 0
+
+    @precondition(lambda self: not self.model.open)
+    @rule(name=st.sampled_from(["submission", "submissions"]))
+    def connect_again(self, name: str) -> None:
+        self.check_and_end()
+        self.connect(name)
+
+    @initialize(name=st.sampled_from(["submission", "submissions"]))
+    def connect(self, name: str) -> None:
+        async def make() -> BareSession:
+            return BareSession(name, recipients_limit=RECIPIENTS, size_limit=SIZE)
+
+        self.bare = self.run(make())
+        self.model = Model(name == "submissions", RECIPIENTS, SIZE)
+        assert self.run(self.bare.codes(b"")) == [220]
+
+    def tell(self, data: bytes, wanted: list[int], cuts: list[int]) -> None:
+        parts = pieces(data, cuts)
+        got = self.run(self.bare.codes(*parts))
+        note(f"{data[:80]!r} in {len(parts)} pieces: {got}, wanted {wanted}")
+        assert got == wanted
+        assert self.bare.closed is not self.model.open
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule(word=WORDS, cuts=st.lists(st.integers(0, 10_000), max_size=3))
+    def command(self, word: tuple[str, bytes], cuts: list[int]) -> None:
+        kind, line = word
+        self.tell(line, self.model.answer(kind), cuts)
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule(address=PEOPLE, again=st.booleans())
+    def recipient(self, address: str, again: bool) -> None:
+        line = f"RCPT TO:<{address}>\r\n".encode()
+        wanted = [code for _ in range(1 + again) for code in self.model.answer("rcpt", address)]
+        self.tell(line * (1 + again), wanted, [])
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule(words=st.lists(WORDS.filter(lambda word: word[0] in AHEAD), min_size=2, max_size=8))
+    def pipelined(self, words: list[tuple[str, bytes]]) -> None:
+        wanted = [code for kind, _ in words for code in self.model.answer(kind, "")]
+        self.tell(b"".join(line for _, line in words), wanted, [])
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule()
+    def straight_to_a_message(self) -> None:
+        """What a client does, so that the machine gets far often enough."""
+        steps = ["ehlo"] if self.model.secure else ["ehlo", "starttls", "ehlo"]
+        for kind in (*steps, *([] if self.model.logged_in else ["auth good"]), "mail"):
+            self.tell(COMMANDS[kind][0] + b"\r\n", self.model.answer(kind), [])
+        if self.model.open:
+            self.recipient("bob@example.net", False)
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule(last=st.sampled_from([GOOD_WORD, WRONG_WORD, b"*", b"?"]), cuts=st.lists(st.integers(0, 100), max_size=2))
+    def login_in_steps(self, last: bytes, cuts: list[int]) -> None:
+        """AUTH LOGIN, whose answers are no commands."""
+        model = self.model
+        left = model.logged_in or model.commands < limits.COMMANDS_BEFORE_AUTH
+        asked = model.secure and model.greeted == "ehlo" and not model.logged_in and left
+        kind = {GOOD_WORD: "auth good", WRONG_WORD: "auth wrong"}.get(last, "auth bad")
+        if not asked:
+            self.tell(b"AUTH LOGIN\r\n", model.answer(kind), cuts)
+            return
+        self.tell(b"AUTH LOGIN\r\n", [334], cuts)
+        self.tell(b"YW5uYQ==\r\n", [334], cuts)
+        self.tell(last + b"\r\n", model.answer(kind), cuts)
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule()
+    def data(self) -> None:
+        self.tell(b"DATA\r\n", self.model.answer("data"), [])
+
+    @precondition(lambda self: self.model.open and self.model.in_data)
+    @rule(kind=st.sampled_from(sorted(MESSAGES)), cuts=st.lists(st.integers(0, 10_000), max_size=4))
+    def message(self, kind: str, cuts: list[int]) -> None:
+        self.tell(MESSAGES[kind], self.model.answer(kind), cuts)
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule(early=st.sampled_from([b"NOOP\r\n", b"MAIL FROM:<anna@example.org>\r\n", b"x"]))
+    def too_early(self, early: bytes) -> None:
+        """Commands behind DATA or STARTTLS in one piece: what would be answered with 354 or 220 is hung up on."""
+        kind = "data" if self.model.greeted and self.model.secure else "starttls"
+        wanted = self.model.answer(kind)
+        if wanted in ([354], [220]):
+            self.model.open, wanted = False, [554]
+            self.model.secure = kind == "data"
+            self.tell(kind.upper().encode() + b"\r\n" + early, wanted, [])
+        else:
+            self.tell(kind.upper().encode() + b"\r\n", wanted, [])
+
+
+def test_dialogues(request: pytest.FixtureRequest) -> None:
+    keep_at_it(lambda: run_state_machine_as_test(DialogueMachine), request)  # type: ignore[no-untyped-call]

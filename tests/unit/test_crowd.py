@@ -1,0 +1,88 @@
+"""Connections: who fills them without a login keeps nobody out, and who has logged in is never sent away for others."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+from relay.clock import SystemClock
+from relay.refusal import Reason
+from relay.submission.limiter import Limiter, Strangers
+from support.reception import Reception, reception, until
+from support.smtp_client import RawClient
+
+
+async def connect_from(host: Reception, address: str, tls: ssl.SSLContext | None = None) -> RawClient:
+    name = "localhost" if tls else None
+    where = ("127.0.0.1", host.listener.port)
+    streams = await asyncio.open_connection(*where, local_addr=(address, 0), ssl=tls, server_hostname=name)
+    client = RawClient(*streams)
+    host.clients.append(client)
+    return client
+
+
+async def test_strangers_who_take_all_connections_make_room_for_others(tmp_path: Path) -> None:
+    async with reception(tmp_path, limits={"connections": 4, "connections_per_address": 3}) as host:
+        owner = await host.logged_in()
+        crowd = [await connect_from(host, "127.0.0.66") for _ in range(3)]
+        for client in crowd:
+            assert (await client.line()).startswith(b"220 ")
+        newcomer = await connect_from(host, "127.0.0.7")
+        assert (await newcomer.line()).startswith(b"220 "), "all four were taken"
+        assert await crowd[0].line() == b"", "the oldest of the crowd"
+        assert (await crowd[1].ask(b"NOOP")).startswith(b"250 ")
+        assert (await owner.ask(b"NOOP")).startswith(b"250 ")
+        assert [args[2] for args, _ in host.journal.told("connection_refused")] == [Reason.CONNECTIONS]
+        await until(lambda: host.limiter.connections == 4, "the place to be counted once")
+
+
+async def test_who_has_logged_in_is_never_sent_away(tmp_path: Path) -> None:
+    async with reception(tmp_path, limits={"connections": 2}) as host:
+        owners = [await host.logged_in() for _ in range(2)]
+        assert (await (await connect_from(host, "127.0.0.7")).line()).startswith(b"421 4.3.2 ")
+        for owner in owners:
+            assert (await owner.ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_a_crowd_gains_nothing_by_pushing(tmp_path: Path) -> None:
+    async with reception(tmp_path, limits={"connections": 2}) as host:
+        crowd = [await connect_from(host, "127.0.0.66") for _ in range(2)]
+        for client in crowd:
+            await client.line()
+        assert (await (await connect_from(host, "127.0.0.66")).line()).startswith(b"421 4.3.2 ")
+        assert (await crowd[0].ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_handshakes_that_never_end_make_room_too(tmp_path: Path) -> None:
+    async with reception(tmp_path, "submissions", limits={"connections": 2}) as host:
+        crowd = [await connect_from(host, "127.0.0.66") for _ in range(2)]
+        await until(lambda: host.limiter.connections == 2, "both to be let in")
+        newcomer = await connect_from(host, "127.0.0.7", host.client_context)
+        assert (await newcomer.line()).startswith(b"220 ")
+        assert await crowd[0].line() == b""
+        await until(lambda: host.limiter.connections == 2, "the place to be counted once")
+
+
+def test_the_crowd_is_the_address_with_most_and_nobody_is_kept_after_leaving() -> None:
+    strangers, left = Strangers(), []
+    for number, address in enumerate(["a", "b", "b", "c", "b", "c"]):
+        strangers.add(address, number, lambda number=number: left.append(number))  # type: ignore[misc]
+    assert [strangers.make_room("new") for _ in range(4)] == [True] * 4
+    assert left == [1, 2, 3, 0]
+    strangers.remove("b", 4)
+    strangers.remove("b", 4)
+    assert strangers.make_room("c") is False
+    assert strangers.make_room("new") is True
+    assert strangers.make_room("new") is False
+    assert not strangers._leave
+
+
+def test_a_household_of_ipv6_is_one_crowd() -> None:
+    limit, left = Limiter(clock=SystemClock(), connections=2), []
+    for peer in ("2001:db8::1", "2001:db8::2"):
+        assert limit.connect(peer) is None
+        limit.stranger(peer, peer, lambda peer=peer: left.append(peer))  # type: ignore[misc]
+    assert limit.connect("2001:db8::3") is not None
+    assert limit.connect("192.0.2.1") is None
+    assert left == ["2001:db8::1"]
