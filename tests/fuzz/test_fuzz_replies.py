@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from relay import limits
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Refused, Reply, Stage, clean, judge
-from relay.providers.presets import PRESETS
 from relay.delivery.replies import Link
+from relay.providers.presets import PRESETS
 from support.fuzzing import corpus, keep_at_it, mutated, pieces
 
 PIECES = [
