@@ -16,6 +16,8 @@ PACKAGES = {
     "setpriv": "util-linux",
     "testssl": "testssl.sh",
     "promtool": "prometheus",
+    "node": "nodejs",
+    "php": "php-cli",
 }
 
 
