@@ -287,7 +287,7 @@ async def test_a_waiting_claim_does_not_look_while_the_provider_is_paused(
         assert looks == 1
         now_offered = offer("brevo")
         one.spool.poke()
-        assert len(await claim) == 5
+        assert len(await asyncio.wait_for(claim, 20)) == 5
         assert looks == 2
 
 
@@ -442,6 +442,7 @@ def test_what_is_in_doubt_stays_tied_though_it_is_ended_or_the_relay_dies(tmp_pa
     shut = offer("ses", "brevo", closed={"ses": SHUT})
     (job,) = overdue(opened, shut, NOW - 100)
     assert (job.provider, job.tied_to) == ("", "ses")
+    assert in_hand(opened) == {"ses": 1}  # as the queue shows it
     opened.close()
     again = recovery.open_store(tmp_path / "spool", NOW)
     assert seize(again.store, shut) == []

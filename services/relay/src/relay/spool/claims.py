@@ -80,10 +80,23 @@ class Claims:
         """
         desk = self.desk(offer, now)
         ready, again = self._look(offer, desk, now)
-        if not ready:
-            return [], again
-        jobs = self._serve(ready, desk, now)
-        return jobs, self._look(offer, desk, now)[1]
+        jobs: list[Job] = []
+        if ready:
+            jobs = self._serve(ready, desk, now)
+            again = min(again, self._left(ready, offer, desk, now))
+        self.reserved = desk.reserved
+        return jobs, again
+
+    def _left(self, ready: dict[str, list[Flow]], offer: Offer, desk: Desk, now: float) -> float:
+        """When to look again at flows that were served."""
+        again = math.inf
+        for flow in [flow for some in ready.values() for flow in some]:
+            wait = desk.blocked(flow.asked)
+            if wait is None:  # all of it may be taken: then see what there is now
+                ready, again = self._look(offer, desk, now)
+                return min([again, *(flow.at for some in ready.values() for flow in some)])
+            again = min(again, self._wait(flow, wait, offer, now))
+        return again
 
     def stuck(self, keys: list[int]) -> list[Job]:
         """Jobs for those deliveries of these messages that are still ``sending``: recovery leaves them to be ended."""
@@ -100,10 +113,10 @@ class Claims:
 
     # --- flows
     def _look(self, offer: Offer, desk: Desk, now: float) -> tuple[dict[str, list[Flow]], float]:
-        """The flows of each account of which something may be taken now, and when to look again."""
+        """The flows of each account of which something may be taken now, and when to look again at the others."""
         ready: dict[str, list[Flow]] = {}
         again = math.inf
-        self.waits, self.reserved = False, False
+        self.waits = False
         self.crowded.clear()
         for flow in flows.all_due(self._run):
             if flow.at > now:
@@ -112,10 +125,8 @@ class Claims:
             wait = desk.blocked(flow.asked)
             if wait is None:
                 ready.setdefault(flow.account, []).append(flow)
-                again = min(again, flow.at)
             else:
                 again = min(again, self._wait(flow, wait, offer, now))
-        self.reserved = desk.reserved
         return ready, again
 
     def _wait(self, flow: Flow, wait: Wait, offer: Offer, now: float) -> float:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from relay import limits
 from relay.choice.offer import Offer
 from relay.clock import Clock
-from relay.model import Event, EventKind, Job, Message, Result
+from relay.model import Event, Job, Result
 from relay.spool import changes, recovery
 from relay.spool.changes import Change
 from relay.spool.errors import SpoolFailed, SpoolUnusable
@@ -28,18 +28,16 @@ from relay.spool.pruning import Pruner
 from relay.spool.reading import Reading
 from relay.spool.recovery import Opened
 from relay.spool.space import Ballast, Reservation, Space, floor, look
+from relay.spool.steering import Notice, Steering
 from relay.spool.store import connect
 from relay.spool.upload import Budget, Upload
-from relay.spool.verbs import delay_noticed, verb
 from relay.spool.writer import Group, Standing, Writer
-
-Notice = tuple[Message, bytes, Sequence[Event]]
 
 HOUSEKEEPING = 60.0  # seconds between looks for something to forget; then every second while there is
 LOOK_AGAIN = 60.0  # longest sleep before something due: the machine's clock may be set meanwhile
 
 
-class Spool(Reading):
+class Spool(Reading, Steering):
     """See the module. Make one with :meth:`open`."""
 
     @classmethod
@@ -281,42 +279,6 @@ class Spool(Reading):
     async def release(self, jobs: Sequence[Job]) -> None:
         """Give claimed deliveries back as they were; those whose dot was marked stay so."""
         await self._submit(changes.release(jobs))
-
-    # --- operators and accounts -------------------------------------------------------------------------------------
-
-    async def delay_noticed(
-        self, deliveries: Sequence[int], notice: Notice | None = None, events: Sequence[Event] = ()
-    ) -> None:
-        """Note that somebody is told of these deliveries' delay, by ``notice``, which rides in the same commit."""
-        await self._submit(delay_noticed(self._numbers, deliveries, notice, events, self._clock.time()))
-
-    async def retry(self, message_id: str) -> int:
-        """Make a message's waiting or held deliveries due now, through any provider.
-
-        Returns, as the others below, how many were changed.
-        """
-        return await self._verb(EventKind.RETRIED, message_id=message_id)
-
-    async def hold(self, message_id: str = "", account: str = "") -> int:
-        """Keep a message's, or an account's, waiting deliveries back until :meth:`unhold`; what is in hand goes on."""
-        return await self._verb(EventKind.HELD, message_id=message_id, account=account)
-
-    async def unhold(self, message_id: str = "", account: str = "") -> int:
-        """Let held deliveries go, due now; the time they were held does not count as age."""
-        return await self._verb(EventKind.RELEASED, message_id=message_id, account=account)
-
-    async def drop(self, message_id: str) -> int:
-        """Take a message's waiting or held deliveries out, for good."""
-        return await self._verb(EventKind.DROPPED, message_id=message_id)
-
-    async def acknowledge(self, message_id: str) -> int:
-        """Note that somebody has seen that these deliveries failed: they leave the queue's list."""
-        return await self._verb(EventKind.ACKNOWLEDGED, message_id=message_id)
-
-    async def _verb(self, kind: EventKind, *, message_id: str = "", account: str = "") -> int:
-        change = verb(kind, self._numbers, self._clock.time(), message_id=message_id, account=account)
-        changed: int = await self._submit(change)
-        return changed
 
 
 def _answer(change: Change) -> None:
