@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from relay.limits import DOUBT_WAIT, DOUBTS
 from relay.model import OPEN_STATES, EventKind, Job, State
 from relay.spool import changes, recovery, verbs
-from relay.spool.recovery import DOUBT_WAIT, DOUBTS
 from support import invariants
 from support.spooling import NOW, a_message, accepted, ids, results, seize
 

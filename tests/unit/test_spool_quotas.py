@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from relay.choice.offer import Closed, Offer, Terms
 from relay.choice.quota import Quota
 from relay.choice.routes import Route, Routes
+from relay.limits import DOUBT_WAIT
 from relay.model import Job, Result, State
 from relay.spool import changes, recovery
-from relay.spool.recovery import DOUBT_WAIT
 from support.spooling import NOW, a_message, ids, seize
 
 HOUR, DAY = 3600.0, 86400.0

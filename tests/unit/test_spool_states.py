@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from relay.limits import DOUBT_WAIT
 from relay.model import Event, EventKind, Job, State
 from relay.spool import changes, recovery, verbs
 from relay.spool.changes import Change
-from relay.spool.recovery import DOUBT_WAIT, Opened
+from relay.spool.recovery import Opened
 from support import invariants
 from support.spooling import NOW, a_message, accepted, ids, results, seize
 
@@ -110,7 +111,7 @@ def test_what_a_crash_leaves_in_each_state_and_what_the_next_start_makes_of_it(t
     job = add(opened)
     put(opened, job, state)
     opened.close()
-    again = recovery.open_store(tmp_path / "spool", NOW + 5)
+    again = recovery.open_store(tmp_path / "spool", NOW + 5, doubt_wait=120)
     row = again.store.connection.execute(
         "SELECT state, attempts, doubts, next_attempt, provider FROM delivery"
     ).fetchall()[0]
@@ -118,9 +119,9 @@ def test_what_a_crash_leaves_in_each_state_and_what_the_next_start_makes_of_it(t
         assert row[:3] == (State.DUE, 0, 0)
         assert row[3] <= NOW + 5
     elif state is State.SENDING:
-        assert row == (State.DUE, 1, 1, NOW + 5 + DOUBT_WAIT, "sink")
+        assert row == (State.DUE, 1, 1, NOW + 5 + 120, "sink")
         assert [event.kind for event in again.events] == [EventKind.DOUBTFUL, EventKind.RECOVERED]
-        (tied,) = seize(again.store, 1, NOW + 5 + DOUBT_WAIT)
+        (tied,) = seize(again.store, 1, NOW + 5 + 120)
         assert tied.tied_to == "sink"
         assert tied.body == b"S: s\r\n\r\nx\r\n"
     else:

@@ -132,6 +132,7 @@ async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed:
         on_group=journal.commit_group,
         history=settings.history_days * limits.DAY,
         filesystem=settings.spool_filesystem,
+        doubt_wait=settings.doubt_minutes * limits.MINUTE,
     )
     if spool.filesystem_problem:
         journal.system("spool_filesystem", problem=spool.filesystem_problem)

@@ -48,7 +48,7 @@ class Onward:
     def way(self, tried: frozenset[str]) -> Way:
         """What comes next when this round has been offered to ``tried``."""
         choice = self._choose(tried)
-        if isinstance(choice, Take) and not self._tied_to and choice.provider not in tried:
+        if isinstance(choice, Take) and choice.provider not in tried:  # one that is tied was tried by its provider
             return Way.OPEN
         return Way.OVER if isinstance(self._choose(frozenset()), Take) else Way.SHUT
 

@@ -25,8 +25,6 @@ from relay.spool.schema import SHIFT
 from relay.spool.space import Ballast
 from relay.spool.store import Store
 
-DOUBTS: Final = 2  # how often a message in doubt is sent again
-DOUBT_WAIT: Final = 15 * limits.MINUTE  # a provider may still be working on it
 _DOUBT_REPLY: Final = "The relay stopped before the provider had answered; it may have accepted the message."
 
 
@@ -47,22 +45,31 @@ class Opened:
 
 
 def open_store(
-    folder: Path, now: float, *, vfs: str | None = None, connect: Callable[..., apsw.Connection] = store.connect
+    folder: Path,
+    now: float,
+    *,
+    doubt_wait: float = limits.DOUBT_WAIT,
+    vfs: str | None = None,
+    connect: Callable[..., apsw.Connection] = store.connect,
 ) -> Opened:
     """Open the spool in ``folder``, making it if it is not there; raises :class:`SpoolUnusable`.
 
-    ``vfs`` names the SQLite file layer (tests make it fail).
+    What may have been sent when the relay stopped is sent again after ``doubt_wait`` seconds. ``vfs`` names the SQLite
+    file layer (tests make it fail).
     """
     prepare_folder(folder)
     lock = take_lock(folder / "lock")
     try:
-        return _open_locked(folder, lock, now, lambda path: connect(path, vfs))
+        return _open_locked(folder, lock, (now, now + doubt_wait), lambda path: connect(path, vfs))
     except BaseException:
         os.close(lock)
         raise
 
 
-def _open_locked(folder: Path, lock: int, now: float, connect: Callable[[Path], apsw.Connection]) -> Opened:
+def _open_locked(
+    folder: Path, lock: int, times: tuple[float, float], connect: Callable[[Path], apsw.Connection]
+) -> Opened:
+    """``times``: now, and when what is in doubt is sent again."""
     connection: apsw.Connection | None = None
     try:
         connection = connect(folder / "spool.db")
@@ -75,7 +82,7 @@ def _open_locked(folder: Path, lock: int, now: float, connect: Callable[[Path], 
         sync(folder)
         connection = connect(folder / "spool.db")
         schema.migrate(connection)
-        return _recover(connection, lock, now)
+        return _recover(connection, lock, *times)
     except (apsw.Error, OSError, SpoolUnusable) as error:
         full = is_full(error, connection.system_errno if connection is not None else 0)
         if connection is not None:
@@ -89,7 +96,7 @@ def _open_locked(folder: Path, lock: int, now: float, connect: Callable[[Path], 
             ) from error
         if not Ballast(folder / "ballast").give_up():
             raise SpoolUnusable(f"The disk that holds the spool in {folder} is full; make room on it.") from error
-    return _open_locked(folder, lock, now, connect)
+    return _open_locked(folder, lock, times, connect)
 
 
 def _words(error: Exception) -> str:
@@ -148,7 +155,7 @@ def sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _recover(connection: apsw.Connection, lock: int, now: float) -> Opened:
+def _recover(connection: apsw.Connection, lock: int, now: float, again: float) -> Opened:
     """Put in order what a crash left, in one commit."""
     run: Callable[..., Any] = connection.execute
     with connection:
@@ -161,7 +168,7 @@ def _recover(connection: apsw.Connection, lock: int, now: float) -> Opened:
         )
         numbers = Numbers(next_key, generation)
         claimed = _count(connection, _CLAIMED)
-        doubtful = run(_DOUBTFUL, (now + DOUBT_WAIT, DOUBTS, now)).fetchall()
+        doubtful = run(_DOUBTFUL, (again, limits.DOUBTS, now)).fetchall()
         uploads = [row[0] for row in run("SELECT key FROM upload")]
         for key in uploads:
             run("DELETE FROM chunk WHERE id BETWEEN ? AND ?", (schema.first(key), schema.last(key)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -53,20 +54,22 @@ class Spool(Reading, Steering):
         history: float = limits.HISTORY,
         filesystem: Literal["refuse", "warn"] = "warn",
         ballast: int = limits.BALLAST,
+        doubt_wait: float = limits.DOUBT_WAIT,
         vfs: str | None = None,
     ) -> Self:
         """Open the spool in ``folder``, recover what a crash left, and start the writer.
 
         Raises :class:`SpoolUnusable` with a sentence. ``on_committed`` hears each group's events after its commit,
         ``on_fatal`` hears once why nothing will be written any more, ``on_group`` hears (changes, seconds) of each
-        commit. With ``filesystem="warn"`` an unsuitable file system is only kept in :attr:`filesystem_problem`. ``vfs``
-        names SQLite's file layer (tests).
+        commit. With ``filesystem="warn"`` an unsuitable file system is only kept in :attr:`filesystem_problem`. What
+        an earlier run may have sent is sent again after ``doubt_wait``. ``vfs`` names SQLite's file layer (tests).
         """
         problem = problem_of(folder)
         if problem is not None and filesystem == "refuse":
             raise SpoolUnusable(problem)
         loop = asyncio.get_running_loop()
-        opened = await loop.run_in_executor(None, lambda: recovery.open_store(folder, clock.time(), vfs=vfs))
+        open_store = partial(recovery.open_store, folder, clock.time(), doubt_wait=doubt_wait, vfs=vfs)
+        opened = await loop.run_in_executor(None, open_store)
         self = cls(folder, opened, clock, message_size_limit, history, ballast, vfs, loop)
         self.filesystem_problem = problem
         self._on_committed, self._on_fatal, self._on_group = on_committed, on_fatal, on_group

@@ -129,7 +129,7 @@ class Writer(threading.Thread):
             elif changes or self._claim_is_due():
                 self._guard(changes, self._group)
                 self._guard([], self._tend)
-                housekeeping = housekeeping and time.monotonic() - self._kept_house > PATIENCE
+                housekeeping = housekeeping and (not changes or time.monotonic() - self._kept_house > PATIENCE)
             if housekeeping:
                 self._guard([], self._housekeeping)
         self._guard([], self._last)
