@@ -1,7 +1,8 @@
-"""A spool that version 1 of the schema left in the middle of work is taken over: everything in it goes on as it was."""
+"""A spool that an earlier version left in the middle of work is taken over: everything in it goes on as it was."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -11,7 +12,7 @@ from relay.model import State
 from relay.spool import Spool, recovery, schema
 from relay.spool.queries import QueueEntry
 from support import invariants
-from support.spooling import NOW, SetClock, offer, offering, opened, results, seize
+from support.spooling import NOW, SetClock, a_message, offer, offering, opened, results, seize
 
 OLD = Path(__file__).with_name("spool_version_1.sql")
 
@@ -92,3 +93,20 @@ def test_an_upgrade_that_is_cut_off_leaves_the_old_version_whole(folder: Path) -
     assert "tried" not in [row[1] for row in connection.execute("PRAGMA table_info(delivery)")]
     connection.close()
     recovery.open_store(folder, NOW).close()
+
+
+async def test_mail_of_version_2_goes_on_and_is_never_taken_for_a_repeat(folder: Path) -> None:
+    connection = apsw.Connection(str(folder / "spool.db"))
+    schema.migrate(connection, schema.MIGRATIONS[:2])
+    connection.close()
+    async with opened(folder) as one:
+        assert len(await entries(one.spool)) == 9
+        assert await one.spool.fingerprints(0, 100) == []
+        message = replace(a_message(), fingerprint=bytes(range(16)))
+        await one.add(message)
+        assert await one.spool.fingerprints(0, 100) == [(NOW, bytes(range(16)), message.id)]
+        assert await one.spool.states_of(message.id) == {State.DUE}
+    again = apsw.Connection(str(folder / "spool.db"))
+    assert again.pragma("user_version") == schema.VERSION
+    assert again.execute("SELECT count(*) FROM message WHERE fingerprint IS NULL").get == 9
+    again.close()

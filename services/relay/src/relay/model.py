@@ -52,6 +52,7 @@ class Message:
     null_sender: bool = False  # the client said MAIL FROM:<>: travels as postmaster, never causes a notice
     smtputf8: bool = False
     notify: str = ""  # who is told when it fails; empty: nobody (then the failure stays in queue and page)
+    fingerprint: bytes = b""  # known by it if it is sent again; empty: never. Only written: nobody reads it back so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

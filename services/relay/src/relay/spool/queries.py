@@ -14,8 +14,8 @@ from typing import Any, Final
 import apsw
 
 from relay.choice.quota import BUCKET
-from relay.model import Event, EventKind, Kind, Message, State
-from relay.spool import rows
+from relay.model import Event, Kind, Message, State
+from relay.spool import lately, rows
 from relay.spool.claims import IN_HAND
 from relay.spool.schema import FAILED, MASK, SHIFT, first, last
 
@@ -100,16 +100,7 @@ AND +d.state IN ('due', 'claimed', 'sending') AND d.delay_noticed = 0 ORDER BY m
 _BY_RECIPIENT: Final = f"""
 SELECT DISTINCT id >> {SHIFT} FROM delivery WHERE recipient = ?1 COLLATE NOCASE ORDER BY id DESC LIMIT ?2
 """
-_USED: Final = f"""
-SELECT received_at, recipients FROM message
-WHERE key > ?1 AND key <= ?2 AND account = ?3 AND received_at >= ?4 AND kind = '{Kind.MAIL.value}'
-    AND (?5 = '' OR EXISTS (
-        SELECT 1 FROM event
-        WHERE message = message.key AND event.kind = '{EventKind.ACCEPTED.value}'
-            AND iif(detail = '', '{{}}', detail) ->> 'listener' = ?5
-    ))
-ORDER BY received_at
-"""
+_STATES_OF: Final = f"SELECT d.state FROM message AS m CROSS JOIN delivery AS d ON {_OF} WHERE m.id = ?1"
 _DELIVERIES: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM message AS m CROSS JOIN delivery AS d ON {_OF} WHERE m.key = ?1 ORDER BY d.id
 """
@@ -124,8 +115,6 @@ _COUNTS: Final = (
 )
 _USAGE: Final = "SELECT provider, bucket, used FROM quota WHERE bucket > ?1 ORDER BY provider, bucket"
 _AGEING: Final = ("due", "claimed", "sending")  # held mail does not age
-_STEP: Final = 10_000  # messages looked at in one query of `used`
-_LATE: Final = 7_200.0  # keys are given out when an upload begins, and an upload may take two hours
 
 
 class Queries:
@@ -216,22 +205,16 @@ class Queries:
         return found
 
     def used(self, account: str, since: float, listener: str) -> list[tuple[float, int]]:
-        """(accepted at, recipients) of the account's messages since then, oldest first; ``listener`` is empty for all.
+        """(accepted at, recipients) of the account's messages since then, oldest first; ``listener`` empty: all."""
+        return lately.used(self._run, account, since, listener)
 
-        Walks back from the newest key in steps rather than keeping an index for a question that is asked at the start
-        only.
-        """
-        top = self._run("SELECT coalesce(max(key), 0) FROM message").get
-        found: list[tuple[float, int]] = []
-        while top > 0:
-            found = [(at, n) for at, n in self._run(_USED, (top - _STEP, top, account, since, listener))] + found
-            top -= _STEP
-            before = self._run(
-                "SELECT received_at FROM message WHERE key <= ? ORDER BY key DESC LIMIT 1", (top,)
-            ).fetchall()
-            if not before or before[0][0] < since - _LATE:
-                break
-        return sorted(found)
+    def fingerprints(self, since: float, most: int) -> list[tuple[float, bytes, str]]:
+        """(accepted at, fingerprint, id) of the last ``most`` messages since then that have one, oldest first."""
+        return lately.fingerprints(self._run, since, most)
+
+    def states_of(self, message_id: str) -> frozenset[State]:
+        """The states that a message's deliveries are in; none if there is no such message."""
+        return frozenset(State(state) for (state,) in self._run(_STATES_OF, (message_id,)))
 
     def usage(self, since: float) -> dict[str, list[tuple[float, int]]]:
         """(beginning of a quarter of an hour, recipients) for each provider, in order."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from relay import limits
+from relay.model import State
 from relay.spool.errors import SpoolError
 from relay.spool.queries import Queries, QueueEntry, Stats, Summary, Trace
 
@@ -80,6 +81,14 @@ class Reading:
         ``listener`` asks for what came through that one only.
         """
         return await self._ask(self._questions.used, account, since, listener)
+
+    async def fingerprints(self, since: float, most: int) -> list[tuple[float, bytes, str]]:
+        """(accepted at, fingerprint, id) of the last ``most`` messages since then that have one, oldest first."""
+        return await self._ask(self._questions.fingerprints, since, most)
+
+    async def states_of(self, message_id: str) -> frozenset[State]:
+        """The states that a message's deliveries are in; none if there is no such message (any more)."""
+        return await self._ask(self._questions.states_of, message_id)
 
     async def delayed(self, before: float) -> list[QueueEntry]:
         """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""

@@ -22,6 +22,7 @@ Row = tuple[Any, ...]
 MESSAGE_COLUMNS: Final = (
     "key, id, account, sender, size, received_at, message_id, kind, null_sender, smtputf8, notify, recipients, chunks"
 )
+ACCEPTED_COLUMNS: Final = f"{MESSAGE_COLUMNS}, fingerprint"  # what is written; the last one is read at the start only
 MESSAGE_OF_M: Final = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS.split(", "))
 DELIVERY_COLUMNS: Final = "id, account, domain, recipient, next_attempt, changed_at"
 CLAIMED_COLUMNS: Final = f"{DELIVERY_COLUMNS}, provider"
@@ -46,7 +47,7 @@ def exact(text: str) -> str:
 
 
 def message_row(key: int, message: Message, size: int, chunks: int) -> Row:
-    """The row of an accepted message; ``size`` is what was really kept."""
+    """The row of an accepted message, as ACCEPTED_COLUMNS has it; ``size`` is what was really kept."""
     return (
         key,
         message.id,
@@ -61,6 +62,7 @@ def message_row(key: int, message: Message, size: int, chunks: int) -> Row:
         exact(message.notify),
         len(message.recipients),
         chunks,
+        message.fingerprint or None,
     )
 
 

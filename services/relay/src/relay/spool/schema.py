@@ -121,8 +121,12 @@ CREATE TABLE quota (
 ) STRICT, WITHOUT ROWID;
 """
 
+# What a message is known by if its client sends it again; NULL: it is never taken for a repeat. It needs no index: the
+# relay reads the last minutes' at its start and looks them up in memory.
+_THIRD: Final = "ALTER TABLE message ADD COLUMN fingerprint BLOB"
+
 # Number n leads from version n to n + 1; never change one that was released.
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND)
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD)
 VERSION: Final = len(MIGRATIONS)
 
 

@@ -72,7 +72,7 @@ def _insert(table: str, columns: str, constant: str = "") -> Bulk:
     return Bulk(f"INSERT INTO {table} ({names}) VALUES ", f"({marks}{extra})")
 
 
-_MESSAGE: Final = _insert("message", rows.MESSAGE_COLUMNS)
+_MESSAGE: Final = _insert("message", rows.ACCEPTED_COLUMNS)
 _CHUNK: Final = _insert("chunk", "id, data")
 _UPLOAD: Final = _insert("upload", "key")
 _EVENT: Final = _insert("event", rows.EVENT_COLUMNS)
