@@ -47,6 +47,8 @@ PASSWORD_BYTES = 1_024
 # --- the spool ------------------------------------------------------------------------------------------------------
 CHUNK = 256 * KIB
 INLINE = 64 * KIB  # a body up to this size is handed to delivery with its claim
+REPEAT_WINDOW = 10 * MINUTE  # default of RELAY_REPEAT_MINUTES: Postfix tries again after 5, Exim after 15
+REPEATS = 65_536  # of the last messages are known again: 20 MB at most, and ten minutes at 100 messages a second
 UPLOADS_IN_FLIGHT = (
     32 * MIB
 )  # chunks of all uploads that wait for the writer: what bounds the memory, whatever clients do
