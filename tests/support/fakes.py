@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay.accounts import Account, Accounts
-from relay.model import Event, Message
+from relay.model import Event, Message, State
 from relay.spool import SpoolFailed, SpoolFull
 
 
@@ -69,6 +69,7 @@ class FakeSpool:
         self.gate = asyncio.Event()  # cleared: commits wait
         self.gate.set()
         self.arrived = asyncio.Event()  # a message was kept
+        self.states: dict[str, set[State]] = {}  # of its deliveries, by id; they are due unless this says otherwise
 
     def trouble(self, call: str) -> None:
         if self.full == call:
@@ -83,6 +84,10 @@ class FakeSpool:
 
     def upload(self, message_id: str) -> FakeUpload:
         return FakeUpload(self, message_id)
+
+    async def states_of(self, message_id: str) -> set[State]:
+        await asyncio.sleep(0)
+        return self.states.get(message_id, {State.DUE})
 
 
 class FakeJournal:

@@ -17,6 +17,7 @@ from relay.submission.desk import Desk, Lan
 from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
 from relay.submission.ports import take
+from relay.submission.repeats import Recent, Repeats
 from relay.submission.tls import Certificates
 from support.appliance import publish_certificate
 from support.fakes import FakeAccountsFile, FakeJournal, FakePasswords, FakeSpool
@@ -68,6 +69,7 @@ class Reception:
             self.client_context.load_verify_locations(ca)
             self.certificates = Certificates(self.folder, HOSTNAME, clock=SystemClock(), journal=self.journal)
             assert self.certificates.refresh()
+        self.repeats = Repeats(Recent(SystemClock(), 600.0), self.spool.states_of)
         self.limiter = Limiter(clock=SystemClock(), gateways=self.gateways, **self.limits)
         self.listener = Listener(
             self._desk(),
@@ -94,6 +96,7 @@ class Reception:
             "certificate": self.certificates,
             "implicit_tls": self.name == "submissions",
             "lan": lan,
+            "repeats": self.repeats,
         }
         return Desk(**(values | self.desk))
 

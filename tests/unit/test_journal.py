@@ -146,6 +146,15 @@ REFUSALS: dict[str, tuple[Callable[[Journal], None], dict[str, Any], str, dict[s
 }
 
 
+def test_a_repeat_is_a_line_and_a_count_of_its_own(told: Told) -> None:
+    told.journal.repeated("submission", "192.0.2.1", "anna", ID)
+    (line,) = told.lines()
+    expected = {"event": "message_repeated", "message": ID, "peer": "192.0.2.1", "account": "anna"}
+    assert expected.items() <= line.items()
+    assert told.count("messages_repeated_total", listener="submission") == 1
+    assert told.count("messages_accepted_total", listener="submission") == 0
+
+
 @pytest.mark.parametrize("name", REFUSALS)
 def test_what_strangers_do_is_a_line_and_a_count(told: Told, name: str) -> None:
     call, expected, metric, labels = REFUSALS[name]

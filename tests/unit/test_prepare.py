@@ -56,7 +56,7 @@ def refused(header: bytes, account: Account = ANNA) -> Refusal:
 def test_a_whole_header_gets_received_and_nothing_else() -> None:
     result = prepared(WHOLE + b"\r\n")
     assert result.header == RECEIVED + WHOLE + b"\r\n"
-    assert result == Prepared(result.header, "anna@example.org", False, "<abc@example.org>")
+    assert result == Prepared(result.header, "anna@example.org", False, "<abc@example.org>", b" <abc@example.org>\r\n")
 
 
 def test_a_message_without_body_may_lack_the_blank_line() -> None:

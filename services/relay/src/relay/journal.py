@@ -92,6 +92,12 @@ class Journal:
         self._metrics.accepting.observe(seconds, message=message)
         self._metrics.size.observe(size)
 
+    def repeated(self, listener: str, peer: str, account: str, message: str) -> None:
+        """A client sent ``message``, which was here already, once more; it got the 250 again, and nothing was kept."""
+        self._metrics.repeated.inc(listener)
+        fields: dict[str, Value] = {"message": message, "listener": listener, "peer": peer, "account": account}
+        self._event("message_repeated", fields)
+
     # --- providers
     def attempt(self, provider: str, outcome: str, seconds: float) -> None:
         """One recipient of one transaction with ``provider``, which took ``seconds``. The line is the event's."""

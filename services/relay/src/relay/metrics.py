@@ -63,6 +63,11 @@ class Metrics:
             "logins", "Logins tried.", listener=LISTENERS, mechanism=(*MECHANISMS, OTHER), result=("ok", "failed")
         )
         self.accepted = self._counts("messages_accepted", "Messages answered by 250.", listener=LISTENERS)
+        self.repeated = self._counts(
+            "messages_repeated",
+            "Messages sent again that were here already: answered by 250, not kept.",
+            listener=LISTENERS,
+        )
         self.refused = self._counts("refused", "Commands refused.", listener=LISTENERS, reason=(*Reason, OTHER))
         self.size = self._spread("message_size_bytes", "Size of accepted messages.", _SIZE)
         self.accepting = self._spread("accept_duration_seconds", "From the final dot to our 250.", _FAST)

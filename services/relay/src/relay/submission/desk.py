@@ -20,6 +20,7 @@ from relay.model import Event, Message
 from relay.providers.reach import EVERYTHING, Reach
 from relay.refusal import Reason
 from relay.submission.limiter import Limiter
+from relay.submission.repeats import Repeats
 
 
 class Reservation(Protocol):
@@ -54,6 +55,7 @@ class Journal(Protocol):
         self, listener: str, peer: str, account: str, mechanism: str, ok: bool, reason: Reason | None = None
     ) -> None: ...
     def refused(self, listener: str, peer: str, account: str, reason: Reason, reply: str) -> None: ...
+    def repeated(self, listener: str, peer: str, account: str, message: str) -> None: ...
     def accepted_timing(self, listener: str, seconds: float, size: int, message: str) -> None: ...
     def system(self, event: str, **fields: str | int | float | bool) -> None: ...
 
@@ -108,6 +110,7 @@ class Desk:
     reach: Reach = EVERYTHING  # what the providers can carry, and for whom
     smtputf8: bool = False  # only if every provider can carry it
     client_address_in_received: bool = False
+    repeats: Repeats | None = None  # None: whatever comes is kept
 
 
 class Transaction(Envelope):

@@ -19,6 +19,7 @@ from relay.submission.content import Decoder, Fault
 from relay.submission.desk import Transaction, Upload
 from relay.submission.dialogue import Dialogue
 from relay.submission.prepare import Prepared, Trace, prepare
+from relay.submission.repeats import Fingerprint
 from relay.submission.wire import End
 
 RATE_WINDOW = 60.0  # seconds over which limits.DATA_RATE is averaged
@@ -76,6 +77,7 @@ class Intake:
         self._id = new_id(desk.clock.time())
         self._refusal: Refusal | None = None
         self._prepared: Prepared | None = None
+        self._fingerprint: Fingerprint | None = None  # None: it is not looked whether it was sent before
         self._head = bytearray()
         self._pieces: list[bytes] = []  # of the message as it travels, not yet handed to the spool
         self._waiting = 0  # bytes in them
@@ -108,11 +110,9 @@ class Intake:
                 self._upload.abort()
 
     def _broken_off(self, end: End) -> None:
-        if end is End.EOF:
-            self._dialogue.closing = True
-        else:
+        if end is not End.EOF:
             self._dialogue.refuse("421 4.4.2 The message came too slowly; send it again.", Reason.TOO_SLOW)
-            self._dialogue.closing = True
+        self._dialogue.closing = True
 
     # --- what arrives -------------------------------------------------------------------------------------------------
 
@@ -123,6 +123,8 @@ class Intake:
             if self._prepared is not None:
                 self._pieces.append(piece)
                 self._waiting += len(piece)
+                if self._fingerprint is not None:
+                    self._fingerprint.add(piece)
             else:
                 self._add_to_header(piece)
 
@@ -153,6 +155,10 @@ class Intake:
         self._prepared, self._head = prepared, bytearray()
         self._pieces = [prepared.header, body]
         self._waiting = len(prepared.header) + len(body)
+        if prepared.own_id and self._desk.repeats is not None:
+            sender, recipients = self._transaction.mail_from or "", self._transaction.rcpt_tos
+            self._fingerprint = Fingerprint(self._account.name, sender, recipients, prepared.own_id)
+            self._fingerprint.add(body)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refusal = refusal
@@ -189,17 +195,34 @@ class Intake:
     async def _finish(self) -> None:
         ended = self._desk.clock.monotonic()
         refusal = self._refusal_at_the_end() or self._account_lost()
-        if refusal is None:
-            refusal = self._take_from_budgets()
-        if refusal is None:
-            size = self._written + self._waiting
-            refusal = await self._commit(size)
-            if refusal is None:
-                self._dialogue.reply(f"250 2.0.0 Kept safe as {self._id}")
-                seconds = self._desk.clock.monotonic() - ended
-                self._desk.journal.accepted_timing(self._desk.listener, seconds, size, self._id)
-                return
-        self._dialogue.refuse(refusal.reply, refusal.reason)
+        desk, size = self._desk, self._written + self._waiting
+        kept = await self._keep_once(size) if refusal is None else refusal
+        if isinstance(kept, Refusal):
+            self._dialogue.refuse(kept.reply, kept.reason)
+            return
+        self._dialogue.reply(f"250 2.0.0 Kept safe as {kept}")
+        if kept == self._id:
+            desk.journal.accepted_timing(desk.listener, desk.clock.monotonic() - ended, size, kept)
+        else:
+            desk.journal.repeated(desk.listener, self._dialogue.peer, self._account.name, kept)
+
+    async def _keep_once(self, size: int) -> Refusal | str:
+        """Keep it, unless it was kept before; returns as which message."""
+        repeats, fingerprint, kept = self._desk.repeats, self._fingerprint, False
+        if repeats is None or fingerprint is None:
+            return await self._keep(size, b"") or self._id
+        digest = fingerprint.digest()
+        if earlier := await repeats.first(digest):
+            return earlier
+        try:
+            refusal = await self._keep(size, digest)
+            kept = refusal is None
+        finally:
+            repeats.ended(digest, self._id if kept else "")
+        return refusal or self._id
+
+    async def _keep(self, size: int, fingerprint: bytes) -> Refusal | None:
+        return self._take_from_budgets() or await self._commit(size, fingerprint)
 
     def _refusal_at_the_end(self) -> Refusal | None:
         fault = self._decoder.fault
@@ -235,9 +258,9 @@ class Intake:
     def _budgets(self) -> tuple[Account, ...]:
         return (self._account,) if self._desk.lan is None else (self._account, self._desk.lan.budget)
 
-    async def _commit(self, size: int) -> Refusal | None:
+    async def _commit(self, size: int, fingerprint: bytes) -> Refusal | None:
         upload = self._upload or self._desk.spool.upload(self._id)
-        message, event = self._records(size)
+        message, event = self._records(size, fingerprint)
         last = b"".join(self._pieces)
         self._pieces, self._upload = [], None
         self._dialogue.flush()
@@ -250,7 +273,7 @@ class Intake:
             return NO_ROOM if isinstance(error, SpoolFull) else NOT_KEPT
         return None
 
-    def _records(self, size: int) -> tuple[Message, Event]:
+    def _records(self, size: int, fingerprint: bytes) -> tuple[Message, Event]:
         assert self._prepared is not None
         now, account, prepared = self._desk.clock.time(), self._account, self._prepared
         message = Message(
@@ -264,6 +287,7 @@ class Intake:
             null_sender=prepared.null_sender,
             smtputf8=self._transaction.smtp_utf8,
             notify=account.notify or ("" if prepared.null_sender else prepared.sender),
+            fingerprint=fingerprint,
         )
         detail: dict[str, str | int | float | bool] = {
             "listener": self._desk.listener,

@@ -35,12 +35,16 @@ _CLIENT_NAME_LENGTH = 255  # RFC 5321, 4.5.3.1.2
 
 
 class Prepared(NamedTuple):
-    """``header`` and ``sender`` (of the envelope, never empty) as they travel; ``message_id`` with its ``<>``."""
+    """``header`` and ``sender`` (of the envelope, never empty) as they travel; ``message_id`` with its ``<>``.
+
+    ``own_id``: what the client's Message-ID field says, as it is; empty when it had none.
+    """
 
     header: bytes
     sender: str
     null_sender: bool
     message_id: str
+    own_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +130,13 @@ def prepare(
         if isinstance(rewritten, Refusal):
             return rewritten
         added, edits = rewritten
-    value, missing = _identity(header, found, edits, trace, message_id, now)
+    value, own_id, missing = _identity(header, found, edits, trace, message_id, now)
     for name in _HIDDEN & found.keys():
         edits += [Edit(field.start, field.end, b"") for field in found[name]]
     received = b"%b%b;\r\n\t%b\r\n" % (trace.received, message_id.encode("ascii"), date(now))
     travels_as = envelope_sender(account, sender, trace.postmaster)
-    return Prepared(b"".join((received, missing, added, _edited(header, edits))), travels_as, not sender, value)
+    travels = b"".join((received, missing, added, _edited(header, edits)))
+    return Prepared(travels, travels_as, not sender, value, own_id)
 
 
 def envelope_sender(account: Account, sender: str, postmaster: str) -> str:
@@ -145,8 +150,10 @@ def envelope_sender(account: Account, sender: str, postmaster: str) -> str:
 
 def _identity(
     header: bytes, found: dict[bytes, list[Field]], edits: list[Edit], trace: Trace, message_id: str, now: float
-) -> tuple[str, bytes]:
-    """The Message-ID's value, and the fields to add for it and for Date; empty ones are replaced, not doubled."""
+) -> tuple[str, bytes, bytes]:
+    """The Message-ID's value, the client's own as it wrote it, and the fields to add for it and for Date; empty ones
+    are replaced, not doubled.
+    """
     added = b""
     for field in found.get(b"date", ()):
         if header[field.colon + 1 : field.end].isspace():
@@ -159,10 +166,10 @@ def _identity(
         text = header[field.colon + 1 : field.end]
         if not text.isspace():
             match = _MESSAGE_ID.search(text)
-            return shown((match[0] if match else text.strip()).decode("latin-1"), MESSAGE_ID_KEPT), added
+            return shown((match[0] if match else text.strip()).decode("latin-1"), MESSAGE_ID_KEPT), text, added
         edits.append(Edit(field.start, field.end, b""))
     value = f"<{message_id}@{trace.hostname}>"
-    return value, b"%bMessage-ID: %b\r\n" % (added, value.encode("ascii"))
+    return value, b"", b"%bMessage-ID: %b\r\n" % (added, value.encode("ascii"))
 
 
 def _edited(header: bytes, edits: list[Edit]) -> bytes:
