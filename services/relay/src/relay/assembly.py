@@ -50,7 +50,7 @@ from relay.submission.gateway import default_gateways
 from relay.submission.mirror import Mirror
 from relay.submission.tls import Certificates
 from relay.testmail import TestMail
-from relay.usage import limiter
+from relay.usage import limiter, repeats
 
 T = TypeVar("T")
 FILES_BESIDE_CONNECTIONS = 256  # the spool, the sockets to the provider, the control socket, libraries
@@ -221,6 +221,7 @@ async def wire(
         "accounts": accounts,
         "passwords": passwords,
         "limiter": await limiter(settings, accounts.current, spool, clock, gateways),
+        "repeats": await repeats(settings, spool, clock),
         "spool": spool,
         "journal": journal,
         "clock": clock,

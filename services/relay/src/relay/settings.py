@@ -37,6 +37,7 @@ SUBMISSION_PORT, SUBMISSIONS_PORT = 2587, 2465
 SMALLEST_MESSAGE_SIZE_LIMIT, LARGEST_MESSAGE_SIZE_LIMIT = 1 * limits.MIB, 1 * limits.GIB
 MOST_CONNECTIONS = 100_000
 MOST_HISTORY_DAYS = 3_650
+MOST_REPEAT_MINUTES = 1_440  # a message's states are asked for, and its history may be kept for no more than a day
 MOST_DOUBT_MINUTES = 1_440  # the answer that is missing may still have been a yes: a day later nobody expects it twice
 
 
@@ -66,6 +67,7 @@ class Settings:
     log_format: LogFormat
     client_address_in_received: bool
     history_days: int
+    repeat_minutes: int  # for which a message that is sent again is kept once; 0: never
     doubt_minutes: int  # before a message is sent again whose final dot got no answer
     warnings: tuple[str, ...] = ()  # sentences ``NAME: ...`` for the log: legal, but perhaps not meant
 
@@ -126,6 +128,9 @@ def read_all(reader: Reader) -> Settings:
         log_format=reader.choice("RELAY_LOG_FORMAT", get_args(LogFormat), "text"),
         client_address_in_received=reader.yes("RELAY_CLIENT_ADDRESS", "no"),
         history_days=reader.number("RELAY_HISTORY_DAYS", int(limits.HISTORY / limits.DAY), 1, MOST_HISTORY_DAYS),
+        repeat_minutes=reader.number(
+            "RELAY_REPEAT_MINUTES", int(limits.REPEAT_WINDOW / limits.MINUTE), 0, MOST_REPEAT_MINUTES
+        ),
         doubt_minutes=reader.number(
             "RELAY_DOUBT_MINUTES", int(limits.DOUBT_WAIT / limits.MINUTE), 1, MOST_DOUBT_MINUTES
         ),

@@ -1,4 +1,6 @@
-"""The limiter with what the spool remembers of the last day: a restart gives nobody a second day's worth."""
+"""What submission counts and knows, with what the spool remembers of it: a restart gives nobody a second day's worth,
+and a client whose 250 a crash swallowed is known again.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from relay.clock import Clock
 from relay.settings import LanSettings, Settings
 from relay.spool import Spool
 from relay.submission.limiter import Limiter
+from relay.submission.repeats import Recent, Repeats
 
 LAN = "lan"  # the LAN listener, as events call it
 
@@ -41,3 +44,14 @@ async def limiter(
         for at, recipients in await spool.used(acting.name, since, LAN):
             counts.add(lan_budget(settings.lan).name, recipients, at)
     return counts
+
+
+async def repeats(settings: Settings, spool: Spool, clock: Clock) -> Repeats | None:
+    """What was kept lately; ``None`` when nobody wants to know."""
+    if not settings.repeat_minutes:
+        return None
+    window, now = settings.repeat_minutes * limits.MINUTE, clock.time()
+    recent = Recent(clock, window)
+    for at, fingerprint, message in await spool.fingerprints(now - window, limits.REPEATS):
+        recent.add(fingerprint, message, now - at)
+    return Repeats(recent, spool.states_of)
