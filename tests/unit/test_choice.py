@@ -8,8 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given as with_any
+from hypothesis import strategies as st
 
+from relay.choice.allowance import Allowance
 from relay.choice.choose import Asked, Choice, Nobody, Take, Wait, blocked, choose
+from relay.choice.desk import Desk
 from relay.choice.offer import Closed, Offer, Terms
 from relay.choice.quota import Quota
 from relay.choice.routes import Route, Routes, order
@@ -223,3 +227,69 @@ def test_what_is_tied_to_a_provider_that_is_gone_is_handed_out_for_that_name_to_
 def test_a_flow_is_blocked_when_no_message_of_it_could_be_taken(flow: Asked, given: Offer, open_: bool) -> None:
     found = blocked(flow._replace(sender="", size=0), given, quotas())
     assert (found is None) == open_
+
+
+# --- a claim's short cuts
+NAMES = st.sampled_from(["brevo", "ses", "gmail"])
+TERMS = st.builds(
+    Terms,
+    name=NAMES,
+    senders=st.sampled_from([(), ("anna@example.org",)]),
+    size_limit=st.sampled_from([0, 500, 1000]),
+    recipients=st.sampled_from([0, 2]),
+    quotas=st.sampled_from([(), DAILY]),
+)
+ROUTE = st.builds(
+    lambda names, weighted: Route(tuple(names), tuple(range(1, len(names) + 1)) if weighted else ()),
+    st.lists(NAMES, unique=True),
+    st.booleans(),
+)
+OFFERS = st.builds(
+    lambda terms, route, other, rooms, closed, closed_for, rooms_for, patient: Offer(
+        {one.name: one for one in terms},
+        Routes(other.providers, (replace(route, account="anna"),)),
+        rooms,
+        dict.fromkeys(closed, Closed(99.0, "shut")),
+        dict.fromkeys(((name, "example.org") for name in closed_for), Closed(99.0, "shut")),
+        {(name, "example.org"): 1 for name in rooms_for},
+        patient=frozenset(patient),
+    ),
+    st.lists(TERMS),
+    ROUTE,
+    ROUTE,
+    st.dictionaries(NAMES, st.integers(0, 3)),
+    st.sets(NAMES),
+    st.sets(NAMES, max_size=1),
+    st.sets(NAMES, max_size=1),
+    st.sets(NAMES),
+)
+ASKED = st.builds(
+    Asked,
+    account=st.sampled_from(["anna", "bert"]),
+    sender=st.sampled_from(["anna@example.org", "bert@example.org"]),
+    domain=st.just("example.org"),
+    size=st.sampled_from([100, 700, 2000]),
+    recipients=st.integers(1, 4),
+    tried=st.frozensets(NAMES),
+    tied_to=st.sampled_from(["", "", "", "ses"]),
+    key=st.sampled_from(["a", "b"]),
+)
+
+
+@with_any(OFFERS, st.lists(ASKED, max_size=8))
+def test_choices_of_one_claim_are_those_of_an_offer_that_shrinks(offered: Offer, messages: list[Asked]) -> None:
+    """What a claim takes at once, without asking, is what asking would have said."""
+    desk = Desk(offered, Allowance(offered.terms, 0.0, lambda name, since: [(0.0, 290)], dict))
+    rooms, rooms_for, taken = dict(offered.rooms), dict(offered.rooms_for), dict.fromkeys(offered.terms, 0)
+    for asked in messages:
+        now = replace(offered, rooms=dict(rooms), rooms_for=dict(rooms_for))
+        found = desk.take(asked)
+        expected = ask(asked, now, **{name: 10 - number for name, number in taken.items()})
+        assert type(found) is type(expected)
+        if isinstance(found, Take) and found.provider in rooms:
+            assert found == expected
+            rooms[found.provider] -= 1
+            if (found.provider, asked.domain) in rooms_for:
+                rooms_for[found.provider, asked.domain] -= 1
+            taken[found.provider] = taken.get(found.provider, 0) + found.recipients
+        assert desk.room == sum(rooms.values())

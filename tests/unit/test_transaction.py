@@ -302,6 +302,16 @@ async def test_the_providers_fields_and_the_lost_id_go_with_the_content(inline: 
     assert declared(envelope) >= len(sent) - len(b".\r\n")
 
 
+async def test_size_covers_the_providers_fields_alone_and_is_exact_then() -> None:
+    play = Play(job(BODY), provider=replace(KEEPER, replaces_message_id=False))
+    envelope = await play.said(1)
+    play.answer(OK * 2 + b"354 go\r\n")
+    sent = await play.said(2)
+    play.answer(OK)
+    await play.findings()
+    assert declared(envelope) == len(sent) - len(b".\r\n")
+
+
 async def test_what_the_provider_adds_counts_against_its_limit() -> None:
     play = Play(job(BODY), offer=Offer(True, True, len(BODY) + 10, True, False), provider=KEEPER)
     (finding,) = await play.findings()

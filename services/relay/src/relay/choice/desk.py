@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from relay.choice.allowance import Allowance
-from relay.choice.choose import Asked, Choice, Take, Wait, blocked, choose
-from relay.choice.offer import Offer
+from relay.choice.choose import Asked, Choice, Take, Wait, blocked, choose, plain
+from relay.choice.offer import Offer, Terms
 
 T = TypeVar("T")
 
@@ -26,10 +26,10 @@ class Desk:
     """Make one for each claim, of the offer as it is then."""
 
     def __init__(self, offer: Offer, allowance: Allowance) -> None:
-        self._offer, self._allowance = offer, allowance
-        self._rooms: dict[str, int] | None = None  # copied when it is looked at a second time, which mostly is never
-        self._rooms_for: dict[tuple[str, str], int] = {}
-        self._taken: tuple[Take, str] | None = None  # the latest, with the sender's domain; not yet subtracted
+        self._given, self._allowance = offer, allowance
+        self._rooms, self._rooms_for = dict(offer.rooms), dict(offer.rooms_for)
+        self._left: Offer | None = None  # the offer with our rooms in it; made when somebody asks for it
+        self._plain: dict[tuple[str, str], Terms | None] = {}
 
     def share(self, groups: Iterable[tuple[Asked, list[T]]]) -> tuple[list[Part[T]], list[tuple[Choice, list[T]]]]:
         """Give one message's recipients, those with the same past together, to providers: the parts, and those that
@@ -49,7 +49,7 @@ class Desk:
 
     def _give(self, parts: list[Part[T]], new: Part[T]) -> None:
         """Into one part with others that go the same way, if the provider takes so many."""
-        terms = self._offer.terms.get(new.provider)
+        terms = self._given.terms.get(new.provider)
         most = terms.recipients if terms is not None else 0
         for part in parts:
             alike = part.provider == new.provider and part.tied_to == new.tied_to
@@ -61,7 +61,7 @@ class Desk:
     @property
     def room(self) -> int:
         """Jobs that all providers together may still be given."""
-        return sum(self._now().rooms.values())
+        return sum(self._rooms.values())
 
     @property
     def reserved(self) -> bool:
@@ -70,30 +70,38 @@ class Desk:
 
     def take(self, asked: Asked) -> Choice:
         """:func:`choose`; what is taken is reserved."""
-        choice = choose(asked, self._now(), self._allowance.left, self._allowance.resets)
+        if not (asked.tried or asked.tied_to):
+            terms = self._plainly(asked.account, asked.domain)
+            if terms is not None and self._rooms.get(terms.name, 0) > 0 and not 0 < terms.size_limit < asked.size:
+                self._rooms[terms.name] -= 1
+                return Take(terms.name, asked.recipients)
+        choice = self.look(asked)
         if isinstance(choice, Take):
-            self._taken = (choice, asked.domain)
+            self._reserve(choice, asked.domain)
         return choice
 
     def look(self, asked: Asked) -> Choice:
         """:func:`choose`, and nothing is reserved."""
-        return choose(asked, self._now(), self._allowance.left, self._allowance.resets)
+        return choose(asked, self._offer(), self._allowance.left, self._allowance.resets)
 
     def blocked(self, flow: Asked) -> Wait | None:
         """:func:`relay.choice.choose.blocked`."""
-        return blocked(flow, self._now(), self._allowance.left, self._allowance.resets)
+        return blocked(flow, self._offer(), self._allowance.left, self._allowance.resets)
 
-    def _now(self) -> Offer:
-        """The offer less what was taken."""
-        if self._taken is None:
-            return self._offer
-        ((name, recipients), domain), self._taken = self._taken, None
-        if self._rooms is None:
-            self._rooms, self._rooms_for = dict(self._offer.rooms), dict(self._offer.rooms_for)
-            self._offer = replace(self._offer, rooms=self._rooms, rooms_for=self._rooms_for)
-        if name in self._rooms:
-            self._rooms[name] -= 1
-            if (name, domain) in self._rooms_for:
-                self._rooms_for[name, domain] -= 1
-            self._allowance.take(name, recipients)
-        return self._offer
+    def _plainly(self, account: str, domain: str) -> Terms | None:
+        key = (account, domain)
+        if key not in self._plain:
+            self._plain[key] = plain(account, domain, self._given)
+        return self._plain[key]
+
+    def _reserve(self, take: Take, domain: str) -> None:
+        if take.provider in self._rooms:
+            self._rooms[take.provider] -= 1
+            if (take.provider, domain) in self._rooms_for:
+                self._rooms_for[take.provider, domain] -= 1
+            self._allowance.take(take.provider, take.recipients)
+
+    def _offer(self) -> Offer:
+        if self._left is None:
+            self._left = replace(self._given, rooms=self._rooms, rooms_for=self._rooms_for)
+        return self._left
