@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from relay import limits
+from relay.choice.rounds import NEVER, for_good
 from relay.delivery import schedule
 from relay.delivery.onward import Onward, Way
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Outcome, Refused, Verdict, clean
 from relay.model import Event, EventKind, Job, Recipient, Result, State
 from relay.providers.rules import Standing
-from relay.spool.rows import NEVER, for_good
 
 # What a pause keeps all mail from, certainly: waiting for its end loses no attempt, and nobody waits beyond it when the
 # quota is raised, the key mended, or the domain set up.

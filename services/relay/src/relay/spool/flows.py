@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from relay import limits
 from relay.choice import waiting
 from relay.choice.choose import Asked
+from relay.choice.rounds import for_good
 from relay.spool import rows
 
 Run = Callable[..., Any]
@@ -82,7 +83,7 @@ def begin_anew(run: Run, flow: Flow, now: float) -> bool:
 
     False if none of them ever will: nothing was changed.
     """
-    kept = rows.for_good(flow.asked.tried)
+    kept = for_good(flow.asked.tried)
     if kept == flow.asked.tried:
         return False
     run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND, " ".join(sorted(kept))))

@@ -27,7 +27,6 @@ DELIVERY_COLUMNS: Final = "id, account, domain, recipient, next_attempt, changed
 CLAIMED_COLUMNS: Final = f"{DELIVERY_COLUMNS}, provider"
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() makes an encoder at each call
 _KINDS: Final = {kind.value: kind for kind in Kind}
-NEVER: Final = "!"  # in ``delivery.tried``, before a provider that will never take this very message; no name begins so
 TIE: Final = "="  # begins ``delivery.tried`` of one that is tied to the provider whose name follows
 EVENT_COLUMNS: Final = "message, seq, kind, at, account, recipient, provider, code, reply, detail"
 
@@ -170,12 +169,6 @@ def new_job(key: int, asked: Asked, message: Message, chunks: int, body: bytes |
         chunks=chunks,
         provider=provider,
     )
-
-
-def for_good(tried: frozenset[str]) -> frozenset[str]:
-    """What of ``tried`` outlasts the round: the providers that will never take this message, with their marks."""
-    marks = [name for name in tried if name.startswith(NEVER)]
-    return frozenset(one for mark in marks for one in (mark, mark.removeprefix(NEVER)))
 
 
 def tie_of(text: str) -> str:
