@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -464,6 +465,26 @@ async def test_a_clock_that_jumps_suspends_expiry_and_says_so() -> None:
         assert [event for event, _ in journal.said] == ["clock_jumped"]
 
 
+async def test_an_account_that_gets_priority_wakes_what_waits_for_the_reserve() -> None:
+    high: set[str] = set()
+    spool, pokes = MemorySpool(FakeClock()), list[frozenset[str]]()
+    spool.poke = lambda: pokes.append(frozenset(high))  # type: ignore[method-assign]
+    dispatcher = Dispatcher(
+        [Provider(name="p", host="h", ports=((587, "starttls"),))],
+        spool=spool,
+        journal=FakeJournal(),
+        clock=spool.clock,
+        hostname="mail.example.org",
+        postmaster="postmaster@example.org",
+        high=lambda: frozenset(high),
+    )
+    dispatcher.look()
+    assert pokes == []
+    high.add("anna")
+    dispatcher.look()
+    assert pokes == [{"anna"}]
+
+
 async def test_the_trials_provider_writes_files(tmp_path: Path) -> None:
     spool = MemorySpool(FakeClock())
     message = spool.add(BODY, ["a@example.net", "b@example.net"])
@@ -549,6 +570,17 @@ async def test_a_domain_that_no_provider_knows_is_told_soon_and_a_quota_not_at_a
     clock.now += 5 * 3600  # the rest of that domain's mail is told tomorrow; the other mail today
     assert await digests.look() == 1
     assert spool.letters[1][0] == [2]
+
+
+async def test_what_was_put_aside_in_doubt_is_told_though_it_is_held() -> None:
+    clock = FakeClock()
+    aside = [replace(entry(n, clock, age), state=State.HELD, doubts=1) for n, age in ((1, 5 * 3600), (2, 60))]
+    outlook = Outlook({"example.org": Delay.QUOTA})
+    spool = Delayed(aside)
+    assert await Digests(spool, clock, "mail.example.org", "postmaster@example.org", outlook).look() == 1
+    ((numbers, _, content),) = spool.letters
+    assert numbers == [1]
+    assert b"it waits until whoever runs the relay sends it again or drops it" in content
 
 
 async def test_a_full_disk_only_delays_the_letters() -> None:

@@ -141,6 +141,16 @@ def test_when_a_sender_is_told_of_a_delay(
     assert delay_of(entry(), offer(), left(used), breakers(brevo=brevo, ses=ses)) is delay
 
 
+def test_a_quota_that_ends_only_after_the_five_days_is_told_of() -> None:
+    month = Quota(limit=10, period="month")
+    terms = {name: Terms(name, quotas=(month,)) for name in ("brevo", "ses")}
+    found = Allowance(terms, NOON, lambda name, _: [(NOON, 10)], dict)
+    assert delay_of(entry(), offer(), found, breakers()) is Delay.ORDINARY
+    terms["ses"] = Terms("ses", quotas=(Quota(limit=10, period="day"),))
+    found = Allowance(terms, NOON, lambda name, _: [(NOON, 10)], dict)
+    assert delay_of(entry(), offer(), found, breakers()) is Delay.QUOTA
+
+
 def test_another_domain_is_not_in_that_trouble() -> None:
     other = entry(sender="anna@example.com")
     assert delay_of(other, offer(), left(), breakers(brevo=NOT_SET_UP, ses=NOT_SET_UP)) is Delay.ORDINARY

@@ -355,6 +355,16 @@ def test_of_many_that_are_put_off_one_claim_looks_at_a_few(opened: Opened) -> No
     assert opened.store.next_due == NOW + waiting.AGAIN
 
 
+def test_what_is_put_off_for_one_account_costs_no_other_its_turn(opened: Opened) -> None:
+    for _ in range(4 * PUT_OFF):
+        add(opened, "anna", at=NOW - 60, body=b"x" * 1001)
+    other = add(opened, "bert", at=NOW - 30)
+    terms = {"brevo": Terms("brevo", size_limit=1000), "ses": Terms("ses", size_limit=5000)}
+    given = offer("brevo", "ses", room=500, terms=terms, closed={"ses": SHUT})
+    assert seize(opened.store, given) == []
+    assert [job.message.id for job in seize(opened.store, given)] == [other.id]
+
+
 def test_a_tie_to_a_paused_provider_waits_for_it_while_other_mail_goes_on(opened: Opened) -> None:
     tied = add(opened)
     (job,) = seize(opened.store, offer("ses", "brevo"))
@@ -375,6 +385,26 @@ def test_a_round_begins_anew_when_the_untried_stay_shut(opened: Opened) -> None:
     assert opened.store.next_due == NOW + waiting.ROUND
     (job,) = seize(opened.store, given, NOW + waiting.ROUND)
     assert (job.provider, job.recipients[0].tried) == ("brevo", frozenset())
+
+
+def test_a_new_round_leaves_out_who_will_never_take_it(opened: Opened) -> None:
+    add(opened)
+    (job,) = seize(opened.store, offer("brevo", "ses", "mailjet"))
+    end(opened, job, State.DUE, tried="!brevo brevo ses")
+    given = offer("brevo", "ses", "mailjet", closed={"mailjet": Closed(NOW + 3600, "it is busy")})
+    assert seize(opened.store, given) == []
+    (job,) = seize(opened.store, given, NOW + waiting.ROUND)
+    assert (job.provider, job.recipients[0].tried) == ("ses", frozenset({"!brevo", "brevo"}))
+
+
+def test_what_the_others_will_never_take_waits_for_the_one_that_is_left(opened: Opened) -> None:
+    add(opened)
+    (job,) = seize(opened.store, offer("brevo", "ses"))
+    end(opened, job, State.DUE, tried="!brevo brevo")
+    given = offer("brevo", "ses", closed={"ses": Closed(NOW + 3600, "SES is busy")})
+    assert seize(opened.store, given) == []
+    assert opened.store.next_due == NOW + 3600
+    assert providers(seize(opened.store, offer("brevo", "ses"), NOW + 1)) == ["ses"]
 
 
 def test_a_pause_that_ends_soon_is_waited_for(opened: Opened) -> None:

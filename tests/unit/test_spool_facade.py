@@ -394,6 +394,14 @@ async def test_traces_by_recipient_are_newest_first_and_do_not_mind_case(tmp_pat
         assert await one.spool.trace(message_id="0" * 26) == []
 
 
+async def test_what_was_put_aside_in_doubt_is_late_too(tmp_path: Path) -> None:
+    async with opened(tmp_path / "spool") as one:
+        doubtful = await one.add(a_message(at=NOW - 100))
+        (job,) = await one.spool.claim(offering(1))
+        await one.spool.record(job, results(job, State.HELD, doubts=1), [])
+        assert [entry.message.id for entry in await one.spool.delayed(NOW - 50)] == [doubtful.id]
+
+
 async def test_delays_are_told_once(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool") as one:
         late = await one.add(a_message(at=NOW - 100))

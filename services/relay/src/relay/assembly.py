@@ -234,7 +234,6 @@ async def wire(
     ports = front(settings, taken, certificates, shared, gateways)
     mirror = Mirror(ports.listeners, certificates, settings.hostname, journal)
     holding = Holding(spool, accounts.current)
-    accounts.on_change = holding.accounts_changed
     hostname, postmaster = settings.hostname, settings.postmaster
     grants = tokens(settings, to, journal, clock)
     dispatcher = Dispatcher(
@@ -250,6 +249,12 @@ async def wire(
         tokens=grants,
         doubt_wait=settings.doubt_minutes * limits.MINUTE,
     )
+
+    def accounts_changed(old: Accounts, new: Accounts) -> None:
+        holding.accounts_changed(old, new)
+        dispatcher.look()
+
+    accounts.on_change = accounts_changed
     prober = Prober(
         to, hostname=hostname, clock=clock, journal=journal, works=dispatcher.key_works, login=login_of(grants)
     )

@@ -1,7 +1,8 @@
 """Tells senders of delays: one letter per sender and day, on everything that has waited for more than four hours.
 
 What waits for nothing but a quota is not told: its end is known and nobody need act. What waits because no provider
-knows its sender's domain is told within minutes, once a day for each such domain: there waiting does not help.
+knows its sender's domain is told within minutes, once a day for each such domain: there waiting does not help. What
+was put aside because it may have been delivered is told like the rest: it ends only when somebody decides.
 
 The letter and the note that its deliveries have been told of are one commit, so a crash neither repeats nor loses it.
 "One a day" is remembered by the process; after a restart a sender may get a second letter that day, about other
@@ -19,11 +20,13 @@ from relay import limits
 from relay.clock import Clock
 from relay.delivery import notice
 from relay.delivery.outlook import Delay
-from relay.model import Event, EventKind, Message
+from relay.model import Event, EventKind, Message, State
 from relay.spool import QueueEntry, SpoolFull
 
 PERIOD = 5 * limits.MINUTE  # how often to look
 SOON = 1 * limits.MINUTE  # the least age of what is told early: a provider may just be on its way to know the domain
+
+PUT_ASIDE = "waits until whoever runs the relay sends it again or drops it"
 
 
 class DelayedMail(Protocol):
@@ -90,6 +93,8 @@ class Digests:
         domain = entry.message.sender.rpartition("@")[2].lower()
         if not old and domain not in early:
             return None
+        if entry.state is State.HELD:
+            return (entry.message.notify, "") if old else None
         match self._delivery.delay_of(entry):
             case Delay.NOT_SET_UP:
                 return entry.message.notify, domain
@@ -107,7 +112,7 @@ class Digests:
                 one.message.received_at,
                 one.reply,
                 one.next_attempt,
-                self._delivery.waits(one),
+                PUT_ASIDE if one.state is State.HELD else self._delivery.waits(one),
             )
             for one in entries
         ]

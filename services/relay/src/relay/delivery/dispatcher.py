@@ -195,7 +195,7 @@ class Dispatcher:
             self._offers.key_works(name)
 
     def look(self) -> None:
-        """Look at once whether a pause is over: the clock was set."""
+        """Look at once at what has changed besides the providers: who has priority, or the clock."""
         self._offers.look()
 
     # --- life

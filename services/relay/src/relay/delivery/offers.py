@@ -202,6 +202,8 @@ def _opened(before: Offer, now: Offer) -> bool:
     """Whether something may be claimed now that could not be before."""
     if any(room and not before.rooms.get(name) for name, room in now.rooms.items()):
         return True
+    if before.high != now.high:  # who may use the reserve
+        return True
     return any(pair not in now.closed_for for pair in before.closed_for)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from relay import limits
 from relay.choice.allowance import Allowance
 from relay.choice.choose import Choice, Nobody, Wait, choose
 from relay.choice.offer import Offer
@@ -98,7 +99,7 @@ class Delay(Enum):
     """Why a delivery is late, as far as that decides when its sender is told."""
 
     ORDINARY = "it was tried in vain, or waits for somebody to act; told after some hours"
-    QUOTA = "only quotas are in its way, whose end is known; not told"
+    QUOTA = "only quotas are in its way, which end before its five days do; not told"
     NOT_SET_UP = "no provider knows its sender's domain; told at once, since waiting does not help"
 
 
@@ -109,7 +110,9 @@ def delay_of(entry: QueueEntry, offer: Offer, allowance: Allowance, breakers: Ma
     if names and all(breakers[name].pause(domain) is not None for name in names):
         return Delay.NOT_SET_UP
     high = offer.is_high(message.account)
-    if names and all(_by_quota(breakers[name].pause(), allowance.left(name, high)) for name in names):
+    last = message.received_at + entry.held + limits.LIFETIME
+    quota = names and all(_by_quota(breakers[name].pause(), allowance.left(name, high)) for name in names)
+    if quota and any(breakers[name].pause() is not None or allowance.resets(name, high) < last for name in names):
         return Delay.QUOTA
     return Delay.ORDINARY
 

@@ -15,14 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from relay import limits
+from relay.choice.rounds import NEVER, for_good
 from relay.delivery import schedule
 from relay.delivery.onward import Onward, Way
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Outcome, Refused, Verdict, clean
 from relay.model import Event, EventKind, Job, Recipient, Result, State
 from relay.providers.rules import Standing
 
-_NEVER = "!"  # before a name among those tried: not this message, at any time; no provider's name begins so
-_BLOCKED = frozenset({Standing.USED_UP, Standing.NOT_SET_UP})  # pauses whose end is known: no attempt is lost by them
+# What a pause keeps all mail from, certainly: waiting for its end loses no attempt, and nobody waits beyond it when the
+# quota is raised, the key mended, or the domain set up.
+_BLOCKED = frozenset({Standing.USED_UP, Standing.KEY_DEAD, Standing.NOT_SET_UP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _not_here(
     way = moment.onward.way(tried)
     if way is Way.OPEN:
         return _now(recipient, outcome, moment, tried), EventKind.DEFERRED
-    again = frozenset(one for name in tried if name.startswith(_NEVER) for one in (name, name.removeprefix(_NEVER)))
+    again = for_good(tried)
     if way is Way.SHUT and verdict.certain and verdict.standing in _BLOCKED and not _too_old(job, recipient, moment):
         return _now(recipient, outcome, moment, again), EventKind.DEFERRED
     return _put_off(job, recipient, outcome, moment, again)
@@ -125,9 +127,9 @@ def _never_here(
     job: Job, recipient: Recipient, verdict: Verdict, outcome: Refused, moment: Moment
 ) -> tuple[Result, EventKind]:
     """This provider cannot carry this very message: it is refused only when no other one can either."""
-    known = recipient.tried | {moment.provider, _NEVER + moment.provider}
+    known = recipient.tried | {moment.provider, NEVER + moment.provider}
     others = moment.onward.allowed() if moment.onward is not None else frozenset()
-    if all(_NEVER + name in known for name in others):
+    if all(NEVER + name in known for name in others):
         return _failed(recipient, State.REFUSED, outcome, moment, recipient.attempts + 1)
     return _not_here(job, replace(recipient, tried=known), verdict, outcome, moment)
 

@@ -134,8 +134,7 @@ class Claims:
         self.waits = True
         if wait.for_room:
             self.crowded.update(offer.routes.of(flow.account, flow.domain).providers)
-        if flow.asked.tried and waiting.round_over(wait, now):
-            flows.begin_anew(self._run, flow, now)
+        if flow.asked.tried and waiting.round_over(wait, now) and flows.begin_anew(self._run, flow, now):
             return now + waiting.ROUND
         return waiting.flow_again(wait, now)
 
@@ -148,8 +147,8 @@ class Claims:
         share = max(1, desk.room // len(accounts))
         hungry = []
         for account in accounts:
-            if desk.room <= 0 and catch.jobs:
-                break
+            if catch.patience <= 0 or (desk.room <= 0 and catch.jobs):
+                break  # the others come first in the next claim
             self._served = account
             if self._feed(ready[account], desk, share, catch, now):
                 hungry.append(account)

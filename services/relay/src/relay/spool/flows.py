@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from relay import limits
 from relay.choice import waiting
 from relay.choice.choose import Asked
+from relay.choice.rounds import for_good
 from relay.spool import rows
 
 Run = Callable[..., Any]
@@ -41,7 +42,7 @@ UPDATE delivery SET next_attempt = ?4 + max(0, next_attempt - changed_at), chang
 WHERE {_OF_FLOW} AND next_attempt > ?5 AND changed_at > ?4 + 60 RETURNING id
 """
 _ANEW: Final = f"""
-UPDATE delivery SET tried = '', next_attempt = ?5 WHERE id IN (
+UPDATE delivery SET tried = ?6, next_attempt = ?5 WHERE id IN (
     SELECT id FROM delivery WHERE {_OF_FLOW} AND next_attempt <= ?4 ORDER BY next_attempt LIMIT {AT_ONCE}
 )
 """
@@ -77,6 +78,13 @@ def bring_back(run: Run, now: float) -> int:
     )
 
 
-def begin_anew(run: Run, flow: Flow, now: float) -> None:
-    """Let what is due in the flow begin a new round after a while: the providers it was offered to may take it then."""
-    run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND))
+def begin_anew(run: Run, flow: Flow, now: float) -> bool:
+    """Let what is due in the flow begin a new round after a while: the providers it was offered to may take it then.
+
+    False if none of them ever will: nothing was changed.
+    """
+    kept = for_good(flow.asked.tried)
+    if kept == flow.asked.tried:
+        return False
+    run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND, " ".join(sorted(kept))))
+    return True

@@ -95,7 +95,8 @@ SELECT {_MESSAGE}, {_ENTRY} FROM delivery AS d INDEXED BY delivery_failed CROSS 
 _DELAYED: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM message AS m INDEXED BY message_open CROSS JOIN delivery AS d ON {_OF}
 WHERE m.ended_at IS NULL AND m.received_at < ?1 AND m.kind = '{Kind.MAIL.value}'
-AND +d.state IN ('due', 'claimed', 'sending') AND d.delay_noticed = 0 ORDER BY m.received_at, d.id
+AND (+d.state IN ('due', 'claimed', 'sending') OR (+d.state = 'held' AND d.doubts > 0)) AND d.delay_noticed = 0
+ORDER BY m.received_at, d.id
 """
 _BY_RECIPIENT: Final = f"""
 SELECT DISTINCT id >> {SHIFT} FROM delivery WHERE recipient = ?1 COLLATE NOCASE ORDER BY id DESC LIMIT ?2
@@ -169,7 +170,10 @@ class Queries:
         )
 
     def delayed(self, before: float) -> list[QueueEntry]:
-        """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""
+        """Deliveries of clients' mail accepted before then and not ended, of whose delay nobody was told.
+
+        Of what is held only what was in doubt: delivery had put that aside, and not the operator.
+        """
         return [_entry(row) for row in self._run(_DELAYED, (before,))]
 
     def trace(self, message_id: str, recipient: str, limit: int) -> list[Trace]:
