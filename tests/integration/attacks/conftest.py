@@ -19,7 +19,7 @@ ACCOUNTS = {
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     provider = Recorder()
-    settings = {"RELAY_LOG_FORMAT": "json"}
+    settings = {"RELAY_LOG_FORMAT": "json", "RELAY_REPEAT_MINUTES": "0"}  # the innocent mail is always the same one
     relay = Appliance(tmp_path_factory.mktemp("attacks"), provider.settings, settings, accounts=ACCOUNTS)
     relay.start()
     yield Target(relay, provider)

@@ -55,7 +55,8 @@ class Reader:
         self.warnings: list[str] = []
 
     def problem(self, name: str, sentence: str) -> None:
-        self.problems.append(f"{name}: {sentence}")
+        """``name`` may be anything that stood before an equals sign."""
+        self.problems.append(f"{name if name.isprintable() else ascii(name)}: {sentence}")
 
     def warn(self, name: str, sentence: str) -> None:
         self.warnings.append(f"{name}: {sentence}")
