@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
 import socket
 import subprocess
@@ -81,10 +83,15 @@ def test_oauth_without_containers_says_what_it_is_for(tree: Path) -> None:
     assert line.startswith("ownpost: this is for the containers of `make up`")
 
 
-def test_oauth_runs_in_a_container_of_its_own_that_a_browser_here_can_come_back_to(tree: Path) -> None:
+def engine(tree: Path) -> str:
+    """A PATH with an engine in whose containers the relay runs, and which says what it is asked."""
     (tree / ".env").touch()
     docker = program(tree / "engine", "docker", 'case "$2" in ps) echo id;; *) echo "$@";; esac')
-    path = f"{docker.parent}:/usr/bin:/bin"
+    return f"{docker.parent}:/usr/bin:/bin"
+
+
+def test_oauth_runs_in_a_container_of_its_own_that_a_browser_here_can_come_back_to(tree: Path) -> None:
+    path = engine(tree)
     command = ["tools/ask", "oauth", "--print"]
     environ = {"PATH": path, "PROVIDER": "gmail", "OAUTH_PORT": "8500"}
     said = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, check=True).stdout
@@ -92,6 +99,21 @@ def test_oauth_runs_in_a_container_of_its_own_that_a_browser_here_can_come_back_
         "compose run --rm --no-deps --no-TTY --publish 127.0.0.1:8500:8500 --entrypoint python relay"
         " -m relay.operator oauth --listen 0.0.0.0 --port 8500 gmail --print\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["oauth", "account", "queue"])
+def test_a_verb_at_a_terminal_has_a_terminal_in_its_container(tree: Path, verb: str) -> None:
+    """What is pasted for a grant stays hidden only so: the program switches off the echo of the terminal it has."""
+    here, there = pty.openpty()
+    said = subprocess.run(
+        ["tools/ask", verb], cwd=tree, env={"PATH": engine(tree)}, stdin=there, stdout=there, check=False
+    )
+    os.close(there)
+    words = os.read(here, 4096).decode().split()
+    os.close(here)
+    assert said.returncode == 0
+    assert words[:2] in (["compose", "run"], ["compose", "exec"])
+    assert "--no-TTY" not in words
 
 
 def test_try_refuses_a_port_that_is_taken_and_names_another(tree: Path) -> None:
