@@ -14,6 +14,8 @@ import pytest
 
 from support.appliance import ROOT
 
+AN_HOUR = 3600  # after the beginning of 1970: long before any start
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
@@ -67,6 +69,28 @@ def test_without_an_engine_up_names_try_in_one_line_and_leaves_no_settings_behin
         "ownpost: no Docker engine answers here; `make try` runs Ownpost without one."
     ]
     assert not (tree / ".env").exists()
+
+
+@pytest.mark.parametrize("changed", ["config/providers.toml", "secrets/relay/key", "secrets/exporter/password", ""])
+def test_up_takes_up_files_that_changed_since_the_start(tree: Path, changed: str) -> None:
+    """Compose by itself starts nothing anew for them."""
+    for name in ("config/providers.toml", "config/accounts.toml", "secrets/relay/key", "secrets/exporter/password"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+        os.utime(tree / name, (AN_HOUR, AN_HOUR) if name != changed else None)
+    (tree / ".env").write_text(f"OWNPOST_UID={os.getuid()}\nOWNPOST_GID={os.getgid()}\n")
+    answers = (
+        'case "$*" in *"ps --quiet"*) echo id;; inspect*) echo 2020-01-01T00:00:00.5Z;; *port*) echo 127.0.0.1:1;;'
+    )
+    docker = program(tree / "engine", "docker", f'echo "$@" >> asked\n{answers} esac')
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(["tools/up"], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = (tree / "asked").read_text().splitlines()
+    service = "exporter" if "exporter" in changed else "relay"
+    assert [one for one in asked if "stop" in one] == ([f"compose stop {service}"] if changed else [])
+    assert (f"{changed} has changed: the {service} starts anew." in done.stderr) is bool(changed)
+    assert any("up --detach" in one for one in asked[asked.index("compose build --quiet") :])
 
 
 @pytest.mark.parametrize("verb", ["queue", "trace", "send-test", "account", "logs", "down"])
