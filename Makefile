@@ -7,7 +7,7 @@ PAGE_PORT ?= 9325
 MINUTES ?= 5
 export ID TO PROVIDER OAUTH_PORT
 
-.PHONY: help try up down logs account queue trace send-test oauth certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
+.PHONY: help try up down logs account queue trace send-test oauth providers certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
 
 help: # this list
 	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20

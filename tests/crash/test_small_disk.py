@@ -127,4 +127,4 @@ def test_a_small_disk_that_fills_and_empties_again(tmp_path: Path, disk: Path, s
     )
     assert sink.problems == []
     assert not lost
-    assert set(traffic.refused) == {452}, traffic.refused
+    assert {452} <= set(traffic.refused) <= {452, 421}, traffic.refused  # 421: a connection ends at 1,000 refusals

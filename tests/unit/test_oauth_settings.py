@@ -112,6 +112,13 @@ WRONG = [
     ({"OAUTH_TENANT": "a/../b"}, "microsoft", "GMAIL_OAUTH_TENANT: 'a/../b' is not a tenant; allowed: its id"),
     ({"OAUTH_TOKEN_URL": "http://x.example/"}, "google", "GMAIL_OAUTH_TOKEN_URL: 'http://x.example/' is not such an"),
     ({"OAUTH_DEVICE_URL": "https://"}, "google", "GMAIL_OAUTH_DEVICE_URL: 'https://' is not such an address; allowed"),
+    *(
+        ({"OAUTH_TOKEN_URL": url}, "google", f"GMAIL_OAUTH_TOKEN_URL: '{url}' is not such an address; allowed: an")
+        for url in (
+            *("https://[", "https://[x]/", "https://x.example:0/", "https://x.example:99999/", "https://x.example:y/"),
+            *("https://x..example/", "https://-x/", "https://app:sec@x.example/", "https://x.example/#t"),
+        )
+    ),
     ({"OAUTH_AUTHORIZE_URL": "x"}, "google", "GMAIL_OAUTH_AUTHORIZE_URL: 'x' is not such an address; allowed: an"),
     ({"OAUTH_CA": "x"}, "google", "GMAIL_OAUTH_CA: holds no certificate that can be read; allowed: PEM."),
     ({"OAUTH_KEY": "key-sEcret"}, "google", "GMAIL_OAUTH_KEY: is not JSON; allowed: the JSON file of a service"),

@@ -250,6 +250,14 @@ def test_a_story(relay: FakeRelay) -> None:
     assert "sendgrid: 451 4.7.1 Later next attempt 2026-09-21 14:14:20 UTC" in words
 
 
+def test_a_story_says_that_the_next_provider_was_tried(relay: FakeRelay) -> None:
+    accepted, deferred = STORY["events"]
+    story = {**STORY, "events": [accepted, {**deferred, "detail": {"next_attempt": AT + 1, "goes_on": True}}]}
+    relay.answers[f"GET /trace?id={ID}"] = (200, {"messages": [story]})
+    _, out, _ = run(relay, "trace", "--id", ID)
+    assert "sendgrid: 451 4.7.1 Later next attempt at once, through the next provider" in " ".join(out.split())
+
+
 def test_stories_of_a_recipient_for_scripts(relay: FakeRelay) -> None:
     relay.answers["GET /trace?to=bob%40example.net"] = (200, {"messages": [STORY, STORY]})
     code, out, _ = run(relay, "trace", "--to", "bob@example.net", "--json")
@@ -307,6 +315,16 @@ def test_only_acceptance_is_success(relay: FakeRelay, kind: str, code: int) -> N
     found, out = follow(relay, [ACCEPTED, event(kind, 550, "5.1.1 No")])
     assert found == code
     assert "sendgrid: 550 5.1.1 No" in out
+
+
+def test_a_provider_that_passes_it_on_is_told_and_the_next_one_waited_for(relay: FakeRelay) -> None:
+    passed = {**event("deferred", 451, "Maximum credits exceeded"), "detail": {"goes_on": True, "next_attempt": AT}}
+    taken = {**event("delivered", 250, "2.0.0 Ok"), "provider": "brevo"}
+    code, out = follow(relay, [ACCEPTED, passed], [ACCEPTED, passed, taken])
+    assert code == 0
+    assert out.count("sendgrid: 451 Maximum credits exceeded; the next provider is tried.\n") == 1
+    assert "Accepted by brevo: 250 2.0.0 Ok\n" in out
+    assert "Not yet" not in out
 
 
 def test_a_silent_provider_is_not_waited_for_for_ever(relay: FakeRelay) -> None:

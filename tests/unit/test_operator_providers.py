@@ -154,6 +154,10 @@ def test_a_wrong_key_is_told_before_any_mail_met_it() -> None:
     assert text.endswith("It is not well.")
     text = words(row("gmail", login="xoauth2", look=wrong))
     assert "`make oauth PROVIDER=gmail` asks for a new grant." in text
+    missing = "nobody has granted access yet: run make oauth PROVIDER=gmail"
+    text = words(row("gmail", login="xoauth2", look=look(port(587), ready=False, key=False, sentence=missing)))
+    assert "It takes no login: nobody has granted access yet: run make oauth PROVIDER=gmail. " in text
+    assert text.count("make oauth") == 1
 
 
 def test_a_wrong_key_is_told_once() -> None:
@@ -165,6 +169,15 @@ def test_a_blocked_port_has_a_sentence_and_its_setting() -> None:
     text = words(row("brevo", look=look(shut(587), ready=False, key=None, sentence=SILENT)))
     assert "smtp.brevo.example cannot be reached (port 587): the provider did not answer in time." in text
     assert "BREVO_PORT names another, such as 2525 or 465." in text
+
+
+def test_a_certificate_that_is_not_valid_is_no_blocked_port() -> None:
+    sentence = "the provider's certificate is not valid: unable to get local issuer certificate"
+    one = {**shut(587), "sentence": sentence}
+    text = words(row("brevo", look=look(one, ready=False, key=None, sentence=sentence)))
+    assert f"smtp.brevo.example is not trusted (port 587): {sentence}. Is BREVO_HOST right?" in text
+    assert "BREVO_CA_FILE" in text
+    assert "block" not in text
 
 
 def test_a_port_that_is_shut_beside_an_open_one_is_no_failure() -> None:

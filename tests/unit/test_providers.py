@@ -146,8 +146,12 @@ def test_terms_hold_what_the_choice_asks() -> None:
     assert (terms.reserve, terms.quotas) == (0.1, (Quota(limit=10000, period="month"),))
 
 
-def test_the_password_is_never_shown() -> None:
-    assert "the key" not in repr(provider("generic"))
+@pytest.mark.parametrize("name", ["generic", "postmark"])
+def test_the_password_is_never_shown(name: str) -> None:
+    """Postmark's is its user name too."""
+    found = provider(name)
+    assert found.password == "the key"
+    assert "the key" not in repr(found)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -186,7 +190,12 @@ def test_capture_has_a_folder_and_no_host() -> None:
         ("mailjet", b"X-MJ-TemplateID: 1\r\nX-Mailjet-Campaign: x\r\n"),
         ("ses", b"X-SES-CONFIGURATION-SET: other\r\n"),
         ("brevo", b"X-Mailin-Tag: x\r\nX-Sib-Sandbox: drop\r\n"),
-        ("resend", b"Resend-Idempotency-Key: mine\r\n"),
+        ("resend", b"Resend-Idempotency-Key: mine\r\nX-Resend-Tag: x\r\n"),
+        ("brevo", b"sender.ip: 192.0.2.1\r\nidempotencyKey: mine\r\n"),
+        ("smtp2go", b"X-Smtp2go-Track: x\r\nX-Smtpcorp-Track: x\r\n"),
+        ("mailersend", b"X-MailerSend-Template: x\r\n"),
+        ("scaleway", b"X-TEM-Webhook: x\r\n"),
+        ("zeptomail", b"X-ZeptoMail-Agent: x\r\n"),
     ],
 )
 def test_a_clients_control_fields_do_not_reach_the_provider(name: str, steering: bytes) -> None:

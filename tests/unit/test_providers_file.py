@@ -134,6 +134,14 @@ WRONG = [
     ('[brevo]\nrules = [{ stages = ["final"], pattern = "x", meaning = "bounce" }]', "[brevo] rules = "),
     ('[brevo]\nrules = [{ stages = ["final"], pattern = "x", meaning = "busy", codes = [250] }]', "[brevo] rules = "),
     ('[brevo]\nrules = [{ stages = ["final"], pattern = "x" }]', "[brevo] rules = "),
+    ('[brevo]\nrules = [{ stages = ["final"], pattern = "", meaning = "busy" }]', "[brevo] rules = "),
+    ('[brevo]\nrules = [{ stages = ["final"], pattern = "(a+)+b", meaning = "busy" }]', "[brevo] rules = "),
+    ('[brevo]\nrules = [{ stages = ["final"], pattern = "(a|aa){2,}b", meaning = "busy" }]', "[brevo] rules = "),
+    (f'[brevo]\nrules = [{{ stages = ["final"], pattern = "a{{{"9" * 30}}}", meaning = "busy" }}]', "[brevo] rules = "),
+    (f'[brevo]\nrules = [{{ stages = ["final"], pattern = "{"(" * 900}", meaning = "busy" }}]', "[brevo] rules = "),
+    (f"[brevo]\ndaily_quota = 0x{'f' * 5000}", "[brevo] daily_quota = a number too long to show is not allowed; "),
+    ("[brevo]\ndaily_quota = 1\n[Brevo]\ndaily_quota = 2", "[Brevo] is there twice"),
+    (f"[[route]]\nproviders = ['brevo']\naccount = 0x{'f' * 5000}", "[[route]] 1 account = a number too long"),
     ("[brevo]\nrules = 7", "[brevo] rules = "),
     ('[brevo-two]\npreset = "bravo"', "[brevo-two] preset = 'bravo' is not known; allowed: sendgrid, brevo, "),
     ('[brevo-two]\npreset = "capture"', "[brevo-two] preset = "),
@@ -153,7 +161,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("text", "sentence"), WRONG, ids=[text.replace("\n", " ") for text, _ in WRONG])
+@pytest.mark.parametrize(("text", "sentence"), WRONG, ids=[text.replace("\n", " ")[:80] for text, _ in WRONG])
 def test_a_mistake_has_a_sentence_that_names_its_place(tmp_path: Path, text: str, sentence: str) -> None:
     problems = refused(tmp_path, text)
     assert problems[0].startswith(f"config/providers.toml: {sentence}")
@@ -167,6 +175,13 @@ def test_all_mistakes_are_told_at_once_with_those_of_the_settings(tmp_path: Path
         "config/providers.toml",
         "config/providers.toml",
         "BREVO_USERNAME",
+    ]
+
+
+def test_a_table_of_a_provider_that_is_not_used_is_told(tmp_path: Path) -> None:
+    text = "[brevo2]\npreset = 'brevo'\ndaily_quota = 5\n[brevo]\ndaily_quota = 7\n[ses.dns]\nrecords = []\n"
+    assert [one for one in settings(tmp_path, text).warnings if "effect" in one] == [
+        "config/providers.toml: [brevo2] has no effect: OWNPOST_PROVIDERS does not name it."
     ]
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import re
+=======
+import os
+import pty
+>>>>>>> review-user
 import shutil
 import socket
 import subprocess
@@ -13,6 +18,8 @@ import pytest
 
 from support.appliance import ROOT
 from support.peers import PACKAGES
+
+AN_HOUR = 3600  # after the beginning of 1970: long before any start
 
 
 @pytest.fixture
@@ -78,6 +85,28 @@ def test_without_an_engine_up_names_try_in_one_line_and_leaves_no_settings_behin
     assert not (tree / ".env").exists()
 
 
+@pytest.mark.parametrize("changed", ["config/providers.toml", "secrets/relay/key", "secrets/exporter/password", ""])
+def test_up_takes_up_files_that_changed_since_the_start(tree: Path, changed: str) -> None:
+    """Compose by itself starts nothing anew for them."""
+    for name in ("config/providers.toml", "config/accounts.toml", "secrets/relay/key", "secrets/exporter/password"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+        os.utime(tree / name, (AN_HOUR, AN_HOUR) if name != changed else None)
+    (tree / ".env").write_text(f"OWNPOST_UID={os.getuid()}\nOWNPOST_GID={os.getgid()}\n")
+    answers = (
+        'case "$*" in *"ps --quiet"*) echo id;; inspect*) echo 2020-01-01T00:00:00.5Z;; *port*) echo 127.0.0.1:1;;'
+    )
+    docker = program(tree / "engine", "docker", f'echo "$@" >> asked\n{answers} esac')
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(["tools/up"], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = (tree / "asked").read_text().splitlines()
+    service = "exporter" if "exporter" in changed else "relay"
+    assert [one for one in asked if "stop" in one] == ([f"compose stop {service}"] if changed else [])
+    assert (f"{changed} has changed: the {service} starts anew." in done.stderr) is bool(changed)
+    assert any("up --detach" in one for one in asked[asked.index("compose build --quiet") :])
+
+
 @pytest.mark.parametrize("verb", ["queue", "trace", "send-test", "account", "logs", "down"])
 def test_a_verb_says_that_no_relay_runs(tree: Path, verb: str) -> None:
     result = run(tree, "tools/ask", verb, "x")
@@ -92,10 +121,15 @@ def test_oauth_without_containers_says_what_it_is_for(tree: Path) -> None:
     assert line.startswith("ownpost: this is for the containers of `make up`")
 
 
-def test_oauth_runs_in_a_container_of_its_own_that_a_browser_here_can_come_back_to(tree: Path) -> None:
+def engine(tree: Path) -> str:
+    """A PATH with an engine in whose containers the relay runs, and which says what it is asked."""
     (tree / ".env").touch()
     docker = program(tree / "engine", "docker", 'case "$2" in ps) echo id;; *) echo "$@";; esac')
-    path = f"{docker.parent}:/usr/bin:/bin"
+    return f"{docker.parent}:/usr/bin:/bin"
+
+
+def test_oauth_runs_in_a_container_of_its_own_that_a_browser_here_can_come_back_to(tree: Path) -> None:
+    path = engine(tree)
     command = ["tools/ask", "oauth", "--print"]
     environ = {"PATH": path, "PROVIDER": "gmail", "OAUTH_PORT": "8500"}
     said = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, check=True).stdout
@@ -103,6 +137,21 @@ def test_oauth_runs_in_a_container_of_its_own_that_a_browser_here_can_come_back_
         "compose run --rm --no-deps --no-TTY --publish 127.0.0.1:8500:8500 --entrypoint python relay"
         " -m relay.operator oauth --listen 0.0.0.0 --port 8500 gmail --print\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["oauth", "account", "queue"])
+def test_a_verb_at_a_terminal_has_a_terminal_in_its_container(tree: Path, verb: str) -> None:
+    """What is pasted for a grant stays hidden only so: the program switches off the echo of the terminal it has."""
+    here, there = pty.openpty()
+    said = subprocess.run(
+        ["tools/ask", verb], cwd=tree, env={"PATH": engine(tree)}, stdin=there, stdout=there, check=False
+    )
+    os.close(there)
+    words = os.read(here, 4096).decode().split()
+    os.close(here)
+    assert said.returncode == 0
+    assert words[:2] in (["compose", "run"], ["compose", "exec"])
+    assert "--no-TTY" not in words
 
 
 def test_try_refuses_a_port_that_is_taken_and_names_another(tree: Path) -> None:

@@ -5,6 +5,7 @@ What a provider is by itself comes from its preset and ``config/providers.toml``
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 import ssl
@@ -20,6 +21,7 @@ from relay.providers import file, keys
 from relay.providers.preset import CAPTURE, GENERIC, Preset
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Tls
+from relay.refusal import shown
 from relay.settings_reader import Reader, host_name, is_loopback
 
 SUBMISSIONS = 465  # RFC 8314: TLS from the first byte
@@ -40,7 +42,7 @@ class ProviderSettings:
     facts: Preset = field(repr=False)  # the preset, with the table of config/providers.toml on top
     host: str = ""
     ports: tuple[tuple[int, Tls], ...] = ()  # in order of trial
-    username: str = ""
+    username: str = field(default="", repr=False)  # some take the key for it
     password: str = field(default="", repr=False)
     oauth: OAuthSettings | None = None  # we log in with its tokens instead
     ca: str = field(default="", repr=False)  # certificates in PEM to trust instead of the system's; empty: the system's
@@ -69,6 +71,9 @@ def read_providers(reader: Reader, captured: Path, config: Path) -> Providers:
     for problem in (*table.problems, *wrong):
         reader.problem(f"config/{file.NAME}", problem)
     providers = tuple(_provider(reader, name, table.of(name), captured) for name in good)
+    for name in table.entries:
+        if name not in names and table.entries[name].own:
+            reader.warn(f"config/{file.NAME}", f"[{shown(name)}] has no effect: OWNPOST_PROVIDERS does not name it.")
     for preset in PRESETS:
         if preset not in names and reader.given(f"{prefix(preset)}PASSWORD"):
             reader.warn(f"{prefix(preset)}PASSWORD", f"has no effect: OWNPOST_PROVIDERS does not name {preset}.")
@@ -145,7 +150,9 @@ def _host(reader: Reader, name: str, facts: Preset) -> str:
     if host or reader.given(f"{start}HOST"):
         return host
     if not facts.host:
-        reader.problem(f"{start}HOST", f"missing; allowed: the host that takes mail for '{name}'.")
+        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.75) if name not in PRESETS else []
+        hint = f" Did you mean {near[0]}?" if near else ""
+        reader.problem(f"{start}HOST", f"missing; allowed: the host that takes mail for '{name}'.{hint}")
     elif "{region}" in facts.host and not region:
         if not reader.given(f"{start}REGION"):
             reader.problem(f"{start}REGION", f"missing; allowed: a region such as eu-central-1, or {start}HOST.")
@@ -181,10 +188,8 @@ def _host_setting(reader: Reader, name: str) -> str:
 def _ports(reader: Reader, start: str, facts: Preset) -> tuple[tuple[int, Tls], ...]:
     """The preset's ports; or the one that PORT and TLS say, either of which may be left out."""
     known = facts.ports or ((SUBMISSION, "starttls"),)
-    default: Tls = dict(known).get(
-        int(port) if (port := reader.text(f"{start}PORT")).isdecimal() else 0,
-        "tls" if port == str(SUBMISSIONS) else "starttls",
-    )
+    modes: dict[str, Tls] = {str(SUBMISSIONS): "tls", **{str(number): mode for number, mode in known}}
+    default = modes.get(reader.text(f"{start}PORT"), "starttls")
     tls: Tls = reader.choice(f"{start}TLS", get_args(Tls), default)
     usual = next((number for number, mode in known if mode == tls), SUBMISSIONS if tls == "tls" else SUBMISSION)
     number = reader.port(f"{start}PORT", usual)

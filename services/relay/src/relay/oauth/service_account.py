@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -56,7 +57,7 @@ def parse(text: str) -> ServiceAccountKey:
 def _rsa(pem: str) -> rsa.RSAPrivateKey:
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError):  # TypeError: it is encrypted
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
         raise NotAKey("holds no private key that can be read") from None
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < _SMALLEST_KEY:
         raise NotAKey(f"holds no RSA key of {_SMALLEST_KEY} bits or more")

@@ -6,6 +6,7 @@ is what a grant is asked for with. Endpoints are settings, the providers' own by
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from relay.oauth import service_account
 from relay.oauth.service_account import ServiceAccountKey
-from relay.settings_reader import Reader
+from relay.settings_reader import Reader, host_name
 
 Kind = Literal["google", "microsoft", "service-account"]
 
@@ -103,8 +104,7 @@ class _Names:
     def url(self, last: str, default: str) -> str:
         """An address of the provider's. Redirects and clear text would give a secret away, so only https will do."""
         value = self.reader.text(self.name(last), default)
-        parts = urlsplit(value) if value.isascii() and value.isprintable() else urlsplit("")
-        if value and not (parts.scheme == "https" and parts.hostname and " " not in value and not parts.fragment):
+        if value and not _is_address(value):
             self.reader.wrong(self.name(last), value, "such an address", "an address that begins with https://")
         return value
 
@@ -170,6 +170,25 @@ def _values(one: _Names, kind: Kind) -> OAuthSettings:
         key=key,
         ca=one.ca(),
     )
+
+
+def _is_address(value: str) -> bool:
+    """Whether ``value`` is the address of an endpoint, with nothing in it that is not for the server."""
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        return False
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # brackets without an address in them, a port that is none
+        return False
+    return parts.scheme == "https" and _is_host(host) and port != 0 and not parts.fragment and "@" not in parts.netloc
+
+
+def _is_host(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return bool(host_name(host))
 
 
 def _kinds() -> str:

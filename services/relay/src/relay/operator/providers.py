@@ -135,7 +135,7 @@ def _ordinal(number: int) -> str:
 def _remarks(row: Row, now: float) -> Iterator[tuple[str, str]]:
     """What is to be said of a provider, each with what to do about it."""
     if row["state"] != "open":
-        yield _pause(row, now), _advice(row, row["standing"])
+        yield _pause(row, now), _advice(row, row["standing"], row["reason"])
     yield from _looked(row)
     for one in row["domains"]:
         yield (
@@ -175,10 +175,15 @@ def _looked(row: Row) -> Iterator[tuple[str, str]]:
     shut = [one for one in look["ports"] if not one["open"]]
     if look["key"] is False:
         if row["standing"] != "key dead":
-            yield f"It refuses our login: {_ended(look['sentence'])}", _advice(row, "key dead")
+            what = "It takes no login" if row["login"] == "xoauth2" else "It refuses our login"
+            yield f"{what}: {_ended(look['sentence'])}", _advice(row, "key dead", look["sentence"])
     elif not look["ready"] and len(shut) == len(look["ports"]):
         ports = ", ".join(str(one["port"]) for one in shut)
-        yield f"{row['host']} cannot be reached (port {ports}): {_ended(look['sentence'])}", _blocked(row)
+        sentence = _ended(look["sentence"])
+        if "certificate" in sentence:  # it is reached, and may be somebody else
+            yield f"{row['host']} is not trusted (port {ports}): {sentence}", _untrusted(row)
+        else:
+            yield f"{row['host']} cannot be reached (port {ports}): {sentence}", _blocked(row)
     elif not look["ready"]:
         yield f"It takes no login now: {_ended(look['sentence'])}", ""
     if len(shut) < len(look["ports"]):
@@ -186,9 +191,10 @@ def _looked(row: Row) -> Iterator[tuple[str, str]]:
             yield f"Port {one['port']} is shut: {_ended(one['sentence'])} Another port is open.", ""
 
 
-def _advice(row: Row, standing: str) -> str:
+def _advice(row: Row, standing: str, said: str) -> str:
+    """What to do, unless what was ``said`` tells that already."""
     if standing == "key dead" and row["login"] == "xoauth2":
-        return f"`make oauth PROVIDER={row['name']}` asks for a new grant."
+        return "" if "make oauth" in said else f"`make oauth PROVIDER={row['name']}` asks for a new grant."
     if standing == "key dead":
         return f"Make a new key there, put it into .env as {_setting(row, 'PASSWORD')}, and `make up`."
     if standing == "used up":
@@ -201,6 +207,10 @@ def _blocked(row: Row) -> str:
         f"Is {_setting(row, 'HOST')} right? Many networks block ports outward: "
         f"{_setting(row, 'PORT')} names another, such as 2525 or 465."
     )
+
+
+def _untrusted(row: Row) -> str:
+    return f"Is {_setting(row, 'HOST')} right? An authority of your own is named by {_setting(row, 'CA_FILE')}."
 
 
 def _setting(row: Row, what: str) -> str:

@@ -54,9 +54,14 @@ def _follow(
     now: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> int:
+    seen = 0
     while True:
-        for event in _events(client, message):
+        events = _events(client, message)
+        for event in events[seen:]:
             word = event["event"]
+            if event.get("detail", {}).get("goes_on"):
+                console.print(f"{what({**event, 'detail': {}, 'recipient': ''})}; the next provider is tried.")
+                continue
             if word == "delivered":
                 console.print(f"Accepted by {what({**event, 'detail': {}, 'recipient': ''})}")
                 if event.get("provider") != "capture":
@@ -69,6 +74,7 @@ def _follow(
                 console.print(f"Not yet ({word}): {what(event)}")
                 console.print(f"It stays in the queue and is tried again; follow it with: trace --id {message}")
                 return show.EX_TEMPFAIL
+        seen = len(events)
         if now() >= until:
             console.print(f"No answer of the provider yet; follow it with: trace --id {message}")
             return show.EX_TEMPFAIL

@@ -70,7 +70,9 @@ def what(event: dict[str, Any]) -> str:
     """One event's recipient, the provider's sentence, and the details, for people."""
     said = show.answer(event.get("provider", ""), event.get("code", ""), event.get("reply", ""))
     detail = dict(event.get("detail", {}))
-    if "next_attempt" in detail:
+    if detail.pop("goes_on", False):
+        detail["next_attempt"] = "at once, through the next provider"
+    elif "next_attempt" in detail:
         detail["next_attempt"] = f"{show.moment(detail['next_attempt'])} UTC"
     rest = ", ".join(f"{show.safe(name).replace('_', ' ')} {show.safe(value)}" for name, value in detail.items())
     return "\n".join(part for part in (show.safe(event.get("recipient", "")), said, rest) if part)

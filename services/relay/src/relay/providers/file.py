@@ -93,6 +93,8 @@ def parse(data: bytes) -> ProvidersFile:
     entries = {}
     for name, table in document.items():
         if isinstance(table, dict):
+            if name.lower() in entries:
+                problems.append(f"[{shown(name)}] is there twice: names are the same in capitals.")
             entries[name.lower()] = _entry(name, table, problems)
         else:
             problems.append(f"{shown(name)} is unknown here; allowed: tables [NAME] and [[{ROUTE}]].")
@@ -103,7 +105,7 @@ def _entry(name: str, table: Mapping[str, Any], problems: list[str]) -> Entry:
     preset = table.get("preset", name.lower() if name.lower() in PRESETS else GENERIC)
     if not isinstance(preset, str) or preset.lower() not in PRESETS or preset.lower() == CAPTURE != name.lower():
         known = ", ".join(one for one in PRESETS if one != CAPTURE)
-        problems.append(f"[{shown(name)}] preset = {shown(repr(preset))} is not known; allowed: {known}.")
+        problems.append(f"[{shown(name)}] preset = {keys.quoted(preset)} is not known; allowed: {known}.")
         preset = GENERIC
     own = {key: value for key, value in table.items() if key not in ("preset", "dns")}
     base = PRESETS[preset.lower()]
@@ -119,9 +121,9 @@ def _route(table: Any, where: str, names: tuple[str, ...], problems: list[str]) 
     wrong = [f"{shown(key)} is unknown; allowed: {', '.join(_ROUTE_KEYS)}." for key in table if key not in _ROUTE_KEYS]
     account, domain = table.get("account", ""), table.get("domain", "")
     if not isinstance(account, str):
-        wrong.append(f"account = {shown(repr(account))} is not allowed; allowed: a name in accounts.toml.")
+        wrong.append(f"account = {keys.quoted(account)} is not allowed; allowed: a name in accounts.toml.")
     if not isinstance(domain, str) or (domain and not host_name(domain)):
-        wrong.append(f"domain = {shown(repr(domain))} is not allowed; allowed: a sender domain such as example.org.")
+        wrong.append(f"domain = {keys.quoted(domain)} is not allowed; allowed: a sender domain such as example.org.")
     shares = _shares(table.get("providers"), names, wrong)
     problems += [f"{where} {sentence}" for sentence in wrong]
     if wrong:

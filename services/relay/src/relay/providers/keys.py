@@ -28,6 +28,9 @@ _PORT = re.compile(r"([0-9]{1,5}) (starttls|tls|none)")
 _FIELD = re.compile(r"[!-9;-~]{1,70}")  # RFC 5322, section 3.6.8; without the line's end it cannot break a header
 _PREFIX = re.compile(r"[!-)+-9;-~]{1,70}\*?")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
+PATTERN_LENGTH = 500  # characters
+# A group that is repeated without end can take for ever to fit a reply (ReDoS); what providers say needs none.
+_ENDLESS = re.compile(r"(?<!\\)\)(?:[*+]|\{[0-9]*,\})")
 RULE_KEYS = frozenset({"stages", "codes", "pattern", "meaning"})
 
 
@@ -40,6 +43,14 @@ class Key(NamedTuple):
 
     read: Callable[[Any], Any]
     allowed: str
+
+
+def quoted(value: object) -> str:
+    """``value`` as it may stand in a sentence, whatever it is."""
+    try:
+        return shown(repr(value))
+    except ValueError:  # a number of thousands of digits
+        return "a number too long to show"
 
 
 def _fits(good: object) -> None:
@@ -146,14 +157,25 @@ def _strip(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _pattern(text: str) -> re.Pattern[str]:
+    if not 0 < len(text) <= PATTERN_LENGTH:
+        raise Wrong(f"a pattern has 1 to {PATTERN_LENGTH} characters")
+    if _ENDLESS.search(text):
+        raise Wrong("a group in a pattern may not be repeated without end")
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise Wrong(str(error)) from error
+
+
 def _rule(value: Any) -> Rule:
     _fits(isinstance(value, dict) and value.keys() <= RULE_KEYS and {"stages", "pattern", "meaning"} <= value.keys())
     codes = [_number(400, 599)(code) for code in _list(value.get("codes", []))]
     try:
         stages = frozenset(Stage(stage) for stage in _list(value["stages"]))
-        pattern = re.compile(_text(value["pattern"]), re.IGNORECASE)
+        pattern = _pattern(_text(value["pattern"]))
         meaning = Meaning(value["meaning"])
-    except (ValueError, re.error) as error:
+    except ValueError as error:
         raise Wrong(str(error)) from error
     _fits(stages)
     return Rule(stages, frozenset(codes), pattern, meaning)
@@ -209,7 +231,7 @@ def read(table: Mapping[str, Any], base: Preset) -> tuple[Preset, list[str]]:
             values[name] = KEYS[name].read(value)
         except (Wrong, KeyError) as error:
             why = f" ({error})" if isinstance(error, Wrong) and str(error) else ""
-            problems.append(f"{name} = {shown(repr(value))} is not allowed{why}; allowed: {KEYS[name].allowed}.")
+            problems.append(f"{name} = {quoted(value)} is not allowed{why}; allowed: {KEYS[name].allowed}.")
     for name in ("rules", "strip"):
         if name in values:
             values[name] = values[name] + getattr(base, name)

@@ -26,7 +26,7 @@ class Provider:
     host: str
     ports: tuple[tuple[int, Tls], ...]  # in the order in which they are tried
     title: str = ""  # as people call it: "Brevo"
-    username: str = ""
+    username: str = field(default="", repr=False)  # some take the key for it
     password: str = field(default="", repr=False)
     auth: Auth = "password"
     oauth: OAuthSettings | None = None  # how its tokens are come by, for "xoauth2"
