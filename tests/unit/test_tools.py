@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import re
-=======
 import os
 import pty
->>>>>>> review-user
+import re
 import shutil
 import socket
 import subprocess
