@@ -22,9 +22,7 @@ from relay.delivery.outcome import Deferred, Delivered, Doubtful, Outcome, Refus
 from relay.model import Event, EventKind, Job, Recipient, Result, State
 from relay.providers.rules import Standing
 
-# What a pause keeps all mail from, certainly: waiting for its end loses no attempt, and nobody waits beyond it when the
-# quota is raised, the key mended, or the domain set up.
-_BLOCKED = frozenset({Standing.USED_UP, Standing.KEY_DEAD, Standing.NOT_SET_UP})
+_BLOCKED = frozenset({Standing.USED_UP, Standing.NOT_SET_UP})  # pauses whose end is known: no attempt is lost by them
 
 
 @dataclass(frozen=True, slots=True)
