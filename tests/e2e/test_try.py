@@ -146,7 +146,7 @@ def test_the_page_says_that_all_is_well_and_tells_of_that_mail(trial: Trial, ter
         told = "y…@example.net" in page and "1 message accepted, 1 delivery taken by a provider" in page
         return "All is well." in page and told and f"<code>{trial.port}</code>" in page
 
-    eventually(well, "the page to say so")
+    eventually(well, "the page to say so", 90)
     assert "ownpost_messages_accepted_total" in fetch(f"http://127.0.0.1:{trial.page_port}/metrics")[1]
 
 

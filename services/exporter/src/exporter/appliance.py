@@ -29,8 +29,8 @@ class Appliance:
         await all_of(self._sources.all)
         metrics = self._sources.relay_metrics.last.value
         relay = self._sources.relay_status.last.value
-        if metrics:
-            together = relay is not None and relay.started_at > self._began - SLOT
+        if metrics and relay is not None:  # without it, what was counted before the first look could not be told apart
+            together = relay.started_at > self._began - SLOT
             self._history.add(self.now(), totals(Values(metrics)), all_of_it=together)
         return self._judged()
 
