@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import signal
 import stat
 import sys
 import termios
@@ -99,13 +100,19 @@ def environ(tmp_path: Path, server: TokenServer) -> dict[str, str]:
     return values
 
 
+def at_a_terminal() -> None:
+    """Like a login, whatever the tests were started from: what runs in the background ignores Ctrl-C."""
+    os.login_tty(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextlib.asynccontextmanager
 async def person(environ: dict[str, str], *arguments: str) -> AsyncIterator[Person]:
     """Runs ``oauth`` with a terminal."""
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "relay.operator", "oauth", *arguments,
-        stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=lambda: os.login_tty(0),
+        stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=at_a_terminal,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "services/relay/src"), **environ},
     )  # fmt: skip
     os.close(theirs)
