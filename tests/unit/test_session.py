@@ -13,6 +13,7 @@ from aiosmtpd.smtp import SMTP
 from relay import limits
 from relay.accounts import Accounts
 from relay.submission import intake
+from relay.submission.pace import Pace
 from relay.submission.session import Session
 from support.fakes import FakeSpool
 from support.reception import PASSWORD, person, reception, to_data, until
@@ -179,7 +180,7 @@ async def test_who_has_logged_in_may_idle_longer(tmp_path: Path, monkeypatch: py
 async def test_a_client_may_be_as_slow_as_the_limit_and_no_slower(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "RATE_WINDOW", 0.1)
+    monkeypatch.setattr("relay.submission.pace.RATE_WINDOW", 0.1)
     async with reception(tmp_path, "lan", tls=False) as host:
         client = await host.logged_in()
         await to_data(client)
@@ -205,7 +206,7 @@ async def test_a_client_that_never_reads_its_answers_is_cut_off(
 
 
 def test_pace_counts_in_windows_and_ends_after_two_hours() -> None:
-    pace = intake.Pace(1000.0)
+    pace = Pace(1000.0)
     pace.count = 30_000
     assert (pace.deadline, pace.kept(1060.0)) == (1060.0, True)
     pace.count = 29_999

@@ -20,11 +20,11 @@ from relay.submission import policy
 from relay.submission.content import Decoder, Fault
 from relay.submission.desk import Transaction, Upload
 from relay.submission.dialogue import Dialogue
+from relay.submission.pace import Pace
 from relay.submission.prepare import Prepared, Trace, prepare
 from relay.submission.repeats import Fingerprint
 from relay.submission.wire import End
 
-RATE_WINDOW = 60.0  # seconds over which limits.DATA_RATE is averaged
 NO_ROOM = Refusal(
     "452 4.3.1 There is no room for mail at the moment; it was not taken, send it again later.", Reason.SPOOL_FULL
 )
@@ -40,31 +40,6 @@ FAULTS = {
     Fault.BARE_CR: Refusal("550 5.5.2 There is a bare CR in the message; lines must end in CRLF.", Reason.NEWLINE),
     Fault.BARE_LF: Refusal("550 5.5.2 There is a bare LF in the message; lines must end in CRLF.", Reason.NEWLINE),
 }
-
-
-class Pace:
-    """Whether a client sends fast enough; times are the loop's."""
-
-    def __init__(self, now: float) -> None:
-        self.count = 0  # bytes in this window
-        self._window = now + RATE_WINDOW
-        self._end = now + limits.DATA_TIME
-
-    @property
-    def deadline(self) -> float:
-        """When to look again."""
-        return min(self._window, self._end)
-
-    def pause(self, seconds: float) -> None:
-        """We, not the client, were slow for that long."""
-        self._window += seconds
-        self._end += seconds
-
-    def kept(self, now: float) -> bool:
-        """At :attr:`deadline`: whether the client may go on; begins a new window."""
-        fast = self.count >= limits.DATA_RATE * RATE_WINDOW
-        self.count, self._window = 0, now + RATE_WINDOW
-        return fast and now < self._end
 
 
 class Intake:
