@@ -22,6 +22,7 @@ from relay.choice.offer import Offer
 from relay.choice.quota import bucket_of
 from relay.model import Job
 from relay.spool import rows, schema
+from relay.spool.bulk import Bulk, insert
 from relay.spool.changes import Change
 from relay.spool.claims import Claims
 from relay.spool.errors import is_full
@@ -30,7 +31,6 @@ from relay.spool.schema import MASK, OPEN, SHIFT, numbers
 
 PAGE: Final = 4096
 CACHE_KIB: Final = 8192
-_SIZES: Final = (64, 32, 16, 8, 4, 2, 1)
 
 _END: Final = f"""
 UPDATE message SET ended_at = ?2 WHERE key IN carray(?1) AND ended_at IS NULL AND NOT EXISTS (
@@ -51,34 +51,12 @@ UPDATE delivery SET state = 'sending', provider = ?2 WHERE id IN carray(?1) AND 
 _RELEASE: Final = "UPDATE delivery SET state = 'due' WHERE id IN carray(?1) AND +state = 'claimed'"
 _FORGET: Final = f"DELETE FROM chunk WHERE id BETWEEN ?1 << {SHIFT} AND (?1 << {SHIFT} | {MASK})"
 
-
-class Bulk:
-    """One statement in several lengths, so that any number of rows takes few steps and few texts to prepare."""
-
-    def __init__(self, before: str, row: str, after: str = "") -> None:
-        self._texts = {n: before + ", ".join([row] * n) + after for n in _SIZES}
-
-    def run(self, connection: apsw.Connection, values: Sequence[Row]) -> None:
-        """Execute it for all ``values``."""
-        at, left = 0, len(values)
-        for n in _SIZES:
-            while left >= n:
-                connection.execute(self._texts[n], tuple(chain.from_iterable(values[at : at + n])))
-                at, left = at + n, left - n
-
-
-def _insert(table: str, columns: str, constant: str = "") -> Bulk:
-    marks = ", ".join("?" * len(columns.split(",")))
-    names, extra = (f"{columns}, state", f", '{constant}'") if constant else (columns, "")
-    return Bulk(f"INSERT INTO {table} ({names}) VALUES ", f"({marks}{extra})")
-
-
-_MESSAGE: Final = _insert("message", rows.ACCEPTED_COLUMNS)
-_CHUNK: Final = _insert("chunk", "id, data")
-_UPLOAD: Final = _insert("upload", "key")
-_EVENT: Final = _insert("event", rows.EVENT_COLUMNS)
-_DUE: Final = _insert("delivery", rows.DELIVERY_COLUMNS, "due")
-_CLAIMED: Final = _insert("delivery", rows.CLAIMED_COLUMNS, "claimed")
+_MESSAGE: Final = insert("message", rows.ACCEPTED_COLUMNS)
+_CHUNK: Final = insert("chunk", "id, data")
+_UPLOAD: Final = insert("upload", "key")
+_EVENT: Final = insert("event", rows.EVENT_COLUMNS)
+_DUE: Final = insert("delivery", rows.DELIVERY_COLUMNS, "due")
+_CLAIMED: Final = insert("delivery", rows.CLAIMED_COLUMNS, "claimed")
 _USED: Final = Bulk(
     "INSERT INTO quota (provider, bucket, used) VALUES ",
     "(?, ?, ?)",
