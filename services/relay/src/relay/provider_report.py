@@ -6,51 +6,19 @@ Unix seconds; an end that is not known is None.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from relay.choice.routes import Routes
+from relay.delivery.outlook import DomainPause, ProviderState
 from relay.delivery.probe import PortLook, Readiness
 from relay.metrics import Metrics
 from relay.providers.provider import Provider
 from relay.quotas import Use
 from relay.spool import QueueEntry
-
-
-class DomainPause(Protocol):
-    """A provider is left alone for one sender domain."""
-
-    @property
-    def domain(self) -> str: ...
-    @property
-    def standing(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def until(self) -> float: ...
-
-
-class ProviderState(Protocol):
-    """One provider as delivery sees it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def standing(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def until(self) -> float: ...
-    @property
-    def in_hand(self) -> int: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def domains(self) -> Sequence[DomainPause]: ...
 
 
 class Delivery(Protocol):
@@ -147,7 +115,7 @@ class ProviderReport:
             "port": state.port or None,
             "in_hand": state.in_hand,
             "domains": [{"domain": one.domain, **_pause(one)} for one in state.domains],
-            "quotas": [_quota(one) for one in uses],
+            "quotas": [dataclasses.asdict(one) for one in uses],
             "routes": _places(self._routes, provider.name),
             "senders": list(provider.senders),
             "look": last and _look(last),
@@ -166,20 +134,6 @@ def _standing(state: ProviderState, uses: Sequence[Use]) -> Pause:
 def _pause(pause: Pause | DomainPause) -> dict[str, Any]:
     until = pause.until if pause.until and math.isfinite(pause.until) else None
     return {"standing": str(pause.standing), "reason": pause.reason, "until": until}
-
-
-def _quota(use: Use) -> dict[str, Any]:
-    return {
-        "limit": use.limit,
-        "period": use.period,
-        "zone": use.zone,
-        "hours": use.hours,
-        "used": use.used,
-        "in_hand": use.in_hand,
-        "reserve": use.reserve,
-        "since": use.since,
-        "resets_at": use.resets_at,
-    }
 
 
 def _places(routes: Routes, name: str) -> list[dict[str, Any]]:

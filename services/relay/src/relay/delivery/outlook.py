@@ -74,7 +74,7 @@ def waits(entry: QueueEntry, offer: Offer, allowance: Allowance) -> str:
     """What a waiting delivery waits for besides its time; empty if nothing is in its way."""
     if entry.state is not State.DUE:
         return ""
-    match _choice(entry.message, offer, allowance, entry.provider if entry.doubts else ""):
+    match _choice(entry.message, offer, allowance, entry.tied_to):
         case Wait(for_room=False) as wait if wait.reasons:
             until = "" if math.isinf(wait.until) else f" until {_date(wait.until)}"
             return f"waits{until}: {'; '.join(wait.reasons)}"
