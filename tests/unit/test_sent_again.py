@@ -27,6 +27,17 @@ async def waits(host: Reception) -> None:
     await until(lambda: any(host.repeats._under_way.values()), "the twin to wait")
 
 
+async def twins(host: Reception) -> tuple[RawClient, RawClient]:
+    """Two clients that have sent the same mail, of which none is written yet."""
+    first, second = await host.logged_in(), await host.logged_in()
+    host.spool.gate.clear()
+    for client in (first, second):
+        await to_data(client)
+        await client.send(MAIL)
+    await waits(host)
+    return first, second
+
+
 async def test_the_answer_is_the_first_ones_and_the_journal_is_told(tmp_path: Path) -> None:
     async with reception(tmp_path, "lan", tls=False) as host:
         first, second = await host.logged_in(), await host.logged_in()
@@ -41,12 +52,7 @@ async def test_the_answer_is_the_first_ones_and_the_journal_is_told(tmp_path: Pa
 
 async def test_a_twin_waits_for_the_commit_of_the_first_and_answers_alike(tmp_path: Path) -> None:
     async with reception(tmp_path, "lan", tls=False) as host:
-        first, second = await host.logged_in(), await host.logged_in()
-        host.spool.gate.clear()
-        for client in (first, second):
-            await to_data(client)
-            await client.send(MAIL)
-        await waits(host)
+        first, second = await twins(host)
         assert host.spool.kept == []
         host.spool.gate.set()
         assert await first.line() == await second.line()
@@ -55,12 +61,7 @@ async def test_a_twin_waits_for_the_commit_of_the_first_and_answers_alike(tmp_pa
 
 async def test_when_the_first_fails_its_twin_is_kept(tmp_path: Path) -> None:
     async with reception(tmp_path, "lan", tls=False) as host:
-        first, second = await host.logged_in(), await host.logged_in()
-        host.spool.gate.clear()
-        for client in (first, second):
-            await to_data(client)
-            await client.send(MAIL)
-        await waits(host)
+        first, second = await twins(host)
         host.spool.full = "commit"
         trouble = host.spool.trouble
 
@@ -147,12 +148,7 @@ async def test_without_the_setting_everything_is_kept(tmp_path: Path) -> None:
 
 async def test_a_client_that_leaves_while_it_waits_changes_nothing(tmp_path: Path) -> None:
     async with reception(tmp_path, "lan", tls=False) as host:
-        first, second = await host.logged_in(), await host.logged_in()
-        host.spool.gate.clear()
-        for client in (first, second):
-            await to_data(client)
-            await client.send(MAIL)
-        await waits(host)
+        first, second = await twins(host)
         first.abort()
         second.abort()
         host.spool.gate.set()
