@@ -16,9 +16,9 @@ import struct
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from types import TracebackType
+from typing import Any
 
-import trustme
+from support.loopback import LoopbackServer
 
 
 class Deed(Enum):
@@ -78,7 +78,7 @@ class Over(Exception):
     """This connection has ended."""
 
 
-class ScriptedProvider:
+class ScriptedProvider(LoopbackServer):
     """Starts on a free loopback port as an async context manager."""
 
     def __init__(
@@ -90,8 +90,8 @@ class ScriptedProvider:
         mechanisms: str = "PLAIN LOGIN",
         certificate_name: str = "127.0.0.1",
     ) -> None:
+        super().__init__()
         self.tls, self.users, self.extensions, self.mechanisms = tls, users, extensions, mechanisms
-        self.authority = trustme.CA()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.authority.issue_cert(certificate_name).configure_cert(self._context)
         self._acts: dict[str, deque[Act]] = {stage: deque() for stage in STAGES}
@@ -100,7 +100,6 @@ class ScriptedProvider:
         self.messages: list[Got] = []
         self.commands: list[tuple[int, str]] = []  # (connection, line)
         self.logins: list[tuple[str, str]] = []
-        self.connections = 0
         self.open = 0
         self.reads: list[bytes] = []  # as they came from the socket, in clear
         self.changed = asyncio.Event()
@@ -117,38 +116,18 @@ class ScriptedProvider:
         else:
             self._always[stage] = act
 
-    def pem(self) -> str:
-        """The authority to trust."""
-        return self.authority.cert_pem.bytes().decode()
-
     @property
     def kept(self) -> list[Got]:
         """The messages it kept: those it said 250 to, and those it did not answer at all."""
         return [got for got in self.messages if got.kept]
 
     # --- life
-    async def __aenter__(self) -> ScriptedProvider:
-        context = self._context if self.tls == "tls" else None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context, limit=2**26)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
+    def listening(self) -> dict[str, Any]:
+        """Options of :func:`asyncio.start_server`."""
+        return {"ssl": self._context if self.tls == "tls" else None, "limit": 2**26}
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self.connections += 1
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
         self.open += 1
         talk = Talk(self.connections, reader, writer, secure=self.tls == "tls")
         try:

@@ -16,14 +16,14 @@ import ssl
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import h11
-import trustme
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from support.loopback import LoopbackServer
 
 
 class Deed(Enum):
@@ -50,7 +50,7 @@ class Code:
 
 
 @dataclass
-class TokenServer:
+class TokenServer(LoopbackServer):
     """Starts on a free loopback port as an async context manager. ``rotate``: each refresh brings a new refresh token
     and ends the one before, which is stricter than Microsoft.
     """
@@ -61,10 +61,9 @@ class TokenServer:
     seconds: int = 3600
     interval: int = 1  # that a device is asked to wait between two tries
     asked: list[tuple[str, Fields]] = field(default_factory=list)  # (path, form)
-    connections: int = 0
 
     def __post_init__(self) -> None:
-        self.authority = trustme.CA()
+        super().__init__()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.authority.issue_cert("127.0.0.1").configure_cert(self._context)
         self._acts: deque[Act] = deque()
@@ -124,10 +123,6 @@ class TokenServer:
         fields = {"type": "service_account", "client_email": "robot@project.example", "client_id": "117"}
         return json.dumps({**fields, "private_key": pem, "token_uri": f"{self.url}/token"}, indent=1)
 
-    def pem(self) -> str:
-        """The authority to trust."""
-        return self.authority.cert_pem.bytes().decode()
-
     @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
@@ -138,27 +133,12 @@ class TokenServer:
         return [form for path, form in self.asked if path == "/token"]
 
     # --- life
-    async def __aenter__(self) -> TokenServer:
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
+    def listening(self) -> dict[str, Any]:
+        """Options of :func:`asyncio.start_server`."""
+        return {"ssl": self._context}
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self.connections += 1
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
         try:
             await self._serve(reader, writer)
         except asyncio.CancelledError:
