@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.address import fold
@@ -222,7 +222,7 @@ class MemorySpool:
         body = self.bodies[message.id]
         inline = len(body) <= self._inline
         return Job(
-            message=replace(message, recipients=()),
+            message=message._replace(recipients=()),
             recipients=tuple(
                 Recipient(
                     delivery=row.number,

@@ -47,14 +47,14 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
 def add(
     opened: Opened, account: str = "anna", to: int = 1, at: float = NOW, body: bytes = b"b", **more: Any
 ) -> Message:
-    message = replace(a_message(account, [f"r{n}@x.example" for n in range(to)], at), **more)
+    message = a_message(account, [f"r{n}@x.example" for n in range(to)], at)._replace(**more)
     opened.store.apply([changes.add(opened.numbers, opened.numbers.key(), message, body, [])], at)
     return message
 
 
 def end(opened: Opened, job: Job, state: State, now: float = NOW, *, consumed: bool | None = None, **more: Any) -> None:
     consumed = state is State.DELIVERED if consumed is None else consumed
-    some = [replace(one, consumed=consumed, provider=job.provider, **more) for one in results(job, state, at=now)]
+    some = [one._replace(consumed=consumed, provider=job.provider, **more) for one in results(job, state, at=now)]
     opened.store.apply([changes.record(opened.numbers, job, some, [], (), now)], now)
 
 
@@ -106,7 +106,7 @@ def test_recipients_that_were_offered_elsewhere_go_on_without_the_others(opened:
     add(opened, to=3)
     (job,) = seize(opened.store, offer("brevo", "ses"))
     some = results(job, State.DUE, at=NOW)
-    some = [replace(some[0], tried="brevo"), replace(some[1], tried="brevo"), replace(some[2], state=State.DUE)]
+    some = [some[0]._replace(tried="brevo"), some[1]._replace(tried="brevo"), some[2]._replace(state=State.DUE)]
     opened.store.apply([changes.record(opened.numbers, job, some, [], (), NOW)], NOW)
     jobs = {job.provider: job for job in seize(opened.store, offer("brevo", "ses"))}
     assert [one.address for one in jobs["ses"].recipients] == ["r0@x.example", "r1@x.example"]
@@ -119,7 +119,7 @@ def test_recipients_with_different_pasts_go_together_where_they_go_the_same_way(
     (job,) = seize(opened.store, offer("brevo", "ses"))
     some = results(job, State.DUE, at=NOW)
     opened.store.apply(
-        [changes.record(opened.numbers, job, [replace(some[0], tried="brevo"), some[1]], [], (), NOW)], NOW
+        [changes.record(opened.numbers, job, [some[0]._replace(tried="brevo"), some[1]], [], (), NOW)], NOW
     )
     (job,) = seize(opened.store, offer("brevo", "ses", closed={"brevo": SHUT}))
     assert (job.provider, len(job.recipients)) == ("ses", 2)
@@ -174,7 +174,7 @@ def test_an_outcome_that_gives_quota_back_lets_go_what_waited_for_it(opened: Ope
     add(opened)
     (job,) = seize(opened.store, given)
     assert opened.store.apply([], NOW, given) == []
-    some = [replace(one, provider="brevo") for one in results(job, State.REFUSED)]
+    some = [one._replace(provider="brevo") for one in results(job, State.REFUSED)]
     (other,) = opened.store.apply([changes.record(opened.numbers, job, some, [], (), NOW)], NOW, given)
     assert other.message.id != job.message.id
 
@@ -300,7 +300,7 @@ async def test_the_reset_of_a_quota_wakes_the_claim_by_itself(tmp_path: Path) ->
         first = await one.spool.claim(lambda: given)
         assert len(first) == 10
         for job in first:
-            some = [replace(each, consumed=True, provider="brevo") for each in results(job, State.DELIVERED)]
+            some = [each._replace(consumed=True, provider="brevo") for each in results(job, State.DELIVERED)]
             await one.spool.record(job, some, [])
         claim = asyncio.create_task(one.spool.claim(lambda: given))
         await eventually(lambda: one.spool._next_due > NOW + 3600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -164,11 +164,11 @@ class QuotaMachine(RuleBasedStateMachine):
             state = {"delivered": State.DELIVERED, "refused": State.REFUSED}.get(outcome, State.DUE)
             one = Result(delivery=recipient.delivery, state=state, provider=job.provider, next_attempt=self.now)
             if outcome == "elsewhere":
-                one = replace(one, tried=" ".join(recipient.tried | {job.provider}), doubts=recipient.doubts)
+                one = one._replace(tried=" ".join(recipient.tried | {job.provider}), doubts=recipient.doubts)
             elif outcome == "in doubt":
-                one = replace(one, doubts=recipient.doubts + 1, next_attempt=self.now + DOUBT_WAIT)
+                one = one._replace(doubts=recipient.doubts + 1, next_attempt=self.now + DOUBT_WAIT)
             consumed = outcome in ("delivered", "in doubt")
-            some.append(replace(one, consumed=consumed))
+            some.append(one._replace(consumed=consumed))
             if consumed:
                 self.spent.append(Spent(job.provider, self.now, 1))
         self.opened.store.apply([changes.record(self.opened.numbers, job, some, [], (), self.now)], self.now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -102,7 +101,7 @@ async def test_mail_of_version_2_goes_on_and_is_never_taken_for_a_repeat(folder:
     async with opened(folder) as one:
         assert len(await entries(one.spool)) == 9
         assert await one.spool.fingerprints(0, 100) == []
-        message = replace(a_message(), fingerprint=bytes(range(16)))
+        message = a_message()._replace(fingerprint=bytes(range(16)))
         await one.add(message)
         assert await one.spool.fingerprints(0, 100) == [(NOW, bytes(range(16)), message.id)]
         assert await one.spool.states_of(message.id) == {State.DUE}

@@ -45,7 +45,7 @@ async def test_a_restart_gives_neither_an_account_nor_the_lan_port_a_second_days
 
 
 async def keep(one: Opened, fingerprint: bytes, age: float) -> str:
-    message = replace(a_message(at=NOW - age), fingerprint=fingerprint)
+    message = a_message(at=NOW - age)._replace(fingerprint=fingerprint)
     await one.spool.upload(message.id).commit(message, b"x", [])
     return message.id
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import aiosmtplib
 
@@ -26,8 +27,7 @@ from relay.providers.rules import Meaning, Rule, Stage, Standing
 from relay.spool import SpoolFull
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An SMTP reply: its code, and its lines joined by spaces with the enhanced status code left in."""
 
     code: int
@@ -62,8 +62,7 @@ class Doubtful:
 Outcome = Delivered | Deferred | Refused | Doubtful
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What became of one recipient, and what the answer says of the provider."""
 
     outcome: Outcome
@@ -73,8 +72,7 @@ class Verdict:
     ours: bool = False  # the failure is our own: no provider could have done better
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The answer that decided about one recipient, and where it came."""
 
     stage: Stage

@@ -12,7 +12,7 @@ it, an address that it cannot carry), stays there with a mark over the rounds; w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from relay import limits
 from relay.choice.rounds import NEVER, for_good
@@ -25,8 +25,7 @@ from relay.providers.rules import Standing
 _BLOCKED = frozenset({Standing.USED_UP, Standing.NOT_SET_UP})  # pauses whose end is known: no attempt is lost by them
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """Everything but the verdict that a settlement depends on."""
 
     provider: str
@@ -129,7 +128,7 @@ def _never_here(
     others = moment.onward.allowed() if moment.onward is not None else frozenset()
     if all(NEVER + name in known for name in others):
         return _failed(recipient, State.REFUSED, outcome, moment, recipient.attempts + 1)
-    return _not_here(job, replace(recipient, tried=known), verdict, outcome, moment)
+    return _not_here(job, recipient._replace(tried=known), verdict, outcome, moment)
 
 
 def _now(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str]) -> Result:

@@ -10,7 +10,7 @@ import apsw
 
 from relay.spool.rows import Row
 
-_SIZES: Final = (64, 32, 16, 8, 4, 2, 1)
+_SIZES: Final = (64, 32, *range(16, 0, -1))
 
 
 class Bulk:

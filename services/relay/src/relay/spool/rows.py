@@ -8,7 +8,8 @@ reaches the writer.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Final
 
 from relay import limits
@@ -26,7 +27,7 @@ ACCEPTED_COLUMNS: Final = f"{MESSAGE_COLUMNS}, fingerprint"  # what is written; 
 MESSAGE_OF_M: Final = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS.split(", "))
 DELIVERY_COLUMNS: Final = "id, account, domain, recipient, next_attempt, changed_at"
 CLAIMED_COLUMNS: Final = f"{DELIVERY_COLUMNS}, provider"
-_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() makes an encoder at each call
+_QUOTE: Final = json.encoder.encode_basestring_ascii
 _KINDS: Final = {kind.value: kind for kind in Kind}
 TIE: Final = "="  # begins ``delivery.tried`` of one that is tied to the provider whose name follows
 EVENT_COLUMNS: Final = "message, seq, kind, at, account, recipient, provider, code, reply, detail"
@@ -46,6 +47,18 @@ def exact(text: str) -> str:
     return text
 
 
+def detail_text(detail: Mapping[str, str | int | float | bool]) -> str:
+    """``detail`` as JSON. By hand, since json's own encoder makes a dozen objects for each of these few values."""
+    pairs = [f'"{name}":{_QUOTE(value) if type(value) is str else _scalar(value)}' for name, value in detail.items()]
+    return "{" + ",".join(pairs) + "}"
+
+
+def _scalar(value: str | float | bool) -> str:
+    if type(value) is int or (type(value) is float and isfinite(value)):
+        return repr(value)
+    return json.dumps(value)
+
+
 def message_row(key: int, message: Message, size: int, chunks: int) -> Row:
     """The row of an accepted message, as ACCEPTED_COLUMNS has it; ``size`` is what was really kept."""
     return (
@@ -56,7 +69,7 @@ def message_row(key: int, message: Message, size: int, chunks: int) -> Row:
         size,
         message.received_at,
         exact(message.message_id),
-        message.kind.value,
+        str(message.kind),
         int(message.null_sender),
         int(message.smtputf8),
         exact(message.notify),
@@ -74,11 +87,11 @@ def delivery_rows(key: int, message: Message, domain: str) -> list[Row]:
 
 def event_row(message: int, seq: int, event: Event) -> Row:
     """The row of ``event``, which belongs to the message with that key (0: to none)."""
-    detail = _ENCODE(dict(event.detail)) if event.detail else ""
+    detail = detail_text(event.detail) if event.detail else ""
     return (
         message,
         seq,
-        event.kind.value,
+        str(event.kind),
         event.at,
         shown(event.account),
         shown(event.recipient),
@@ -93,7 +106,7 @@ def result_row(result: Result, at: float) -> Row:
     """What ``Store`` binds to record one outcome; the delivery's id comes first."""
     return (
         result.delivery,
-        result.state.value,
+        str(result.state),
         result.provider,
         shown(result.reply),
         result.code,

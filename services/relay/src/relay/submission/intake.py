@@ -8,8 +8,6 @@ cancelled.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from relay import header, limits
 from relay.accounts import Account
 from relay.ids import new_id
@@ -260,7 +258,7 @@ class Intake:
         if unusual is None:
             return ()
         detail = {**unusual._asdict(), "paused": account.pause_when_unusual}
-        return (replace(accepted, kind=EventKind.UNUSUAL, detail=detail),)
+        return (accepted._replace(kind=EventKind.UNUSUAL, detail=detail),)
 
     def _records(self, size: int, fingerprint: bytes) -> tuple[Message, Event]:
         assert self._prepared is not None
