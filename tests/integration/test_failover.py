@@ -19,9 +19,11 @@ from relay.delivery.breaker import Breaker
 from relay.delivery.connection import Times
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.outlook import ProviderState
+from relay.delivery.probe import PortLook, Readiness
 from relay.model import EventKind, State
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider
+from relay.providers.rules import Standing
 from support.delivering import BODY, SHORT, FakeJournal, at_rest, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
@@ -567,6 +569,15 @@ async def test_failover_adds_less_than_fifty_milliseconds() -> None:
         assert min(taken) < 0.05, taken
 
 
+def look(here: Scene, *, key: bool) -> Readiness:
+    """What a look at the first provider finds."""
+    port = here.peers[0].port
+    wrong = {} if key else {"sentence": "535 5.7.8 No", "standing": Standing.KEY_DEAD}
+    return Readiness(
+        provider="one", at=0.0, ports=(PortLook(port=port, tls="starttls", open=True, login=key, **wrong),)
+    )
+
+
 async def test_a_login_without_a_message_ends_the_pause_of_a_dead_key() -> None:
     async with scene(secure()) as here:
         here.peers[0].always("auth", "535 5.7.8 key revoked")
@@ -574,8 +585,57 @@ async def test_a_login_without_a_message_ends_the_pause_of_a_dead_key() -> None:
         await here.rest()
         assert here.state("one").standing == "key dead"
         here.peers[0].always("auth", USUAL["auth"])
-        here.dispatcher.key_works("one")
+        here.dispatcher.looked(look(here, key=True))
         assert here.state("one").state == "open"
         here.spool.advance(60)
         await here.rest()
         assert here.spool.states(message) == [DELIVERED]
+
+
+async def test_a_provider_that_no_mail_prefers_is_open_again_once_a_look_got_through() -> None:
+    async with scene(secure(), secure(), routes=Routes(("two", "one"))) as here:
+        here.peers[0].always("greeting", "421 4.3.2 not now")
+        here.peers[1].once("mail", "451 4.3.0 later")  # so that one message comes here
+        here.spool.add(BODY)
+        await here.rest()
+        assert here.state("one").state == "paused"
+        assert here.dispatcher.unprobed() == []
+        here.dispatcher.looked(look(here, key=True))
+        assert here.state("one").state == "paused", "its time is not over"
+        here.spool.advance(10)
+        await here.rest()
+        assert here.state("one").state == "probing"
+        assert here.dispatcher.unprobed() == ["one"]
+        here.dispatcher.looked(look(here, key=True))
+        assert here.state("one").state == "open"
+        assert here.journal.said[-1][0] == "provider_resumed"
+
+
+async def test_a_look_that_fails_in_place_of_a_message_begins_the_next_pause() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].always("greeting", "421 4.3.2 not now")
+        here.spool.add(BODY)
+        await here.rest()
+        here.dispatcher.looked(look(here, key=False))
+        assert here.state("one").standing == "busy", "what is paused is not paused again"
+        here.spool.advance(10)
+        here.dispatcher.looked(look(here, key=False))
+        assert (here.state("one").state, here.state("one").standing) == ("paused", "key dead")
+        here.spool.advance(400)
+        assert here.dispatcher.unprobed() == [], "a wrong password is offered once an hour, not once a minute"
+
+
+async def test_while_a_message_probes_a_look_decides_nothing() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].once("greeting", "421 4.3.2 not now")
+        message = here.spool.add(BODY)
+        await here.rest()
+        here.peers[0].once("final", HANG)
+        here.spool.advance(60)
+        while here.state("one").in_hand != 1 or not here.peers[0].messages:
+            await here.peers[0].changed.wait()
+        assert here.dispatcher.unprobed() == []
+        for key in (True, False):
+            here.dispatcher.looked(look(here, key=key))
+            assert (here.state("one").state, here.state("one").standing) == ("probing", "busy")
+        assert here.spool.states(message) != [DELIVERED]

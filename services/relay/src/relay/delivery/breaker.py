@@ -73,7 +73,7 @@ class Breaker:
     @property
     def quiet(self) -> bool:
         """Whether there is nothing to end: the usual case, asked for every message."""
-        return not (self._pauses or self._guesses)
+        return not (self._pauses or self._guesses or self._failures)
 
     def pause(self, domain: str = ALL) -> Pause | None:
         """The pause for everyone, or the one for this sender domain alone."""
@@ -109,16 +109,32 @@ class Breaker:
         ended = [pause for pause in self if self._ends(pause, now, took, domain)]
         for pause in ended:
             self._forget(pause.domain)
+        if ALL not in self._pauses:  # what a look left of a run of failures; a quota's run ends only by mail
+            run = {kind: n for kind, n in self._failures.items() if kind == (ALL, Standing.USED_UP) and not took}
+            self._failures = run | {kind: n for kind, n in self._failures.items() if kind[0] != ALL}
         if took:
             self._guesses = {kind: met for kind, met in self._guesses.items() if kind[0] not in (ALL, domain)}
         return ended
 
-    def logged_in(self) -> list[Pause]:
-        """A login without a message worked. The pauses that end by it: those for a dead key."""
+    def found_ready(self, now: float, *, key: bool) -> list[Pause]:
+        """A look without a message got through; ``key``: the provider took our login. The pauses that end by it: one
+        for a dead key if the key works, and any other once its time is over.
+
+        Where all mail prefers another provider nothing else would ever end those, and their alarm would ring for ever.
+        A look says less than mail (it may be taken and the mail still be put off), so the failures stay counted: the
+        next one begins a pause as long as if no look had been.
+        """
         pause = self._pauses.get(ALL)
-        if pause is None or pause.standing is not Standing.KEY_DEAD:
+        if pause is None:
             return []
-        self._forget(ALL)
+        if pause.standing is Standing.KEY_DEAD:
+            if not key:
+                return []
+            self._forget(ALL)
+        elif pause.left(now):
+            return []
+        else:
+            del self._pauses[ALL]
         return [pause]
 
     def _enough(self, place: str, sign: Sign) -> bool:

@@ -115,6 +115,7 @@ class Dispatcher:
             poke=spool.poke,
             breaker=breaker,
         )
+        self.looked, self.unprobed = self._offers.looked, self._offers.unprobed  # for the readiness probe
         judge = Judge(spool, journal)
         self._recorder = Recorder(spool, journal, notice.Post(hostname, postmaster), judge.header, self._offers.title)
         self._settler = Settler(
@@ -188,11 +189,6 @@ class Dispatcher:
     async def look_at_quotas(self) -> None:
         """Ask the spool what is left of the quotas, for :meth:`waits` and :meth:`delay_of`."""
         await self._counts.look()
-
-    def key_works(self, name: str) -> None:
-        """A login to that provider without a message worked: ends a pause for a dead key."""
-        if name in self._offers.breakers:
-            self._offers.key_works(name)
 
     def look(self) -> None:
         """Look at once at what has changed besides the providers: who has priority, or the clock."""
