@@ -522,6 +522,27 @@ async def test_too_many_recipients_for_one_transaction_go_in_parts() -> None:
 
 
 # --- the end of patience
+def long_after_the_start(here: Scene) -> None:
+    """So much later that mail may expire, and nothing was looked at meanwhile."""
+    here.spool.clock.now += limits.EXPIRY_AFTER_START
+    here.spool.clock.passed += limits.EXPIRY_AFTER_START
+
+
+async def test_mail_that_grew_old_while_the_relay_was_off_gets_more_than_one_try() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].always("final", "451 4.3.0 later")
+        old = [here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400) for _ in range(2)]
+        await here.rest()
+        assert [here.spool.states(one) for one in old] == [[DUE], [DUE]], "one bad moment is not its end"
+        here.spool.advance(limits.EXPIRY_AFTER_START - 60)
+        await here.rest()
+        assert here.spool.states(old[0]) == [DUE]
+        here.spool.advance(7200)
+        await here.rest()
+        assert here.spool.states(old[0]) == [EXPIRED]
+        assert here.spool.notices
+
+
 async def test_mail_that_no_provider_could_be_tried_for_ends_with_the_reasons() -> None:
     facts = [{"rules": PRESETS["sendgrid"].rules}] * 2
     async with scene(secure(), secure(), facts=facts) as here:
@@ -531,6 +552,8 @@ async def test_mail_that_no_provider_could_be_tried_for_ends_with_the_reasons() 
         old = here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400)
         await here.rest()
         assert here.spool.states(old) == [DUE], "it could not be tried"
+        assert await here.dispatcher.sweep() == 0, "the relay has only just started"
+        long_after_the_start(here)
         assert await here.dispatcher.sweep() == 1
         assert here.spool.states(old) + here.spool.states(young) == [EXPIRED, DUE]
         ((_, content),) = here.spool.notices
@@ -546,6 +569,7 @@ async def test_the_sweep_ends_only_what_cannot_be_tried() -> None:
         stale = here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400)
         await here.rest()
         assert here.spool.states(stale) == [DUE]
+        long_after_the_start(here)
         assert await here.dispatcher.sweep() == 1
         assert here.spool.states(stale) == [EXPIRED]
         ((_, content),) = here.spool.notices

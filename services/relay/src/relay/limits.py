@@ -61,6 +61,7 @@ HISTORY = 30 * DAY  # default of RELAY_HISTORY_DAYS: how long ended messages can
 
 # --- delivery -------------------------------------------------------------------------------------------------------
 LIFETIME = 5 * DAY  # RFC 5321 4.5.4.1: 4-5 days
+EXPIRY_AFTER_START = 4 * HOUR  # nothing expires sooner: three attempts or so, also for what grew old while we were off
 DELAY_NOTICE_AFTER = 4 * HOUR
 CLOCK_JUMP = 1 * HOUR  # a jump larger than this suspends expiry
 DRAIN_SUBMISSION = 60.0  # on SIGTERM: open DATA may finish

@@ -31,7 +31,7 @@ class Moment:
 
     provider: str
     now: float
-    may_expire: bool  # False while the clock cannot be trusted
+    may_expire: bool  # False soon after the start, and while the clock cannot be trusted
     jitter: Callable[[], float]  # in [0, 1)
     onward: Onward | None = None  # None: no provider but this one
     doubt_wait: float = limits.DOUBT_WAIT  # before a message in doubt is sent again
