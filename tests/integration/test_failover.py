@@ -416,6 +416,24 @@ async def test_a_domain_that_is_set_up_nowhere_waits_and_is_no_bounce() -> None:
         assert {state for one in messages for state in here.spool.states(one)} == {DELIVERED}
 
 
+async def test_who_has_set_the_domain_up_by_now_has_one_message_tried_and_the_rest_follow() -> None:
+    async with scene(secure(), facts=[{"rules": PRESETS["sendgrid"].rules}]) as here:
+        here.peers[0].always("final", "550 The from address does not match a verified Sender Identity.")
+        messages = [here.spool.add(BODY) for _ in range(3)]
+        await here.rest()
+        sent = len(here.peers[0].messages)
+        here.dispatcher.retried(messages[0])
+        await here.rest()
+        assert len(here.peers[0].messages) == sent + 1, "one alone asks, and it is not set up yet"
+        here.peers[0].always("final", None)
+        here.dispatcher.retried(here.spool.add(BODY, sender="anna@example.com"))
+        await here.rest()
+        assert here.kept() == [1], "that is another domain"
+        here.dispatcher.retried(messages[0])
+        await here.rest()
+        assert [here.spool.states(one) for one in messages] == [[DELIVERED]] * 3
+
+
 # --- what is the message's own
 async def test_a_message_refused_for_its_content_is_not_offered_to_the_next() -> None:
     async with scene(secure(), secure()) as here:

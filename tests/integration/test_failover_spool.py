@@ -153,6 +153,28 @@ async def test_a_domain_that_is_set_up_nowhere_is_told_within_minutes(tmp_path: 
         assert b"example.org is not set up at One" in content.replace(b"=\r\n", b"")
 
 
+async def test_a_domain_that_every_provider_seems_not_to_know_is_told_within_minutes_and_not_bounced(
+    tmp_path: Path,
+) -> None:
+    async with ScriptedProvider() as one, ScriptedProvider() as two, opened(tmp_path) as box:
+        for peer in (one, two):
+            peer.always("mail", "550 5.7.1 Sender address is not verified")  # words of no preset: a guess
+        await box.add(a_message(at=box.clock.now), BODY)
+        async with delivering(box, one, two) as dispatcher:
+            digests = Digests(box.spool, box.clock, "mail.example.org", "postmaster@example.org", dispatcher)
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 2)
+            box.clock.now += limits.MINUTE - 1
+            assert await digests.look() == 0, "one odd round proves nothing"
+            later(box, dispatcher, 7)
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 4)
+            assert await digests.look() == 1
+            assert count(box, EventKind.REFUSED) + count(box, EventKind.EXPIRED) == 0
+        (letter,) = [entry for entry in await box.spool.queue() if entry.message.kind == "notice"]
+        content = (await box.spool.read(letter.message.id).__anext__()).replace(b"=\r\n", b"")
+        assert b"One does not seem to know example.org as a sender: 5.7.1 Sender address is not verified" in content
+        assert b"Two does not seem to know" in content
+
+
 # --- the relay as it runs
 def chosen(folder: Path, *peers: tuple[str, ScriptedProvider], **more: str) -> dict[str, str]:
     """The settings that lead a relay to these, in this order."""

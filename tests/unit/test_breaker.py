@@ -234,6 +234,45 @@ def test_quiet_is_a_breaker_that_has_nothing_to_end() -> None:
     assert breaker.quiet
 
 
+# --- sender domains
+def test_a_provider_seems_not_to_know_a_domain_once_one_message_was_told_so_twice() -> None:
+    breaker, guess = Breaker(), sign(NOT_SET_UP, needed=3)
+    assert breaker.strange_domains() == frozenset()
+    for told in (None, "because", "because"):
+        assert breaker.failed(guess, 0.0) is None
+        assert breaker.stranger(HERE, "m1") == told
+    assert breaker.stranger(HERE, "m2") is None
+    assert breaker.stranger("example.net", "m1") is None
+    assert breaker.strange_domains() == {HERE}
+    breaker.reached(1.0, took=True, domain=HERE)
+    assert breaker.stranger(HERE, "m1") is None
+    assert breaker.strange_domains() == frozenset()
+
+
+def test_what_a_provider_is_known_to_say_is_believed_for_all_mail_of_the_domain() -> None:
+    breaker = Breaker()
+    breaker.failed(sign(BUSY), 0.0)
+    breaker.failed(sign(NOT_SET_UP), 0.0)
+    assert breaker.stranger(HERE, "m9") == "because"
+    assert breaker.strange_domains() == {HERE}
+
+
+def test_one_may_ask_at_once_whether_a_domain_is_known_by_now() -> None:
+    breaker = Breaker()
+    breaker.failed(sign(DEAD), 0.0)
+    breaker.failed(sign(NOT_SET_UP), 0.0)
+    assert not breaker.try_now("example.net", 10.0)
+    assert not breaker.try_now(ALL, 10.0), "a key is asked for by a look"
+    assert breaker.try_now(HERE, 10.0)
+    assert not breaker.try_now(HERE, 10.0)
+    pause = breaker.pause(HERE)
+    assert pause is not None
+    assert pause.left(10.0) == 0
+    again = breaker.failed(sign(NOT_SET_UP, needed=3), 11.0)
+    assert again is not None, "it is still not known there"
+    assert again.left(11.0) == 3600
+
+
 # --- whatever happens
 STEP = st.one_of(
     st.tuples(st.just("failed"), st.sampled_from([BUSY, DEAD, USED, NOT_SET_UP]), st.integers(1, 4)),

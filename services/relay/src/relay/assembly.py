@@ -274,6 +274,7 @@ async def wire(
         status=state.facts,
         test=TestMail(spool, clock, hostname=hostname, postmaster=postmaster).queue,
         providers=ProviderReport(to, settings.routes, dispatcher, prober, quotas),
+        retried=dispatcher.retried,
     )
     control = Control(settings.socket, pages, lambda error: own_mistake(journal, error))
     try:

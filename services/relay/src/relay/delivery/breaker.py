@@ -12,7 +12,7 @@ odd message stops nobody else's mail.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relay import limits
 from relay.choice.quota import Quota, resets_at
@@ -58,6 +58,9 @@ class Pause:
         return max(0.0, self.until - now)
 
 
+Guesses = dict[str, list[str]]  # by message that met them: the provider's sentences, one an attempt
+
+
 @dataclass(slots=True)
 class Breaker:
     """The pauses of one provider."""
@@ -65,7 +68,7 @@ class Breaker:
     lengths: Lengths = field(default_factory=Lengths)
     _pauses: dict[str, Pause] = field(default_factory=dict)  # by sender domain
     _failures: dict[tuple[str, Standing], int] = field(default_factory=dict)  # in a row
-    _guesses: dict[tuple[str, Standing], set[str]] = field(default_factory=dict)  # messages that met them
+    _guesses: dict[tuple[str, Standing], Guesses] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pause]:
         return iter(list(self._pauses.values()))
@@ -78,6 +81,34 @@ class Breaker:
     def pause(self, domain: str = ALL) -> Pause | None:
         """The pause for everyone, or the one for this sender domain alone."""
         return self._pauses.get(domain)
+
+    def stranger(self, domain: str, message: str) -> str | None:
+        """Why the provider does not know this sender domain, as far as is known from all mail or from ``message``
+        alone; None where it may know it.
+
+        A guess counts here only when the same message met it again in a later round: one odd reply, whatever its words,
+        may be a fault of that moment.
+        """
+        pause = self._pauses.get(domain)
+        if pause is not None:
+            return pause.reason
+        said = self._guesses.get((domain, Standing.NOT_SET_UP), {}).get(message, [])
+        return said[-1] if len(said) >= limits.ROUNDS_TO_BELIEVE else None
+
+    def strange_domains(self) -> frozenset[str]:
+        """Sender domains that the provider does not know, or that it was guessed of."""
+        guessed = {place for place, standing in self._guesses if standing is Standing.NOT_SET_UP}
+        return frozenset(guessed | self._pauses.keys()) - {ALL}
+
+    def try_now(self, domain: str, now: float) -> bool:
+        """End the time of a pause for one sender domain, so that one message may try; whether there was such a time to
+        wait.
+        """
+        pause = self._pauses.get(domain)
+        if pause is None or domain == ALL or not pause.left(now):
+            return False
+        self._pauses[domain] = replace(pause, until=now)
+        return True
 
     def failed(self, sign: Sign, now: float, jitter: float = 0.5, reset: float = 0.0) -> Pause | None:
         """Take ``sign`` into account; the pause that begins by it, if one does. ``jitter`` in [0, 1).
@@ -141,8 +172,8 @@ class Breaker:
         """Whether as many messages met it as are needed; one is enough where another pause is being probed."""
         if sign.needed <= 1 or place in self._pauses:
             return True
-        met = self._guesses.setdefault((place, sign.standing), set())
-        met.add(sign.message)
+        met = self._guesses.setdefault((place, sign.standing), {})
+        met[sign.message] = [*met.get(sign.message, ()), sign.reason][-limits.ROUNDS_TO_BELIEVE :]
         return len(met) >= sign.needed
 
     def _length(self, place: str, standing: Standing, jitter: float, reset: float) -> float:

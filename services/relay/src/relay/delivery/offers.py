@@ -175,6 +175,15 @@ class Offers:
         return [begun]
 
     # --- what looks without a message found
+    def retried(self, message: Message) -> None:
+        """Somebody had ``message`` tried again: what providers said of its sender's domain is asked anew with the next
+        message of it. Whoever has just set the domain up there need not wait for the pause to end.
+        """
+        domain, now = asked(message).domain, self._clock.monotonic()
+        ended = [name for name, breaker in self.breakers.items() if breaker.try_now(domain, now)]
+        if ended:
+            self.look()
+
     def unprobed(self) -> list[str]:
         """Providers whose pause is over and that no message probes. One with a dead key is none of them: it is what
         is offered a wrong password again and again that gets an account locked.
