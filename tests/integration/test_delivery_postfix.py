@@ -15,7 +15,7 @@ from relay.model import State
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider, client_context
 from relay.providers.rules import Standing
-from support.delivering import FakeJournal, delivering, pausing
+from support.delivering import FakeJournal, at_rest, delivering, pausing
 from support.memory_spool import FakeClock, MemorySpool
 from support.peers import need
 from support.postfix import PASSWORD, USER, Postfix
@@ -81,8 +81,8 @@ async def test_a_wrong_password_defers_and_pauses(postfix: Postfix) -> None:
     spool = MemorySpool(FakeClock())
     message = spool.add(BODY % 4)
     journal = FakeJournal()
-    async with delivering(spool, provider(postfix, "wrong"), journal=journal, breaker=pausing(60, 60)):
-        await spool.settled(message)
+    async with delivering(spool, provider(postfix, "wrong"), journal=journal, breaker=pausing(60, 60)) as dispatcher:
+        await at_rest(spool, dispatcher)
     assert spool.states(message) == [State.DUE]
     assert spool.of(message)[0].code == 535
     assert [(event, fields["standing"]) for event, fields in journal.said] == [("provider_paused", Standing.KEY_DEAD)]

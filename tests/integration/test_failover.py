@@ -19,9 +19,11 @@ from relay.delivery.breaker import Breaker
 from relay.delivery.connection import Times
 from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.outlook import ProviderState
+from relay.delivery.probe import PortLook, Readiness
 from relay.model import EventKind, State
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider
+from relay.providers.rules import Standing
 from support.delivering import BODY, SHORT, FakeJournal, at_rest, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
@@ -414,6 +416,24 @@ async def test_a_domain_that_is_set_up_nowhere_waits_and_is_no_bounce() -> None:
         assert {state for one in messages for state in here.spool.states(one)} == {DELIVERED}
 
 
+async def test_who_has_set_the_domain_up_by_now_has_one_message_tried_and_the_rest_follow() -> None:
+    async with scene(secure(), facts=[{"rules": PRESETS["sendgrid"].rules}]) as here:
+        here.peers[0].always("final", "550 The from address does not match a verified Sender Identity.")
+        messages = [here.spool.add(BODY) for _ in range(3)]
+        await here.rest()
+        sent = len(here.peers[0].messages)
+        here.dispatcher.retried(messages[0])
+        await here.rest()
+        assert len(here.peers[0].messages) == sent + 1, "one alone asks, and it is not set up yet"
+        here.peers[0].always("final", None)
+        here.dispatcher.retried(here.spool.add(BODY, sender="anna@example.com"))
+        await here.rest()
+        assert here.kept() == [1], "that is another domain"
+        here.dispatcher.retried(messages[0])
+        await here.rest()
+        assert [here.spool.states(one) for one in messages] == [[DELIVERED]] * 3
+
+
 # --- what is the message's own
 async def test_a_message_refused_for_its_content_is_not_offered_to_the_next() -> None:
     async with scene(secure(), secure()) as here:
@@ -520,6 +540,27 @@ async def test_too_many_recipients_for_one_transaction_go_in_parts() -> None:
 
 
 # --- the end of patience
+def long_after_the_start(here: Scene) -> None:
+    """So much later that mail may expire, and nothing was looked at meanwhile."""
+    here.spool.clock.now += limits.EXPIRY_AFTER_START
+    here.spool.clock.passed += limits.EXPIRY_AFTER_START
+
+
+async def test_mail_that_grew_old_while_the_relay_was_off_gets_more_than_one_try() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].always("final", "451 4.3.0 later")
+        old = [here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400) for _ in range(2)]
+        await here.rest()
+        assert [here.spool.states(one) for one in old] == [[DUE], [DUE]], "one bad moment is not its end"
+        here.spool.advance(limits.EXPIRY_AFTER_START - 60)
+        await here.rest()
+        assert here.spool.states(old[0]) == [DUE]
+        here.spool.advance(7200)
+        await here.rest()
+        assert here.spool.states(old[0]) == [EXPIRED]
+        assert here.spool.notices
+
+
 async def test_mail_that_no_provider_could_be_tried_for_ends_with_the_reasons() -> None:
     facts = [{"rules": PRESETS["sendgrid"].rules}] * 2
     async with scene(secure(), secure(), facts=facts) as here:
@@ -529,6 +570,8 @@ async def test_mail_that_no_provider_could_be_tried_for_ends_with_the_reasons() 
         old = here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400)
         await here.rest()
         assert here.spool.states(old) == [DUE], "it could not be tried"
+        assert await here.dispatcher.sweep() == 0, "the relay has only just started"
+        long_after_the_start(here)
         assert await here.dispatcher.sweep() == 1
         assert here.spool.states(old) + here.spool.states(young) == [EXPIRED, DUE]
         ((_, content),) = here.spool.notices
@@ -544,6 +587,7 @@ async def test_the_sweep_ends_only_what_cannot_be_tried() -> None:
         stale = here.spool.add(BODY, received_at=here.spool.clock.now - 6 * 86400)
         await here.rest()
         assert here.spool.states(stale) == [DUE]
+        long_after_the_start(here)
         assert await here.dispatcher.sweep() == 1
         assert here.spool.states(stale) == [EXPIRED]
         ((_, content),) = here.spool.notices
@@ -567,6 +611,15 @@ async def test_failover_adds_less_than_fifty_milliseconds() -> None:
         assert min(taken) < 0.05, taken
 
 
+def look(here: Scene, *, key: bool) -> Readiness:
+    """What a look at the first provider finds."""
+    port = here.peers[0].port
+    wrong = {} if key else {"sentence": "535 5.7.8 No", "standing": Standing.KEY_DEAD}
+    return Readiness(
+        provider="one", at=0.0, ports=(PortLook(port=port, tls="starttls", open=True, login=key, **wrong),)
+    )
+
+
 async def test_a_login_without_a_message_ends_the_pause_of_a_dead_key() -> None:
     async with scene(secure()) as here:
         here.peers[0].always("auth", "535 5.7.8 key revoked")
@@ -574,8 +627,56 @@ async def test_a_login_without_a_message_ends_the_pause_of_a_dead_key() -> None:
         await here.rest()
         assert here.state("one").standing == "key dead"
         here.peers[0].always("auth", USUAL["auth"])
-        here.dispatcher.key_works("one")
+        here.dispatcher.looked(look(here, key=True))
         assert here.state("one").state == "open"
-        here.spool.advance(60)
         await here.rest()
-        assert here.spool.states(message) == [DELIVERED]
+        assert here.spool.states(message) == [DELIVERED], "what waited for the key goes at once"
+
+
+async def test_a_provider_that_no_mail_prefers_is_open_again_once_a_look_got_through() -> None:
+    async with scene(secure(), secure(), routes=Routes(("two", "one"))) as here:
+        here.peers[0].always("greeting", "421 4.3.2 not now")
+        here.peers[1].once("mail", "451 4.3.0 later")  # so that one message comes here
+        here.spool.add(BODY)
+        await here.rest()
+        assert here.state("one").state == "paused"
+        assert here.dispatcher.unprobed() == []
+        here.dispatcher.looked(look(here, key=True))
+        assert here.state("one").state == "paused", "its time is not over"
+        here.spool.advance(10)
+        await here.rest()
+        assert here.state("one").state == "probing"
+        assert here.dispatcher.unprobed() == ["one"]
+        here.dispatcher.looked(look(here, key=True))
+        assert here.state("one").state == "open"
+        assert here.journal.said[-1][0] == "provider_resumed"
+
+
+async def test_a_look_that_fails_in_place_of_a_message_begins_the_next_pause() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].always("greeting", "421 4.3.2 not now")
+        here.spool.add(BODY)
+        await here.rest()
+        here.dispatcher.looked(look(here, key=False))
+        assert here.state("one").standing == "busy", "what is paused is not paused again"
+        here.spool.advance(10)
+        here.dispatcher.looked(look(here, key=False))
+        assert (here.state("one").state, here.state("one").standing) == ("paused", "key dead")
+        here.spool.advance(400)
+        assert here.dispatcher.unprobed() == [], "a wrong password is offered once an hour, not once a minute"
+
+
+async def test_while_a_message_probes_a_look_decides_nothing() -> None:
+    async with scene(secure()) as here:
+        here.peers[0].once("greeting", "421 4.3.2 not now")
+        message = here.spool.add(BODY)
+        await here.rest()
+        here.peers[0].once("final", HANG)
+        here.spool.advance(60)
+        while here.state("one").in_hand != 1 or not here.peers[0].messages:
+            await here.peers[0].changed.wait()
+        assert here.dispatcher.unprobed() == []
+        for key in (True, False):
+            here.dispatcher.looked(look(here, key=key))
+            assert (here.state("one").state, here.state("one").standing) == ("probing", "busy")
+        assert here.spool.states(message) != [DELIVERED]

@@ -127,6 +127,8 @@ async def test_what_waited_five_days_for_a_pause_ends_and_the_sender_is_told(tmp
         async with delivering(box, one, rules=PRESETS["sendgrid"].rules) as dispatcher:
             await eventually(lambda: dispatcher.providers()[0].state == "paused")
             message = await box.add(a_message(at=box.clock.now - limits.LIFETIME - 1), BODY)
+            assert await dispatcher.sweep() == 0, "the relay has only just started"
+            box.clock.now += limits.EXPIRY_AFTER_START  # and nothing is looked at meanwhile
             assert await dispatcher.sweep() == 1
             (story,) = await box.spool.trace(message_id=message.id)
         assert story.deliveries[0].state is State.EXPIRED
@@ -149,6 +151,28 @@ async def test_a_domain_that_is_set_up_nowhere_is_told_within_minutes(tmp_path: 
         (letter,) = [entry for entry in await box.spool.queue() if entry.message.kind == "notice"]
         content = await box.spool.read(letter.message.id).__anext__()
         assert b"example.org is not set up at One" in content.replace(b"=\r\n", b"")
+
+
+async def test_a_domain_that_every_provider_seems_not_to_know_is_told_within_minutes_and_not_bounced(
+    tmp_path: Path,
+) -> None:
+    async with ScriptedProvider() as one, ScriptedProvider() as two, opened(tmp_path) as box:
+        for peer in (one, two):
+            peer.always("mail", "550 5.7.1 Sender address is not verified")  # words of no preset: a guess
+        await box.add(a_message(at=box.clock.now), BODY)
+        async with delivering(box, one, two) as dispatcher:
+            digests = Digests(box.spool, box.clock, "mail.example.org", "postmaster@example.org", dispatcher)
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 2)
+            box.clock.now += limits.MINUTE - 1
+            assert await digests.look() == 0, "one odd round proves nothing"
+            later(box, dispatcher, 7)
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 4)
+            assert await digests.look() == 1
+            assert count(box, EventKind.REFUSED) + count(box, EventKind.EXPIRED) == 0
+        (letter,) = [entry for entry in await box.spool.queue() if entry.message.kind == "notice"]
+        content = (await box.spool.read(letter.message.id).__anext__()).replace(b"=\r\n", b"")
+        assert b"One does not seem to know example.org as a sender: 5.7.1 Sender address is not verified" in content
+        assert b"Two does not seem to know" in content
 
 
 # --- the relay as it runs

@@ -12,6 +12,7 @@ from typing import Any
 import aiosmtplib
 import pytest
 
+from relay.delivery.breaker import Breaker
 from relay.delivery.connection import Opener, Times
 from relay.delivery.login import explained
 from relay.delivery.outcome import Finding, judge
@@ -22,7 +23,7 @@ from relay.oauth.store import Store
 from relay.oauth.tokens import Tokens
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage, Standing
-from support.delivering import BODY, FakeJournal, delivering, provider_for
+from support.delivering import BODY, FakeJournal, at_rest, delivering, provider_for
 from support.memory_spool import FakeClock, MemorySpool
 from support.scripted_provider import CLOSE, HANG
 from support.token_server import TokenServer
@@ -101,8 +102,8 @@ async def test_a_revoked_grant_pauses_the_provider_and_a_new_one_lets_the_mail_g
     server.revoke()
     spool, journal = MemorySpool(case.clock), FakeJournal()
     message = spool.add(BODY)
-    async with delivering(spool, case.provider, tokens=case.all, journal=journal) as dispatcher:
-        await spool.settled(message)
+    async with delivering(spool, case.provider, tokens=case.all, journal=journal, breaker=Breaker) as dispatcher:
+        await at_rest(spool, dispatcher)
         (state,) = dispatcher.providers()
         assert state.state != "open"
         assert "run make oauth PROVIDER=gmail again" in state.reason

@@ -142,11 +142,52 @@ def test_after_an_end_the_next_pause_is_short_again() -> None:
     assert pause.left(50.0) == 5
 
 
-@pytest.mark.parametrize(("standing", "ends"), [(DEAD, True), (BUSY, False), (USED, False), (NOT_SET_UP, False)])
-def test_a_login_without_a_message_ends_a_pause_for_a_dead_key_and_no_other(standing: Standing, ends: bool) -> None:
+@pytest.mark.parametrize(
+    ("standing", "key", "at", "ends"),
+    [
+        (DEAD, True, 1.0, True),
+        (DEAD, False, 4000.0, False),  # it could be reached, and wants no login: that proves no key
+        (BUSY, True, 1.0, False),
+        (BUSY, True, 5.0, True),
+        (BUSY, False, 5.0, True),
+        (USED, True, 1.0, False),
+        (USED, True, 3600.0, True),
+        (NOT_SET_UP, True, 4000.0, False),
+    ],
+)
+def test_a_look_ends_a_pause_for_a_dead_key_at_once_and_of_others_those_whose_time_is_over(
+    standing: Standing, key: bool, at: float, ends: bool
+) -> None:
     breaker = Breaker()
     breaker.failed(sign(standing), 0.0)
-    assert bool(breaker.logged_in()) is ends
+    assert bool(breaker.found_ready(at, key=key)) is ends
+
+
+@pytest.mark.parametrize(("standing", "next_one"), [(BUSY, 20), (USED, 3600)])
+def test_a_look_proves_less_than_mail_so_that_the_next_pause_is_a_longer_one_all_the_same(
+    standing: Standing, next_one: float
+) -> None:
+    breaker = Breaker()
+    breaker.failed(sign(standing), 0.0)
+    breaker.failed(sign(standing), 3600.0)
+    assert breaker.found_ready(7200.0, key=True)
+    again = breaker.failed(sign(standing), 7200.0, reset=86_400.0)
+    assert again is not None
+    assert again.left(7200.0) == next_one
+
+
+def test_mail_that_is_taken_ends_the_count_that_a_look_has_left() -> None:
+    for standing, length in ((BUSY, 5), (USED, 7000)):
+        breaker = Breaker()
+        for now in (0.0, 3600.0):
+            breaker.failed(sign(standing), now)
+        breaker.found_ready(7200.0, key=True)
+        assert not breaker.quiet
+        breaker.reached(7200.0, took=True)
+        assert breaker.quiet
+        again = breaker.failed(sign(standing), 9000.0, reset=7000.0)
+        assert again is not None
+        assert again.left(9000.0) == length
 
 
 # --- guesses
@@ -193,10 +234,50 @@ def test_quiet_is_a_breaker_that_has_nothing_to_end() -> None:
     assert breaker.quiet
 
 
+# --- sender domains
+def test_a_provider_seems_not_to_know_a_domain_once_one_message_was_told_so_twice() -> None:
+    breaker, guess = Breaker(), sign(NOT_SET_UP, needed=3)
+    assert breaker.strange_domains() == frozenset()
+    for told in (None, "because", "because"):
+        assert breaker.failed(guess, 0.0) is None
+        assert breaker.stranger(HERE, "m1") == told
+    assert breaker.stranger(HERE, "m2") is None
+    assert breaker.stranger("example.net", "m1") is None
+    assert breaker.strange_domains() == {HERE}
+    breaker.reached(1.0, took=True, domain=HERE)
+    assert breaker.stranger(HERE, "m1") is None
+    assert breaker.strange_domains() == frozenset()
+
+
+def test_what_a_provider_is_known_to_say_is_believed_for_all_mail_of_the_domain() -> None:
+    breaker = Breaker()
+    breaker.failed(sign(BUSY), 0.0)
+    breaker.failed(sign(NOT_SET_UP), 0.0)
+    assert breaker.stranger(HERE, "m9") == "because"
+    assert breaker.strange_domains() == {HERE}
+
+
+def test_one_may_ask_at_once_whether_a_domain_is_known_by_now() -> None:
+    breaker = Breaker()
+    breaker.failed(sign(DEAD), 0.0)
+    breaker.failed(sign(NOT_SET_UP), 0.0)
+    assert not breaker.try_now("example.net", 10.0)
+    assert not breaker.try_now(ALL, 10.0), "a key is asked for by a look"
+    assert breaker.try_now(HERE, 10.0)
+    assert not breaker.try_now(HERE, 10.0)
+    pause = breaker.pause(HERE)
+    assert pause is not None
+    assert pause.left(10.0) == 0
+    again = breaker.failed(sign(NOT_SET_UP, needed=3), 11.0)
+    assert again is not None, "it is still not known there"
+    assert again.left(11.0) == 3600
+
+
 # --- whatever happens
 STEP = st.one_of(
     st.tuples(st.just("failed"), st.sampled_from([BUSY, DEAD, USED, NOT_SET_UP]), st.integers(1, 4)),
     st.tuples(st.just("reached"), st.booleans()),
+    st.tuples(st.just("looked"), st.booleans()),
     st.tuples(st.just("wait"), st.floats(0.0, 5000.0)),
 )
 
@@ -210,6 +291,8 @@ def test_every_pause_ends_and_a_message_that_is_taken_at_the_probe_ends_it(steps
             assert begun is None or begun.until > now, "a pause without length would be asked again at once"
         elif step[0] == "reached":
             breaker.reached(now, took=step[1], domain=HERE)
+        elif step[0] == "looked":
+            breaker.found_ready(now, key=step[1])
         else:
             now += step[1]
         assert all(pause.left(now) <= limits.PAUSE_KEY_MOST * 1.2 for pause in breaker)

@@ -120,6 +120,7 @@ class House:
     def __init__(self, spool: Spool, clock: HandClock) -> None:
         self.spool, self.clock = spool, clock
         self.reasons: list[str] = []
+        self.retried: list[str] = []
         self.facts: dict[str, object] = {"version": "0.1.0"}
         self.delivery, self.looks, self.quotas = FakeDelivery(), FakeLooks(), FakeQuotas()
         providers = [
@@ -135,6 +136,7 @@ class House:
             status=lambda: self.facts,
             test=test.queue,
             providers=ProviderReport(providers, ROUTES, self.delivery, self.looks, self.quotas),
+            retried=lambda message: self.retried.append(message.id),
         )
 
     async def ask(self, method: str, path: str, **query: str) -> tuple[int, Any]:
@@ -327,8 +329,11 @@ async def test_hold_and_release(house: House) -> None:
     assert await house.changed("unhold", id=second) == 1
     assert await house.changed("unhold", account="anna") == 1
     assert await house.changed("retry", id=first) == 1
+    assert house.retried == [first]
     assert await house.changed("drop", id=first) == 1
     assert await house.changed("drop", id=first) == 0
+    assert await house.changed("retry", id=first) == 0
+    assert house.retried == [first], "what no longer waits is no reason to try anything"
 
 
 async def test_a_failure_is_shown_until_it_is_acknowledged(house: House) -> None:

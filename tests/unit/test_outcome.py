@@ -256,7 +256,7 @@ def test_no_exception_of_the_library_bounces_mail(kind: type[Exception]) -> None
 
 def test_a_refused_login_is_a_dead_key_whatever_stage_it_is_told_at() -> None:
     verdict = judge(Finding(Stage.TLS, aiosmtplib.SMTPAuthenticationError(535, "5.7.8 no")))
-    assert verdict == Verdict(Deferred(535, "5.7.8 no"), S.KEY_DEAD)
+    assert verdict == Verdict(Deferred(535, "5.7.8 no"), S.KEY_DEAD, login=True)
 
 
 def test_what_cannot_be_sent_at_all_is_refused_in_our_words() -> None:
@@ -285,7 +285,7 @@ def test_our_own_failure_is_told_from_the_providers(error: BaseException, ours: 
 
 def test_a_grant_that_is_gone_is_a_dead_key_and_a_silent_token_endpoint_is_not() -> None:
     gone = judge(Finding(Stage.LOGIN, GrantDead("Google has revoked the grant; run make oauth")))
-    assert gone == Verdict(Deferred(0, "Google has revoked the grant; run make oauth"), S.KEY_DEAD)
+    assert gone == Verdict(Deferred(0, "Google has revoked the grant; run make oauth"), S.KEY_DEAD, login=True)
     silent = judge(Finding(Stage.LOGIN, TokenUnavailable("the token endpoint does not answer")))
     assert silent == Verdict(Deferred(0, "the token endpoint does not answer"), S.BUSY)
 

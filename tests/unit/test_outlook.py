@@ -14,7 +14,7 @@ from relay.choice.routes import Routes
 from relay.delivery.breaker import Breaker, Sign
 from relay.delivery.judging import Said, said
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Outcome, Refused, Reply, Verdict
-from relay.delivery.outlook import Delay, delay_of, reasons, state_of, waits
+from relay.delivery.outlook import Delay, delay_of, reasons, state_of, strangers, waits
 from relay.model import Message, State
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage, Standing
@@ -139,6 +139,33 @@ def test_when_a_sender_is_told_of_a_delay(
     brevo: Standing | None, ses: Standing | None, used: dict[str, int], delay: Delay
 ) -> None:
     assert delay_of(entry(), offer(), left(used), breakers(brevo=brevo, ses=ses)) is delay
+
+
+@pytest.mark.parametrize(
+    ("rounds", "certain", "delay"),
+    [
+        ({"brevo": 1, "ses": 1}, None, Delay.ORDINARY),  # one odd round may be a fault of that moment
+        ({"brevo": 2, "ses": 1}, None, Delay.ORDINARY),
+        ({"brevo": 2}, None, Delay.ORDINARY),
+        ({"brevo": 2, "ses": 2}, None, Delay.NOT_SET_UP),
+        ({"brevo": 2}, "ses", Delay.NOT_SET_UP),
+        ({"brevo": 1}, "ses", Delay.ORDINARY),
+    ],
+)
+def test_what_all_seem_not_to_know_is_told_soon_when_they_have_said_it_twice(
+    rounds: dict[str, int], certain: str | None, delay: Delay
+) -> None:
+    known, one = breakers(**{certain: NOT_SET_UP} if certain else {}), entry()
+    for name, times in rounds.items():
+        for _ in range(times):
+            guess = Sign(standing=NOT_SET_UP, reason="550 no", message=one.message.id, domain="example.org", needed=3)
+            assert known[name].failed(guess, 0.0) is None
+    assert delay_of(one, offer(), left(), known) is delay
+    told = strangers(one.message, offer(), left(), known)
+    assert bool(told) is (delay is Delay.NOT_SET_UP)
+    if told:
+        assert told[0] == "Brevo does not seem to know example.org as a sender: 550 no"
+        assert waits(one, offer(), left(), told) == f"waits: {'; '.join(told)}"
 
 
 def test_a_quota_that_ends_only_after_the_five_days_is_told_of() -> None:

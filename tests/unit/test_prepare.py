@@ -56,7 +56,13 @@ def refused(header: bytes, account: Account = ANNA) -> Refusal:
 def test_a_whole_header_gets_received_and_nothing_else() -> None:
     result = prepared(WHOLE + b"\r\n")
     assert result.header == RECEIVED + WHOLE + b"\r\n"
-    assert result == Prepared(result.header, "anna@example.org", False, "<abc@example.org>", b" <abc@example.org>\r\n")
+    seen = b"".join(line for line in WHOLE.splitlines(True) if not line.startswith(b"Date:"))
+    assert result == Prepared(result.header, "anna@example.org", False, "<abc@example.org>", seen)
+
+
+@pytest.mark.parametrize("own", [b"", b"Message-ID:\r\n", b"Message-ID: \r\n \r\n"])
+def test_without_a_message_id_of_its_own_a_mail_is_never_known_again(own: bytes) -> None:
+    assert prepared(OWN + own + b"\r\n").seen == b""
 
 
 def test_a_message_without_body_may_lack_the_blank_line() -> None:

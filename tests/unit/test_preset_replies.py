@@ -135,7 +135,7 @@ def _name(value: object) -> str:
 @pytest.mark.parametrize("said", KNOWN, ids=_name)
 def test_a_provider_is_understood_by_its_own_preset(said: Said) -> None:
     found = verdict(said.preset, said)
-    assert found == Verdict(Deferred(said.code, said.text), said.standing)
+    assert found == Verdict(Deferred(said.code, said.text), said.standing, login=said.stage is Stage.LOGIN)
     assert found.certain
 
 

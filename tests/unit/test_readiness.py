@@ -38,13 +38,15 @@ class Watched:
     """A prober and all it told."""
 
     def __init__(self, *providers: Provider) -> None:
-        self.journal, self.worked = FakeJournal(), list[str]()
+        self.journal, self.told = FakeJournal(), list[Readiness]()
+        self.unprobed: list[str] = []
         self.prober = Prober(
             providers,
             hostname="mail.example.org",
             clock=StoppedClock(),
             journal=self.journal,
-            works=self.worked.append,
+            looked=self.told.append,
+            unprobed=lambda: self.unprobed,
             login=login_of({}),
         )
 
@@ -79,7 +81,7 @@ async def test_a_provider_that_is_well() -> None:
     ]
     assert verbs(one) == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]  # and nothing was sent
     assert verbs(two) == ["EHLO", "AUTH", "QUIT"]
-    assert watched.worked == ["scripted"]
+    assert watched.told == [found]
     assert watched.journal.said == [("provider_ready", {"provider": "scripted"})]
 
 
@@ -93,7 +95,7 @@ async def test_a_wrong_key_is_offered_once_however_many_ports_there_are() -> Non
     assert found.sentence == "535 5.7.8 Authentication credentials invalid"
     assert sorted(port.sentence for port in found.ports) == [found.sentence, NOT_TRIED]
     assert len(one.logins) + len(two.logins) == 1
-    assert watched.worked == []
+    assert (watched.told, found.standing) == ([found], Standing.KEY_DEAD)
     assert watched.journal.said == [("provider_not_ready", {"provider": "scripted", "reason": found.sentence})]
 
 
@@ -131,6 +133,7 @@ async def test_an_unreachable_provider() -> None:
         found = await Watched(provider_for(peer, ports=((free_port(), "tls"), (free_port(), "starttls")))).look()
     assert not found.ready
     assert found.key is None  # that could not be learned
+    assert found.standing is Standing.BUSY
     assert found.sentence == "the provider's host refused the connection"
 
 
@@ -184,7 +187,7 @@ async def test_a_used_up_quota_is_no_dead_key() -> None:
         peer.always("auth", "451 Authentication failed: Maximum credits exceeded")
         found = await Watched(provider_for(peer)).look()
     assert (found.ready, found.key) == (False, None)
-    assert found.ports[0].standing is Standing.USED_UP
+    assert found.standing is Standing.USED_UP
     assert found.sentence == "451 Authentication failed: Maximum credits exceeded"
 
 
@@ -276,6 +279,18 @@ async def test_it_looks_by_itself_and_tells_what_changes() -> None:
         stop.set()
         await running
     assert [event for event, _ in watched.journal.said] == ["provider_ready", "provider_not_ready"]
+
+
+async def test_a_provider_that_no_message_probes_is_looked_at_soon_and_the_others_are_left_alone() -> None:
+    async with ScriptedProvider(tls="tls", users=USERS) as one, ScriptedProvider(tls="tls", users=USERS) as two:
+        watched, stop = Watched(provider_for(one, name="one"), provider_for(two, name="two")), asyncio.Event()
+        watched.unprobed = ["two"]
+        running = asyncio.ensure_future(watched.prober.run(stop, every=3600.0, soon=0.01))
+        while two.connections < 4:
+            await two.changed.wait()
+        stop.set()
+        await running
+    assert one.connections == 1
 
 
 async def test_it_stops_in_the_middle_of_a_look() -> None:

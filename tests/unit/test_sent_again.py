@@ -50,6 +50,29 @@ async def test_the_answer_is_the_first_ones_and_the_journal_is_told(tmp_path: Pa
         assert len(host.journal.told("accepted_timing")) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ((b"From:", b"Subject: The door stands open\r\nFrom:"), 2),  # a device with one Message-ID for all its mail
+        ((b"From: anna", b"From: Anna <anna"), 2),
+        ((b"From:", b"To: bob@example.net\r\nFrom:"), 2),
+        ((b"From:", b"Cc: bob@example.net\r\nFrom:"), 2),
+        ((b"<1@client>", b"<2@client>"), 2),
+        ((b"From:", b"Received: from here by there; Tue, 24 Nov 2026 12:00:00 +0000\r\nFrom:"), 1),  # another server
+        ((b"From:", b"Date: Tue, 24 Nov 2026 12:00:00 +0000\r\nDKIM-Signature: t=2\r\nFrom:"), 1),
+        ((b"From:", b"Bcc: carol@example.net\r\nFrom:"), 1),  # the envelope says who gets it
+    ],
+)
+async def test_what_a_person_would_see_makes_it_another_mail(
+    tmp_path: Path, change: tuple[bytes, bytes], kept: int
+) -> None:
+    other = MAIL.replace(*change).replace(b"<anna@example.org\r\n", b"<anna@example.org>\r\n")
+    async with reception(tmp_path, "lan", tls=False) as host:
+        for mail in (MAIL, other):
+            assert (await send(await host.logged_in(), mail)).startswith(b"250 ")
+        assert len(host.spool.kept) == kept
+
+
 async def test_a_twin_waits_for_the_commit_of_the_first_and_answers_alike(tmp_path: Path) -> None:
     async with reception(tmp_path, "lan", tls=False) as host:
         first, second = await twins(host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,7 +124,9 @@ USED_UP = Verdict(Deferred(451, "credits"), Standing.USED_UP)
 GUESSED = Verdict(Deferred(451, "quota"), Standing.USED_UP, certain=False)
 NEVER = Verdict(Refused(0, "too large for it"), elsewhere=True)
 OURS = Verdict(Deferred(0, "the disk is full"), ours=True)
-DEAD = Verdict(Deferred(535, "no"), Standing.KEY_DEAD)
+DEAD = Verdict(Deferred(535, "no"), Standing.KEY_DEAD, login=True)
+DENIED = Verdict(Deferred(554, "relay access denied"), Standing.KEY_DEAD)  # to one recipient: perhaps that one's matter
+NOT_SET_UP = Verdict(Deferred(550, "verify it"), Standing.NOT_SET_UP)
 CLOSED = Closed(NOW + 60, "paused")
 
 
@@ -162,12 +165,15 @@ def test_a_round_offers_to_each_once_and_then_the_schedule_waits() -> None:
 
 
 @pytest.mark.parametrize(("closed", "used_up"), [(["one", "two", "three"], []), (["one"], ["two", "three"])])
-def test_a_used_up_quota_waits_for_the_pause_and_counts_no_attempt(closed: list[str], used_up: list[str]) -> None:
-    result, _ = at("one", USED_UP, closed, used_up=used_up, attempts=2)
+@pytest.mark.parametrize("verdict", [USED_UP, DEAD, NOT_SET_UP])
+def test_what_a_pause_answers_for_waits_for_its_end_and_counts_no_attempt(
+    verdict: Verdict, closed: list[str], used_up: list[str]
+) -> None:
+    result, _ = at("one", verdict, closed, used_up=used_up, attempts=2)
     assert (result.state, result.next_attempt, result.attempts, result.tried) == (State.DUE, NOW, 2, "")
 
 
-@pytest.mark.parametrize("verdict", [GUESSED, FAULT, DEAD])
+@pytest.mark.parametrize("verdict", [GUESSED, FAULT, DENIED, replace(DEAD, certain=False)])
 def test_what_is_guessed_or_may_pass_at_any_time_waits_as_the_schedule_says(verdict: Verdict) -> None:
     assert at("one", verdict, PROVIDERS)[0].next_attempt == NOW + 60
 
@@ -181,6 +187,7 @@ def test_an_old_message_expires_only_when_nobody_is_left() -> None:
     assert at("one", FAULT, ["one"], age=OLD)[0].state is State.DUE
     assert at("one", FAULT, PROVIDERS, age=OLD)[0].state is State.EXPIRED
     assert at("one", USED_UP, PROVIDERS, age=OLD)[0].state is State.EXPIRED
+    assert at("one", DEAD, PROVIDERS, age=OLD)[0].state is State.EXPIRED
 
 
 def test_a_failure_of_our_own_asks_no_other_provider() -> None:

@@ -256,7 +256,13 @@ async def wire(
 
     accounts.on_change = accounts_changed
     prober = Prober(
-        to, hostname=hostname, clock=clock, journal=journal, works=dispatcher.key_works, login=login_of(grants)
+        to,
+        hostname=hostname,
+        clock=clock,
+        journal=journal,
+        looked=dispatcher.looked,
+        unprobed=dispatcher.unprobed,
+        login=login_of(grants),
     )
     quotas = Quotas([one.terms for one in to], spool, clock, journal, lambda: bool(accounts.current.high))
     state = Status(settings, ports, certificates, mirror, accounts, spool, clock)
@@ -268,6 +274,7 @@ async def wire(
         status=state.facts,
         test=TestMail(spool, clock, hostname=hostname, postmaster=postmaster).queue,
         providers=ProviderReport(to, settings.routes, dispatcher, prober, quotas),
+        retried=dispatcher.retried,
     )
     control = Control(settings.socket, pages, lambda error: own_mistake(journal, error))
     try:

@@ -14,7 +14,7 @@ from relay.clock import Clock
 from relay.control import Answer, BadRequest, Handler, Request, Routes, json_answer
 from relay.ids import is_id
 from relay.metrics import Metrics
-from relay.model import Event
+from relay.model import Event, Message
 from relay.provider_report import ProviderReport
 from relay.spool import QueueEntry, SpoolFull, Stats, Summary, Trace
 from relay.testmail import NotQueued
@@ -48,13 +48,15 @@ def routes(
     status: Callable[[], Mapping[str, object]],
     test: Callable[[str], Awaitable[str]],
     providers: ProviderReport,
+    retried: Callable[[Message], None],
 ) -> Routes:
     """Every path with its handler.
 
     ``ready`` says why mail cannot be accepted now (nothing: it can); ``status`` gives what else ``/status.json`` shows,
-    its ``state`` among it; ``test`` queues a test message and returns its id; ``providers`` knows of the providers.
+    its ``state`` among it; ``test`` queues a test message and returns its id; ``providers`` knows of the providers;
+    ``retried`` hears which message an operator had tried again.
     """
-    pages = _Pages(spool, metrics, clock, ready, status, test, providers)
+    pages = _Pages(spool, metrics, clock, ready, status, test, providers, retried)
     return {
         ("GET", "/livez"): pages.livez,
         ("GET", "/readyz"): pages.readyz,
@@ -66,7 +68,7 @@ def routes(
         ("GET", "/trace"): pages.trace,
         ("GET", "/providers"): pages.providers_known,
         ("POST", "/providers/probe"): pages.providers_probed,
-        ("POST", "/queue/retry"): _verb(lambda message, _: spool.retry(message)),
+        ("POST", "/queue/retry"): _verb(pages.retry),
         ("POST", "/queue/hold"): _verb(lambda message, account: spool.hold(message, account), account=True),
         ("POST", "/queue/unhold"): _verb(lambda message, account: spool.unhold(message, account), account=True),
         ("POST", "/queue/drop"): _verb(lambda message, _: spool.drop(message)),
@@ -84,6 +86,7 @@ class _Pages:
     status: Callable[[], Mapping[str, object]]
     test: Callable[[str], Awaitable[str]]
     providers: ProviderReport
+    retried: Callable[[Message], None]
 
     async def livez(self, _: Request) -> Answer:
         return json_answer({"alive": True})
@@ -150,6 +153,12 @@ class _Pages:
 
     async def providers_probed(self, request: Request) -> Answer:
         return json_answer({"providers": await self.providers.look(self._provider(request))})
+
+    async def retry(self, message_id: str, _: str) -> int:
+        changed = await self.spool.retry(message_id)
+        for story in await self.spool.trace(message_id=message_id, limit=1) if changed else ():
+            self.retried(story.message)
+        return changed
 
     async def send_test(self, request: Request) -> Answer:
         try:

@@ -61,6 +61,7 @@ HISTORY = 30 * DAY  # default of RELAY_HISTORY_DAYS: how long ended messages can
 
 # --- delivery -------------------------------------------------------------------------------------------------------
 LIFETIME = 5 * DAY  # RFC 5321 4.5.4.1: 4-5 days
+EXPIRY_AFTER_START = 4 * HOUR  # nothing expires sooner: three attempts or so, also for what grew old while we were off
 DELAY_NOTICE_AFTER = 4 * HOUR
 CLOCK_JUMP = 1 * HOUR  # a jump larger than this suspends expiry
 DRAIN_SUBMISSION = 60.0  # on SIGTERM: open DATA may finish
@@ -84,6 +85,7 @@ PAUSE_KEY_FIRST, PAUSE_KEY_MOST = 5 * MINUTE, 1 * HOUR  # after it refused the l
 PAUSE_USED_UP = 1 * HOUR  # after it said so, where its clock is not known
 PAUSE_NOT_SET_UP = 1 * HOUR  # for one sender domain; DNS changes take about that long to be seen
 GUESSES = 3  # different messages that must meet what is only guessed from a reply's words
+ROUNDS_TO_BELIEVE = 2  # so often one message must meet such a guess before its sender is told: after a minute, at best
 RUN_OF_FAILURES = 10  # messages in a row that a provider puts off without a reason that we know
 PORT_TIME = 10.0  # for a port that another one follows; a filtered one swallows what we send
 OVERDUE_SWEEP = 10 * MINUTE  # how often to look for mail that no provider could be tried for until it was too old

@@ -12,7 +12,7 @@ odd message stops nobody else's mail.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relay import limits
 from relay.choice.quota import Quota, resets_at
@@ -58,6 +58,9 @@ class Pause:
         return max(0.0, self.until - now)
 
 
+Guesses = dict[str, list[str]]  # by message that met them: the provider's sentences, one an attempt
+
+
 @dataclass(slots=True)
 class Breaker:
     """The pauses of one provider."""
@@ -65,7 +68,7 @@ class Breaker:
     lengths: Lengths = field(default_factory=Lengths)
     _pauses: dict[str, Pause] = field(default_factory=dict)  # by sender domain
     _failures: dict[tuple[str, Standing], int] = field(default_factory=dict)  # in a row
-    _guesses: dict[tuple[str, Standing], set[str]] = field(default_factory=dict)  # messages that met them
+    _guesses: dict[tuple[str, Standing], Guesses] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pause]:
         return iter(list(self._pauses.values()))
@@ -73,11 +76,39 @@ class Breaker:
     @property
     def quiet(self) -> bool:
         """Whether there is nothing to end: the usual case, asked for every message."""
-        return not (self._pauses or self._guesses)
+        return not (self._pauses or self._guesses or self._failures)
 
     def pause(self, domain: str = ALL) -> Pause | None:
         """The pause for everyone, or the one for this sender domain alone."""
         return self._pauses.get(domain)
+
+    def stranger(self, domain: str, message: str) -> str | None:
+        """Why the provider does not know this sender domain, as far as is known from all mail or from ``message``
+        alone; None where it may know it.
+
+        A guess counts here only when the same message met it again in a later round: one odd reply, whatever its words,
+        may be a fault of that moment.
+        """
+        pause = self._pauses.get(domain)
+        if pause is not None:
+            return pause.reason
+        said = self._guesses.get((domain, Standing.NOT_SET_UP), {}).get(message, [])
+        return said[-1] if len(said) >= limits.ROUNDS_TO_BELIEVE else None
+
+    def strange_domains(self) -> frozenset[str]:
+        """Sender domains that the provider does not know, or that it was guessed of."""
+        guessed = {place for place, standing in self._guesses if standing is Standing.NOT_SET_UP}
+        return frozenset(guessed | self._pauses.keys()) - {ALL}
+
+    def try_now(self, domain: str, now: float) -> bool:
+        """End the time of a pause for one sender domain, so that one message may try; whether there was such a time to
+        wait.
+        """
+        pause = self._pauses.get(domain)
+        if pause is None or domain == ALL or not pause.left(now):
+            return False
+        self._pauses[domain] = replace(pause, until=now)
+        return True
 
     def failed(self, sign: Sign, now: float, jitter: float = 0.5, reset: float = 0.0) -> Pause | None:
         """Take ``sign`` into account; the pause that begins by it, if one does. ``jitter`` in [0, 1).
@@ -109,24 +140,40 @@ class Breaker:
         ended = [pause for pause in self if self._ends(pause, now, took, domain)]
         for pause in ended:
             self._forget(pause.domain)
+        if ALL not in self._pauses:  # what a look left of a run of failures; a quota's run ends only by mail
+            run = {kind: n for kind, n in self._failures.items() if kind == (ALL, Standing.USED_UP) and not took}
+            self._failures = run | {kind: n for kind, n in self._failures.items() if kind[0] != ALL}
         if took:
             self._guesses = {kind: met for kind, met in self._guesses.items() if kind[0] not in (ALL, domain)}
         return ended
 
-    def logged_in(self) -> list[Pause]:
-        """A login without a message worked. The pauses that end by it: those for a dead key."""
+    def found_ready(self, now: float, *, key: bool) -> list[Pause]:
+        """A look without a message got through; ``key``: the provider took our login. The pauses that end by it: one
+        for a dead key if the key works, and any other once its time is over.
+
+        Where all mail prefers another provider nothing else would ever end those, and their alarm would ring for ever.
+        A look says less than mail (it may be taken and the mail still be put off), so the failures stay counted: the
+        next one begins a pause as long as if no look had been.
+        """
         pause = self._pauses.get(ALL)
-        if pause is None or pause.standing is not Standing.KEY_DEAD:
+        if pause is None:
             return []
-        self._forget(ALL)
+        if pause.standing is Standing.KEY_DEAD:
+            if not key:
+                return []
+            self._forget(ALL)
+        elif pause.left(now):
+            return []
+        else:
+            del self._pauses[ALL]
         return [pause]
 
     def _enough(self, place: str, sign: Sign) -> bool:
         """Whether as many messages met it as are needed; one is enough where another pause is being probed."""
         if sign.needed <= 1 or place in self._pauses:
             return True
-        met = self._guesses.setdefault((place, sign.standing), set())
-        met.add(sign.message)
+        met = self._guesses.setdefault((place, sign.standing), {})
+        met[sign.message] = [*met.get(sign.message, ()), sign.reason][-limits.ROUNDS_TO_BELIEVE :]
         return len(met) >= sign.needed
 
     def _length(self, place: str, standing: Standing, jitter: float, reset: float) -> float:

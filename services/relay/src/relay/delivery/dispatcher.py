@@ -115,6 +115,8 @@ class Dispatcher:
             poke=spool.poke,
             breaker=breaker,
         )
+        self.looked, self.unprobed = self._offers.looked, self._offers.unprobed  # for the readiness probe
+        self.retried = self._offers.retried
         judge = Judge(spool, journal)
         self._recorder = Recorder(spool, journal, notice.Post(hostname, postmaster), judge.header, self._offers.title)
         self._settler = Settler(
@@ -175,24 +177,21 @@ class Dispatcher:
         """What a delivery waits for besides its time: ``waits until 2027-01-15 00:00 UTC: Brevo's quota is used up``;
         empty if nothing is in its way. What is left of quotas is as old as the last :meth:`look_at_quotas`.
         """
-        return outlook.waits(entry, self._offers.current, self._counts.allowance())
+        offer, allowance = self._offers.current, self._counts.allowance()
+        unknown = outlook.strangers(entry.message, offer, allowance, self._offers.breakers)
+        return outlook.waits(entry, offer, allowance, unknown)
 
     def delay_of(self, entry: QueueEntry) -> Delay:
         """Why a delivery is late, as far as that decides when its sender is told."""
         return outlook.delay_of(entry, self._offers.current, self._counts.allowance(), self._offers.breakers)
 
     def domains_in_trouble(self) -> frozenset[str]:
-        """Sender domains that some provider does not know."""
-        return frozenset(pause.domain for one in self._offers.breakers.values() for pause in one) - {ALL}
+        """Sender domains that some provider does not know, or seems not to."""
+        return frozenset[str]().union(*(one.strange_domains() for one in self._offers.breakers.values()))
 
     async def look_at_quotas(self) -> None:
         """Ask the spool what is left of the quotas, for :meth:`waits` and :meth:`delay_of`."""
         await self._counts.look()
-
-    def key_works(self, name: str) -> None:
-        """A login to that provider without a message worked: ends a pause for a dead key."""
-        if name in self._offers.breakers:
-            self._offers.key_works(name)
 
     def look(self) -> None:
         """Look at once at what has changed besides the providers: who has priority, or the clock."""

@@ -17,10 +17,11 @@ from typing import Protocol
 from relay.choice.offer import Closed, Offer, Terms
 from relay.choice.routes import Routes
 from relay.clock import Clock
-from relay.delivery.breaker import ALL, Breaker, Pause, reset_in
+from relay.delivery.breaker import ALL, Breaker, Pause, Sign, reset_in
 from relay.delivery.judging import Said
 from relay.delivery.lane import Lane
 from relay.delivery.onward import asked
+from relay.delivery.probe import Readiness
 from relay.model import Job, Message
 from relay.providers.provider import Provider
 from relay.providers.rules import Standing
@@ -158,22 +159,54 @@ class Offers:
         """Take into account what an attempt said of ``provider``. The pauses that begin by it."""
         breaker = self.breakers[provider]
         if what.sign is not None:
-            now = self._clock.monotonic()
-            reset = reset_in(self.providers[provider].quotas, self._clock.time())
-            begun = breaker.failed(what.sign, now, self._jitter(), reset)
-            if begun is None:
-                return []
-            self._tell("provider_paused", provider, begun)
-            self.look()
-            return [begun]
+            return self._failed(provider, what.sign)
         if not breaker.quiet and what.reached:
             domain = asked(message).domain
             self._ended(provider, breaker.reached(self._clock.monotonic(), took=what.took, domain=domain))
         return []
 
-    def key_works(self, provider: str) -> None:
-        """A login without a message worked: ends a pause for a dead key."""
-        self._ended(provider, self.breakers[provider].logged_in())
+    def _failed(self, provider: str, sign: Sign) -> list[Pause]:
+        reset = reset_in(self.providers[provider].quotas, self._clock.time())
+        begun = self.breakers[provider].failed(sign, self._clock.monotonic(), self._jitter(), reset)
+        if begun is None:
+            return []
+        self._tell("provider_paused", provider, begun)
+        self.look()
+        return [begun]
+
+    # --- what looks without a message found
+    def retried(self, message: Message) -> None:
+        """Somebody had ``message`` tried again: what providers said of its sender's domain is asked anew with the next
+        message of it. Whoever has just set the domain up there need not wait for the pause to end.
+        """
+        domain, now = asked(message).domain, self._clock.monotonic()
+        ended = [name for name, breaker in self.breakers.items() if breaker.try_now(domain, now)]
+        if ended:
+            self.look()
+
+    def unprobed(self) -> list[str]:
+        """Providers whose pause is over and that no message probes. One with a dead key is none of them: it is what
+        is offered a wrong password again and again that gets an account locked.
+        """
+        return [name for name in self.breakers if self._unprobed(name, Standing.KEY_DEAD)]
+
+    def looked(self, found: Readiness) -> None:
+        """Take into account what was found. A login that works ends the pause of a dead key; and while no message
+        probes a provider whose pause is over, the look does, with the same ends.
+        """
+        name, breaker = found.provider, self.breakers[found.provider]
+        pause, unprobed = breaker.pause(), self._unprobed(found.provider)
+        mended = found.key and pause is not None and pause.standing is Standing.KEY_DEAD
+        if mended or (unprobed and found.ready):
+            self._ended(name, breaker.found_ready(self._clock.monotonic(), key=bool(found.key)))
+        elif unprobed:
+            self._failed(name, Sign(standing=found.standing, reason=found.sentence))
+
+    def _unprobed(self, name: str, but: Standing | None = None) -> bool:
+        pause, lane = self.breakers[name].pause(), self._lanes.get(name)
+        if pause is None or pause.left(self._clock.monotonic()) or pause.standing is but:
+            return False
+        return lane is None or lane.in_hand == 0
 
     def _ended(self, provider: str, pauses: Sequence[Pause]) -> None:
         for pause in pauses:

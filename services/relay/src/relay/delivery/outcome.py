@@ -70,6 +70,7 @@ class Verdict(NamedTuple):
     certain: bool = True  # False: guessed from words that any provider might use
     elsewhere: bool = False  # refused here only: another provider may take it
     ours: bool = False  # the failure is our own: no provider could have done better
+    login: bool = False  # it was the login's: nothing of the message was seen
 
 
 class Finding(NamedTuple):
@@ -154,10 +155,10 @@ def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterab
     if rule is not None:
         if rule.meaning in (Meaning.REFUSED, Meaning.ELSEWHERE):
             return Verdict(Refused(code, text), elsewhere=rule.meaning is Meaning.ELSEWHERE)
-        return Verdict(Deferred(code, text), rule.meaning.standing)
+        return Verdict(Deferred(code, text), rule.meaning.standing, login=stage is Stage.LOGIN)
     standing, certain = _standing(stage, code, said)
     if standing is not Standing.FINE or code < 500 or not _is_the_messages_own(stage, reply):
-        return Verdict(Deferred(code, text), standing, certain)
+        return Verdict(Deferred(code, text), standing, certain, login=stage is Stage.LOGIN)
     return Verdict(Refused(code, text))
 
 
@@ -233,7 +234,7 @@ def _judge_error(stage: Stage, error: BaseException, rules: Iterable[Rule], ours
     if isinstance(error, OwnRefusal):
         return Verdict(Refused(0, clean(str(error))), elsewhere=True)
     if isinstance(error, GrantDead):
-        return Verdict(Deferred(0, clean(str(error))), Standing.KEY_DEAD)
+        return Verdict(Deferred(0, clean(str(error))), Standing.KEY_DEAD, login=True)
     if isinstance(error, aiosmtplib.SMTPResponseException) and stage is not Stage.FINAL and error.code > 0:
         at = Stage.LOGIN if isinstance(error, aiosmtplib.SMTPAuthenticationError) else stage
         return _judge_reply(at, Reply(error.code, " ".join(str(error.message).split())), rules, ours)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -70,8 +70,10 @@ def state_of(provider: Provider, breaker: Breaker, clock: Clock, in_hand: int, p
     )
 
 
-def waits(entry: QueueEntry, offer: Offer, allowance: Allowance) -> str:
-    """What a waiting delivery waits for besides its time; empty if nothing is in its way."""
+def waits(entry: QueueEntry, offer: Offer, allowance: Allowance, unknown: Sequence[str] = ()) -> str:
+    """What a waiting delivery waits for besides its time; empty if nothing is in its way. ``unknown``: what
+    :func:`strangers` says of it.
+    """
     if entry.state is not State.DUE:
         return ""
     match _choice(entry.message, offer, allowance, entry.tied_to):
@@ -81,7 +83,7 @@ def waits(entry: QueueEntry, offer: Offer, allowance: Allowance) -> str:
         case Nobody(sentence):
             return f"waits: {sentence}"
         case _:
-            return ""
+            return f"waits: {'; '.join(unknown)}" if unknown else ""
 
 
 def reasons(message: Message, offer: Offer, allowance: Allowance, tied_to: str = "") -> tuple[str, ...]:
@@ -100,15 +102,32 @@ class Delay(Enum):
 
     ORDINARY = "it was tried in vain, or waits for somebody to act; told after some hours"
     QUOTA = "only quotas are in its way, which end before its five days do; not told"
-    NOT_SET_UP = "no provider knows its sender's domain; told at once, since waiting does not help"
+    NOT_SET_UP = "no provider knows its sender's domain, or all seem not to; told soon, since waiting does not help"
+
+
+def strangers(message: Message, offer: Offer, allowance: Allowance, breakers: Mapping[str, Breaker]) -> tuple[str, ...]:
+    """A sentence for each provider that may carry ``message``, if none of them knows its sender's domain; else none.
+
+    Such mail is told of soon, and never bounced: the words may be guessed, and the domain may be set up any minute.
+    """
+    domain = asked(message).domain
+    reasons = {
+        name: breakers[name].stranger(domain, message.id) for name in Onward(message, offer, allowance.left).allowed()
+    }
+    if None in reasons.values():
+        return ()
+    return tuple(
+        f"{offer.terms[name].title or name} does not seem to know {domain} as a sender: {reason}"
+        for name, reason in sorted(reasons.items())
+    )
 
 
 def delay_of(entry: QueueEntry, offer: Offer, allowance: Allowance, breakers: Mapping[str, Breaker]) -> Delay:
     """See :class:`Delay`."""
-    message, domain = entry.message, asked(entry.message).domain
-    names = Onward(message, offer, allowance.left).allowed()
-    if names and all(breakers[name].pause(domain) is not None for name in names):
+    message = entry.message
+    if strangers(message, offer, allowance, breakers):
         return Delay.NOT_SET_UP
+    names = Onward(message, offer, allowance.left).allowed()
     high = offer.is_high(message.account)
     last = message.received_at + entry.held + limits.LIFETIME
     quota = names and all(_by_quota(breakers[name].pause(), allowance.left(name, high)) for name in names)

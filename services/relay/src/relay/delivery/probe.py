@@ -8,7 +8,8 @@ Promises:
 - logins to one provider go one after the other, and one refusal ends them: a wrong password that is offered at four
   ports every hour is what providers lock accounts for;
 - whoever asks while a provider is being looked at gets that look's result;
-- a login that worked is told to delivery, which ends the pause of a key that was taken for dead.
+- what was found is told to delivery: it ends the pause of a key that was taken for dead, and it stands for the message
+  that would end another pause where none comes; such a provider is looked at soon.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from relay.providers.provider import Provider, Tls
 from relay.providers.rules import Stage, Standing
 
 EVERY = 1 * limits.HOUR
+SOON = 1 * limits.MINUTE  # for a provider whose pause is over and that no message probes
 REACH_TIME = 10.0  # seconds for connection, TLS and greeting of one port
 LOGIN_TIME = 10.0  # seconds for one login
 LOGINS_TIME = 25.0  # seconds since the look began after which no further login is begun
@@ -83,10 +85,20 @@ class Readiness:
     @property
     def sentence(self) -> str:
         """Why it is not ready: the port that came farthest says so. Empty when it is."""
+        return "" if self.ready else self._farthest.sentence
+
+    @property
+    def standing(self) -> Standing:
+        """What that port's answer says of the provider as a whole: busy, if nothing else is known to be wrong."""
         if self.ready:
-            return ""
+            return Standing.FINE
+        said = self._farthest.standing
+        return said if said in (Standing.KEY_DEAD, Standing.USED_UP) else Standing.BUSY
+
+    @property
+    def _farthest(self) -> PortLook:
         told = [one for one in self.ports if one.sentence != NOT_TRIED]
-        return max(told, key=lambda one: (one.login is False, one.open)).sentence
+        return max(told, key=lambda one: (one.login is False, one.open))
 
 
 class Journal(Protocol):
@@ -110,8 +122,8 @@ def login_of(tokens: Mapping[str, Tokens]) -> Login:
 class Prober:
     """Looks at the providers every hour, and when somebody asks.
 
-    ``login`` logs in on a connection that was greeted and raises what that raises; ``works`` hears the name of a
-    provider that took our login.
+    ``login`` logs in on a connection that was greeted and raises what that raises; ``looked`` hears what was found;
+    ``unprobed`` names the providers that only a look can tell of now.
     """
 
     def __init__(
@@ -121,18 +133,21 @@ class Prober:
         hostname: str,
         clock: Clock,
         journal: Journal,
-        works: Callable[[str], None],
+        looked: Callable[[Readiness], None],
+        unprobed: Callable[[], Iterable[str]],
         login: Login,
     ) -> None:
         self._providers = {one.name: one for one in providers}
         self._hostname, self._clock, self._journal = hostname, clock, journal
-        self._works, self._login = works, login
+        self._looked, self._unprobed, self._login = looked, unprobed, login
         self._running: dict[str, asyncio.Task[Readiness]] = {}
         self.last: dict[str, Readiness] = {}
 
-    async def run(self, stop: asyncio.Event, every: float = EVERY) -> None:
-        """Looks at once and then every so many seconds, until ``stop`` is set."""
-        working = asyncio.ensure_future(self._work(every))
+    async def run(self, stop: asyncio.Event, every: float = EVERY, soon: float = SOON) -> None:
+        """Looks at once and then every so many seconds, at those that no message probes every ``soon`` seconds, until
+        ``stop`` is set.
+        """
+        working = asyncio.ensure_future(self._work(every, soon))
         stopping = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -144,10 +159,14 @@ class Prober:
                 task.cancel()
             await asyncio.wait(ending)
 
-    async def _work(self, every: float) -> None:
+    async def _work(self, every: float, soon: float) -> None:
+        now = asyncio.get_running_loop().time
         while True:
             await self.look()
-            await asyncio.sleep(every)
+            end = now() + every
+            while (left := end - now()) > 0:
+                await asyncio.sleep(min(left, soon))
+                await asyncio.gather(*(self.look(name) for name in self._unprobed()))
 
     async def look(self, name: str = "") -> Mapping[str, Readiness]:
         """Looks at the provider ``name``, or at all of them. Raises KeyError for a name that is none."""
@@ -168,8 +187,7 @@ class Prober:
         looks = await asyncio.gather(*(_look(provider, port, tls, self._hostname, key) for port, tls in ports))
         found = Readiness(provider=provider.name, at=self._clock.time(), ports=tuple(looks))
         before, self.last[provider.name] = self.last.get(provider.name), found
-        if found.key:
-            self._works(provider.name)
+        self._looked(found)
         if before is None or (before.ready, before.sentence) != (found.ready, found.sentence):
             self._tell(found)
         return found

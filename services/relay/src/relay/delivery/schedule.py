@@ -2,7 +2,8 @@
 
 Pure; times are Unix seconds. Strategy: a few quick tries, because most failures are short (grey-listing, a provider's
 restart), then one every two hours for five days, each with some jitter, so that what failed together does not return
-together. A delivery expires only directly after an attempt: a relay that was switched off for a week tries first.
+together. A delivery expires only directly after an attempt, and not in the first hours after a start: a relay that was
+switched off for a week tries first, and one bad moment of the provider's just then is not the end of all that waited.
 Time spent held is not age. While the clock cannot be trusted nothing expires.
 """
 
@@ -29,7 +30,11 @@ def expired(received_at: float, held: float, now: float) -> bool:
 
 
 class ClockWatch:
-    """Notices that the wall clock was set, by comparing it with one that cannot be.
+    """Knows since when ages can be believed. Notices that the wall clock was set, by comparing it with one that cannot
+    be.
+
+    Made at the start, it lets nothing expire for ``limits.EXPIRY_AFTER_START``: age says how long a message has been
+    here, not how long it was tried.
 
     After a jump of more than ``limits.CLOCK_JUMP`` ages mean nothing, so nothing expires until ``limits.LIFETIME``
     has passed by the monotonic clock: by then every message has had its five days, whatever the wall clock says of
@@ -38,7 +43,7 @@ class ClockWatch:
 
     def __init__(self, wall: float, monotonic: float) -> None:
         self._offset = wall - monotonic
-        self._trusted_from = monotonic
+        self._trusted_from = monotonic + limits.EXPIRY_AFTER_START
 
     def look(self, wall: float, monotonic: float) -> float:
         """Seconds the wall clock has jumped since the last look; 0.0 for anything too small to matter."""
@@ -50,5 +55,5 @@ class ClockWatch:
         return jump
 
     def may_expire(self, monotonic: float) -> bool:
-        """Whether ages can be believed."""
+        """Whether what is old enough may expire."""
         return monotonic >= self._trusted_from

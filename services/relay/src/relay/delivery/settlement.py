@@ -30,7 +30,7 @@ class Moment(NamedTuple):
 
     provider: str
     now: float
-    may_expire: bool  # False while the clock cannot be trusted
+    may_expire: bool  # False soon after the start, and while the clock cannot be trusted
     jitter: Callable[[], float]  # in [0, 1)
     onward: Onward | None = None  # None: no provider but this one
     doubt_wait: float = limits.DOUBT_WAIT  # before a message in doubt is sent again
@@ -115,9 +115,21 @@ def _not_here(
     if way is Way.OPEN:
         return _now(recipient, outcome, moment, tried), EventKind.DEFERRED
     again = for_good(tried)
-    if way is Way.SHUT and verdict.certain and verdict.standing in _BLOCKED and not _too_old(job, recipient, moment):
+    if way is Way.SHUT and _blocks_all(verdict) and not _too_old(job, recipient, moment):
         return _now(recipient, outcome, moment, again), EventKind.DEFERRED
     return _put_off(job, recipient, outcome, moment, again)
+
+
+def _blocks_all(verdict: Verdict) -> bool:
+    """Whether a pause keeps all mail from it, so that waiting for the pause's end loses no attempt, and nobody waits
+    beyond it when the quota is raised, the domain set up, or the key mended.
+
+    A key that is refused only later than at the login may be this one message's trouble (a relay that takes no mail for
+    one recipient says "relay access denied", too): tried with each end of the pause, it would begin the next.
+    """
+    if verdict.standing is Standing.KEY_DEAD and not verdict.login:
+        return False
+    return verdict.certain and (verdict.standing in _BLOCKED or verdict.standing is Standing.KEY_DEAD)
 
 
 def _never_here(

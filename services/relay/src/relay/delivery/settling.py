@@ -89,7 +89,7 @@ class Settler:
         await self._recorder.record(job, *settlement.give_up(job, sentence, self._moment(job.tied_to)))
 
     def oldest(self) -> float | None:
-        """Mail accepted before this is past its days; None while the clock cannot be trusted."""
+        """Mail accepted before this is past its days; None while nothing may expire."""
         moment = self._moment("")
         return moment.now - limits.LIFETIME if moment.may_expire else None
 

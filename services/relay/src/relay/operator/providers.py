@@ -140,7 +140,7 @@ def _remarks(row: Row, now: float) -> Iterator[tuple[str, str]]:
     for one in row["domains"]:
         yield (
             f"It does not take {one['domain']} as a sender{_until(one, now)}: {_ended(one['reason'])}",
-            f"Set {one['domain']} up there; `make plan` shows the records it wants.",
+            f"Set {one['domain']} up there (`make plan` has the records), then `make queue ARGS='retry ID'` tries it.",
         )
     for quota in row["quotas"]:
         if _taken(quota) >= HIGH * quota["limit"] and row["standing"] != "used up":

@@ -130,9 +130,9 @@ class Intake:
         self._prepared, self._head = prepared, bytearray()
         self._pieces = [prepared.header, body]
         self._waiting = len(prepared.header) + len(body)
-        if prepared.own_id and self._desk.repeats is not None:
+        if prepared.seen and self._desk.repeats is not None:
             sender, recipients = self._transaction.mail_from or "", self._transaction.rcpt_tos
-            self._fingerprint = Fingerprint(self._account.name, sender, recipients, prepared.own_id)
+            self._fingerprint = Fingerprint(self._account.name, sender, recipients, prepared.seen)
             self._fingerprint.add(body)
 
     def _refuse(self, refusal: Refusal) -> None:

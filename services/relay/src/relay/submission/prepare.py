@@ -27,7 +27,12 @@ from relay.submission.rewrite import Edit, rewrite
 
 MESSAGE_ID_KEPT = 998  # a line's length, RFC 5322, 2.1.1: longer ones are cut in the spool's copy, not in the header
 
-_NAMES = frozenset(b"from sender resent-from resent-sender reply-to received bcc resent-bcc date message-id".split())
+_NAMES = frozenset(
+    b"from sender resent-from resent-sender reply-to received bcc resent-bcc date message-id to cc subject".split()
+)
+# What a person sees of a mail in a list, and what no server between a client and us changes. Not the whole header: who
+# sends again may put a Received field, a Date or a fresh DKIM signature on it, and it is the same mail all the same.
+_SEEN = frozenset({b"message-id", b"from", b"to", b"cc", b"subject"})
 _HIDDEN = frozenset({b"bcc", b"resent-bcc"})
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]+>")
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -37,14 +42,15 @@ _CLIENT_NAME_LENGTH = 255  # RFC 5321, 4.5.3.1.2
 class Prepared(NamedTuple):
     """``header`` and ``sender`` (of the envelope, never empty) as they travel; ``message_id`` with its ``<>``.
 
-    ``own_id``: what the client's Message-ID field says, as it is; empty when it had none.
+    ``seen``: the fields by which a mail that is sent again is known, as the client wrote them; empty when it brought no
+    Message-ID.
     """
 
     header: bytes
     sender: str
     null_sender: bool
     message_id: str
-    own_id: bytes = b""
+    seen: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +136,14 @@ def prepare(
         if isinstance(rewritten, Refusal):
             return rewritten
         added, edits = rewritten
-    value, own_id, missing = _identity(header, found, edits, trace, message_id, now)
+    value, own, missing = _identity(header, found, edits, trace, message_id, now)
+    seen = b"".join([header[one.start : one.end] for one in fields if one.name in _SEEN]) if own else b""
     for name in _HIDDEN & found.keys():
         edits += [Edit(field.start, field.end, b"") for field in found[name]]
     received = b"%b%b;\r\n\t%b\r\n" % (trace.received, message_id.encode("ascii"), date(now))
     travels_as = envelope_sender(account, sender, trace.postmaster)
     travels = b"".join((received, missing, added, _edited(header, edits)))
-    return Prepared(travels, travels_as, not sender, value, own_id)
+    return Prepared(travels, travels_as, not sender, value, seen)
 
 
 def envelope_sender(account: Account, sender: str, postmaster: str) -> str:
@@ -150,9 +157,9 @@ def envelope_sender(account: Account, sender: str, postmaster: str) -> str:
 
 def _identity(
     header: bytes, found: dict[bytes, list[Field]], edits: list[Edit], trace: Trace, message_id: str, now: float
-) -> tuple[str, bytes, bytes]:
-    """The Message-ID's value, the client's own as it wrote it, and the fields to add for it and for Date; empty ones
-    are replaced, not doubled.
+) -> tuple[str, bool, bytes]:
+    """The Message-ID's value, whether it is the client's own, and the fields to add for it and for Date; empty ones are
+    replaced, not doubled.
     """
     added = b""
     for field in found.get(b"date", ()):
@@ -166,10 +173,10 @@ def _identity(
         text = header[field.colon + 1 : field.end]
         if not text.isspace():
             match = _MESSAGE_ID.search(text)
-            return shown((match[0] if match else text.strip()).decode("latin-1"), MESSAGE_ID_KEPT), text, added
+            return shown((match[0] if match else text.strip()).decode("latin-1"), MESSAGE_ID_KEPT), True, added
         edits.append(Edit(field.start, field.end, b""))
     value = f"<{message_id}@{trace.hostname}>"
-    return value, b"", b"%bMessage-ID: %b\r\n" % (added, value.encode("ascii"))
+    return value, False, b"%bMessage-ID: %b\r\n" % (added, value.encode("ascii"))
 
 
 def _edited(header: bytes, edits: list[Edit]) -> bytes:

@@ -1,8 +1,10 @@
 """Whether a message was kept already: clients that miss our 250 send again, as SMTP tells them to (RFC 5321, 4.5.4.1).
 
-Same means: same account, sender, set of recipients, Message-ID field as the client wrote it, and body, byte for byte,
-within the window. The header's other fields may differ: a server that sends again may put another Received field on
-top. A message that brings no Message-ID is never taken for a repeat: two equal lines of a cron job are two messages.
+Same means: same account, sender, set of recipients, body, and Message-ID, From, To, Cc and Subject fields as the client
+wrote them, byte for byte, within the window. The header's other fields may differ: a server that sends again may put
+another Received field on top. A message that brings no Message-ID is never taken for a repeat: two equal lines of a
+cron job are two messages. Nor is one whose Message-ID is the same and whose Subject is not: there are devices that know
+one Message-ID and say everything in the subject, and to swallow an alarm is worse than to send a mail twice.
 
 A repeat is answered with the id of the first, so that first must still keep what its 250 promised: every delivery of it
 is open, or a provider has it. When one was refused, expired, ended as unknown or was dropped by the operator, its story
@@ -37,11 +39,12 @@ class Fingerprint:
 
     __slots__ = ("_hash",)
 
-    def __init__(self, account: str, sender: str, recipients: Iterable[str], message_id: bytes) -> None:
+    def __init__(self, account: str, sender: str, recipients: Iterable[str], seen: bytes) -> None:
+        """``seen``: those fields, whole."""
         # What ascii() writes is ASCII without control characters, and no message has a NUL: the parts cannot run
-        # into one another.
+        # into one another. Nor can the fields: each ends in CRLF, and the next line would continue it or is another.
         envelope = ascii((account, sender, sorted(recipients))).encode("ascii")
-        self._hash = blake2b(envelope + b"\0" + message_id + b"\0", digest_size=SIZE)
+        self._hash = blake2b(envelope + b"\0" + seen + b"\0", digest_size=SIZE)
 
     def add(self, body: bytes) -> None:
         """The next bytes of the body; how it is cut makes no difference."""
