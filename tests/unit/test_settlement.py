@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -173,7 +172,7 @@ def test_what_a_pause_answers_for_waits_for_its_end_and_counts_no_attempt(
     assert (result.state, result.next_attempt, result.attempts, result.tried) == (State.DUE, NOW, 2, "")
 
 
-@pytest.mark.parametrize("verdict", [GUESSED, FAULT, DENIED, replace(DEAD, certain=False)])
+@pytest.mark.parametrize("verdict", [GUESSED, FAULT, DENIED, DEAD._replace(certain=False)])
 def test_what_is_guessed_or_may_pass_at_any_time_waits_as_the_schedule_says(verdict: Verdict) -> None:
     assert at("one", verdict, PROVIDERS)[0].next_attempt == NOW + 60
 
