@@ -129,7 +129,11 @@ def test_after_a_week_of_outage_the_oldest_of_each_account_come_first_and_nobody
             out_of_order_by_at_most=max(late.values()),
         )
         assert {account: len(found[account]) for account in counts} == counts
-        assert max(late.values()) <= 2 * IN_HAND, f"newer ones before older ones of the same account: {late}"
+        for (
+            account,
+            count,
+        ) in counts.items():  # what was in hand when it began is a minute late: behind the first step's
+            assert late[account] <= 2 * IN_HAND + first_of(1, count), f"{account}: newer ones before older ones: {late}"
         turns = 2 * (len(counts) + 1)  # a claim is divided by whole messages: at worst half of it goes by shares
         for account, count in counts.items():
             assert last[account] <= turns * count + IN_HAND, f"{account} had to wait for others"

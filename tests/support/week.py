@@ -21,6 +21,7 @@ from support.spooling import SetClock, a_message, accepted
 
 AT_ONCE = 500  # messages accepted side by side
 DAY = 86_400.0
+STALLED = 30.0  # real seconds
 
 
 class Host:
@@ -42,11 +43,15 @@ class Host:
         self._server = await asyncio.get_running_loop().create_server(lambda: _Line(self), sock=self._socket)
 
     async def until(self, count: int) -> None:
-        """Return when so many messages have been taken."""
+        """Return when so many messages have been taken; fails when none comes for a while."""
         self.goal = count
         self.reached.clear()
-        if len(self.taken) < count:
-            await self.reached.wait()
+        before = -1
+        while len(self.taken) < count:
+            assert len(self.taken) > before, f"{before} of {count} messages came, and no more"
+            before = len(self.taken)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.reached.wait(), STALLED)
 
     def close(self) -> None:
         if self._server is not None:
