@@ -135,15 +135,19 @@ def _never_here(
     return _not_here(job, replace(recipient, tried=known), verdict, outcome, moment)
 
 
-def _now(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str]) -> Result:
-    """Due now, and no attempt counted. Where every provider is paused it waits for the first that is not."""
+def _now(
+    recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str], place: float | None = None
+) -> Result:
+    """Due now, and no attempt counted. Where every provider is paused it waits for the first that is not, behind what
+    has been due since before ``place`` (by default: this moment).
+    """
     return _result(
         recipient,
         State.DUE,
         moment,
         outcome,
         attempts=recipient.attempts,
-        next_attempt=moment.now,
+        next_attempt=moment.now if place is None else place,
         tried=tried,
     )
 
@@ -155,8 +159,7 @@ def _in_its_place(
     account's oldest, and must not be put behind the newer ones for it. What the provider has seen is: if its content
     is what makes the provider fail, it would stay in front for ever.
     """
-    due = _now(recipient, outcome, moment, tried)
-    return replace(due, next_attempt=min(moment.now, job.message.received_at))
+    return _now(recipient, outcome, moment, tried, min(moment.now, job.message.received_at))
 
 
 def _held(recipient: Recipient, outcome: Deferred | Refused, moment: Moment) -> Result:
