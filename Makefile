@@ -77,7 +77,7 @@ fuzz: tests-venv # hostile input, for MINUTES=5
 	@FUZZ_MINUTES=$(MINUTES) HYPOTHESIS_PROFILE=long $(PYTEST) tests/fuzz --timeout 0
 
 soak: tests-venv # the long runs: hours
-	@CRASH_KILLS=500 CRASH_CUTS=6000 CRASH_LIVE_CUTS=400 CRASH_FAULTS=1000 CRASH_FILLS=10 HYPOTHESIS_PROFILE=long $(PYTEST) tests/crash tests/fuzz --timeout 0
+	@CRASH_KILLS=500 CRASH_CUTS=6000 CRASH_LIVE_CUTS=400 CRASH_FAULTS=1000 CRASH_FILLS=10 LOAD_CLIENTS=1000 LOAD_MINUTES=10 LOAD_WAITING=200000 HYPOTHESIS_PROFILE=long $(PYTEST) tests/crash tests/fuzz tests/load --timeout 0
 
 bench: tests-venv # rate, latency, CPU and memory on this machine, as a table
 	@.venv/bin/python tests/bench/run.py

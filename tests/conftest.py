@@ -1,4 +1,5 @@
-"""What holds for every test: no setting of the caller's environment, REQUIRE_ALL, hypothesis' profiles."""
+"""What holds for every test: no setting of the caller's environment, REQUIRE_ALL, hypothesis' profiles, and what the
+long ones have counted is printed."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from collections.abc import Generator
 
 import hypothesis
 import pytest
+
+from support.figures import FIGURES
 
 OURS = (
     "OWNPOST_",
@@ -50,3 +53,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _insist(report)
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much was promised, and that nothing was lost."""
+    if FIGURES:
+        terminalreporter.section("counted by the long tests")
+        for line in FIGURES:
+            terminalreporter.write_line(line)

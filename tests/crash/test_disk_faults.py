@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 
 from support.appliance import Appliance, eventually
+from support.figures import figures
 from support.judge import judge
 from support.power.mount import PowerDisk
-from support.traffic import KIB, LAN, ExactSink, Mix, Traffic, figures
+from support.traffic import KIB, LAN, ExactSink, Mix, Traffic
 
 FAULTS = int(os.environ.get("CRASH_FAULTS", "5"))
 Place = tuple[str, str, int, bool]  # what, end of the file's name, n-th; whether at the second start

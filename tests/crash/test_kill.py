@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from support.appliance import eventually
+from support.figures import figures
 from support.invariants import check
 from support.judge import doubts, drain
 from support.supervised import Supervised, is_relay
-from support.traffic import KIB, MIB, ExactSink, Mix, Traffic, figures
+from support.traffic import KIB, MIB, ExactSink, Mix, Traffic
 
 KILLS = int(os.environ.get("CRASH_KILLS", "10"))
 MIX = Mix(

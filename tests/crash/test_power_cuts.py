@@ -24,12 +24,13 @@ import pytest
 from relay.delivery.capture import CaptureFolder
 from relay.ids import new_id
 from support.appliance import Appliance
+from support.figures import figures
 from support.invariants import check
 from support.judge import doubts, drain, judge
 from support.power.disk import Loss
 from support.power.mount import PowerDisk
 from support.power.replay import Recording
-from support.traffic import KIB, LAN, MIB, ExactSink, Mix, Traffic, figures
+from support.traffic import KIB, LAN, MIB, ExactSink, Mix, Traffic
 
 CUTS = int(os.environ.get("CRASH_CUTS", "160"))
 LIVE_CUTS = int(os.environ.get("CRASH_LIVE_CUTS", "8"))

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from support.appliance import Appliance, eventually
+from support.figures import figures
 from support.invariants import check
 from support.judge import drain
 from support.peers import need
-from support.traffic import KIB, LAN, ExactSink, Mix, Traffic, figures
+from support.traffic import KIB, LAN, ExactSink, Mix, Traffic
 from support.unix_http import get
 
 ROUNDS = int(os.environ.get("CRASH_FILLS", "3"))

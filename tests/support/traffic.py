@@ -24,7 +24,6 @@ from support.sink import CountingSink
 ID = re.compile(r"\b[0-7][0-9A-Z]{25}\b")
 FIELDS = re.compile(rb"^X-Number: (\d+)\r\nX-Digest: ([0-9a-f]{64})\r$", re.MULTILINE)
 KIB, MIB = 1024, 1024 * 1024
-FIGURES: list[str] = []  # what the crash tests have counted
 LAN = {
     "RELAY_LAN_BIND": "127.0.0.1",
     "RELAY_LAN_NETWORKS": "127.0.0.0/16",
@@ -226,8 +225,3 @@ class ExactSink(CountingSink):
         sent = self.traffic.sent.get(number) if self.traffic else None
         if sent is not None and tuple(sorted(recipients)) != tuple(sorted(sent.recipients)):
             self.problems.append(f"number {number} came for {len(recipients)} of {len(sent.recipients)} recipients")
-
-
-def figures(what: str, **counts: int) -> None:
-    """Have these printed at the end of the run, whatever becomes of the test."""
-    FIGURES.append(f"{what}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))

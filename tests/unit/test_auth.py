@@ -146,6 +146,18 @@ async def test_a_remembered_login_opens_no_other_account(door: Door) -> None:
     assert len(door.checked) == 2
 
 
+async def test_clients_that_come_all_at_once_with_the_same_login_cost_argon2_hardly_more_than_one(door: Door) -> None:
+    names = await asyncio.gather(*(door.enter(peer=f"192.0.2.{n}") for n in range(50)))
+    assert names == ["Anna"] * 50
+    assert len(door.checked) <= limits.PASSWORD_CHECKS_AT_ONCE
+
+
+async def test_waiting_behind_somebody_who_knows_the_password_opens_to_nobody_who_does_not(door: Door) -> None:
+    passwords = ["right"] * 5 + ["wrong"] * 5 + ["right"] * 5
+    names = await asyncio.gather(*(door.enter("anna", one, f"192.0.2.{n}") for n, one in enumerate(passwords)))
+    assert names == ["Anna"] * 5 + [None] * 5 + ["Anna"] * 5
+
+
 async def test_a_changed_password_counts_at_once(door: Door) -> None:
     assert await door.enter() == "Anna"
     door.accounts = Accounts([replace(ANNA, password_hash=OTHER)])

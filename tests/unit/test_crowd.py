@@ -30,7 +30,8 @@ async def test_strangers_who_take_all_connections_make_room_for_others(tmp_path:
             assert (await client.line()).startswith(b"220 ")
         newcomer = await connect_from(host, "127.0.0.7")
         assert (await newcomer.line()).startswith(b"220 "), "all four were taken"
-        assert await crowd[0].line() == b"", "the oldest of the crowd"
+        assert (await crowd[0].line()).startswith(b"421 4.3.2 "), "the oldest of the crowd"
+        assert await crowd[0].line() == b""
         assert (await crowd[1].ask(b"NOOP")).startswith(b"250 ")
         assert (await owner.ask(b"NOOP")).startswith(b"250 ")
         assert [args[2] for args, _ in host.journal.told("connection_refused")] == [Reason.CONNECTIONS]
@@ -62,6 +63,20 @@ async def test_handshakes_that_never_end_make_room_too(tmp_path: Path) -> None:
         assert (await newcomer.line()).startswith(b"220 ")
         assert await crowd[0].line() == b""
         await until(lambda: host.limiter.connections == 2, "the place to be counted once")
+
+
+async def test_who_makes_way_is_told_so_under_tls_too(tmp_path: Path) -> None:
+    async with reception(tmp_path, limits={"connections": 2}) as host:
+        crowd = [await connect_from(host, "127.0.0.66") for _ in range(2)]
+        for client in crowd:
+            await client.line()
+            assert (await client.ask(b"EHLO client")).startswith(b"250 ")
+            assert (await client.ask(b"STARTTLS")).startswith(b"220 ")
+        await crowd[0].start_tls(host.client_context)  # the other is in the midst of its handshake
+        for address in ("127.0.0.7", "127.0.0.8"):
+            assert (await (await connect_from(host, address)).line()).startswith(b"220 ")
+        assert (await crowd[0].line()).startswith(b"421 4.3.2 ")
+        assert await crowd[1].line() == b"", "no clear text into a handshake"
 
 
 def test_the_crowd_is_the_address_with_most_and_nobody_is_kept_after_leaving() -> None:

@@ -137,6 +137,7 @@ def at(
     used_up: Sequence[str] = (),
     age: float = 60.0,
     tied: bool = False,
+    knocked: bool = False,
     **recipient: Any,
 ) -> tuple[Result, Event]:
     """What is recorded of an attempt at ``provider`` while some are paused (``closed``) or ``used_up`` by count."""
@@ -145,7 +146,7 @@ def at(
     offer = Offer(terms, Routes(PROVIDERS), dict.fromkeys(PROVIDERS, 0), shut)
     work = job(recipient, age=age)
     onward = Onward(work.message, offer, lambda name, _: 0 if name in used_up else 9, provider if tied else "")
-    results, events = settle(work, [verdict], Moment(provider, NOW, True, lambda: 0.5, onward))
+    results, events = settle(work, [verdict], Moment(provider, NOW, True, lambda: 0.5, onward, knocked=knocked))
     return results[0], events[0]
 
 
@@ -175,6 +176,14 @@ def test_what_a_pause_answers_for_waits_for_its_end_and_counts_no_attempt(
 @pytest.mark.parametrize("verdict", [GUESSED, FAULT, DENIED, DEAD._replace(certain=False)])
 def test_what_is_guessed_or_may_pass_at_any_time_waits_as_the_schedule_says(verdict: Verdict) -> None:
     assert at("one", verdict, PROVIDERS)[0].next_attempt == NOW + 60
+
+
+def test_who_only_knocks_at_a_paused_provider_keeps_its_place_until_it_is_too_old() -> None:
+    result, event = at("one", FAULT, PROVIDERS, knocked=True, attempts=2, age=3600.0)
+    assert (result.state, result.next_attempt, result.attempts) == (State.DUE, NOW - 3600, 2)
+    assert event.detail["next_attempt"] == NOW, "people are told no time that is past"
+    assert at("one", FAULT, PROVIDERS, knocked=True, age=OLD)[0].state is State.EXPIRED
+    assert at("one", FAULT, ["one"], knocked=True)[0].tried == "one", "another provider takes it"
 
 
 def test_an_open_provider_that_was_tried_is_tried_again_after_a_while_and_not_at_once() -> None:

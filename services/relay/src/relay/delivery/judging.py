@@ -19,6 +19,7 @@ from relay.spool import SpoolFailed
 
 QUOTABLE = 8  # a header text shorter than this is more likely a word of the provider's own, or a status code
 _TAKING = frozenset({Stage.MAIL, Stage.DATA, Stage.FINAL})  # where a 4xx without a reason is not about a recipient
+_BEFORE = frozenset({Stage.CONNECT, Stage.TLS, Stage.LOGIN})
 _UNDER_WAY = frozenset({Stage.RCPT, Stage.DATA, Stage.BODY, Stage.FINAL})
 
 
@@ -32,6 +33,11 @@ class Journal(Protocol):
     """What is needed of the journal."""
 
     def system(self, event: str, **fields: str | int | float) -> None: ...
+
+
+def unseen(findings: Sequence[Finding]) -> bool:
+    """Whether it ended before the provider saw anything of the message: then this one had no part in it."""
+    return all(finding.stage in _BEFORE for finding in findings)
 
 
 class Said(NamedTuple):
@@ -136,5 +142,4 @@ def _took(finding: Finding, verdict: Verdict) -> bool:
 
 
 def _reached(finding: Finding, verdict: Verdict) -> bool:
-    beyond = finding.stage not in (Stage.CONNECT, Stage.TLS, Stage.LOGIN)
-    return beyond and isinstance(finding.answer, Reply) and verdict.standing is Standing.FINE
+    return finding.stage not in _BEFORE and isinstance(finding.answer, Reply) and verdict.standing is Standing.FINE

@@ -150,6 +150,11 @@ class Offers:
             self._probes[job.recipients[0].delivery] = (name, domain)
         return True
 
+    def probed(self, provider: str) -> bool:
+        """Whether a pause for everyone is over there, and what is under way finds out if it goes on."""
+        pause = self.breakers[provider].pause()
+        return pause is not None and not pause.left(self._clock.monotonic())
+
     def done(self, job: Job) -> None:
         """``job`` is recorded or was given back."""
         if self._probes and self._probes.pop(job.recipients[0].delivery, None) is not None:

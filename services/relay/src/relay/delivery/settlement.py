@@ -35,6 +35,7 @@ class Moment(NamedTuple):
     onward: Onward | None = None  # None: no provider but this one
     doubt_wait: float = limits.DOUBT_WAIT  # before a message in doubt is sent again
     title: str = ""  # of the provider, as people call it
+    knocked: bool = False  # it probed a paused provider, which failed before it saw anything of the message
 
 
 def settle(job: Job, verdicts: Sequence[Verdict], moment: Moment) -> tuple[list[Result], list[Event]]:
@@ -115,6 +116,8 @@ def _not_here(
     if way is Way.OPEN:
         return _now(recipient, outcome, moment, tried), EventKind.DEFERRED
     again = for_good(tried)
+    if way is Way.SHUT and moment.knocked and not _too_old(job, recipient, moment):
+        return _in_its_place(job, recipient, outcome, moment, again), EventKind.DEFERRED
     if way is Way.SHUT and _blocks_all(verdict) and not _too_old(job, recipient, moment):
         return _now(recipient, outcome, moment, again), EventKind.DEFERRED
     return _put_off(job, recipient, outcome, moment, again)
@@ -143,17 +146,31 @@ def _never_here(
     return _not_here(job, recipient._replace(tried=known), verdict, outcome, moment)
 
 
-def _now(recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str]) -> Result:
-    """Due now, and no attempt counted. Where every provider is paused it waits for the first that is not."""
+def _now(
+    recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str], place: float | None = None
+) -> Result:
+    """Due now, and no attempt counted. Where every provider is paused it waits for the first that is not, behind what
+    has been due since before ``place`` (by default: this moment).
+    """
     return _result(
         recipient,
         State.DUE,
         moment,
         outcome,
         attempts=recipient.attempts,
-        next_attempt=moment.now,
+        next_attempt=moment.now if place is None else place,
         tried=tried,
     )
+
+
+def _in_its_place(
+    job: Job, recipient: Recipient, outcome: Deferred | Refused, moment: Moment, tried: frozenset[str]
+) -> Result:
+    """As :func:`_now`, and in front of all that was accepted later: in a long outage every message that knocks is its
+    account's oldest, and must not be put behind the newer ones for it. What the provider has seen is: if its content
+    is what makes the provider fail, it would stay in front for ever.
+    """
+    return _now(recipient, outcome, moment, tried, min(moment.now, job.message.received_at))
 
 
 def _held(recipient: Recipient, outcome: Deferred | Refused, moment: Moment) -> Result:
@@ -217,7 +234,7 @@ def _event(job: Job, recipient: Recipient, result: Result, kind: EventKind, mome
     """``delay`` is the time from our 250 to the provider's answer; ``next_attempt`` is there if there will be one."""
     detail: dict[str, str | int | float | bool] = {"delay": round(moment.now - job.message.received_at, 3)}
     if result.next_attempt:
-        detail["next_attempt"] = round(result.next_attempt, 3)
+        detail["next_attempt"] = round(max(result.next_attempt, moment.now), 3)
     if moment.provider in result.tried.split():
         detail["goes_on"] = True  # to another provider
     return Event(

@@ -57,11 +57,13 @@ class Settler:
     async def settle(self, job: Job, findings: Sequence[Finding], seconds: float) -> None:
         """Records what became of each recipient of ``job``, which took ``seconds``."""
         provider = self._offers.providers[job.provider]
+        knocked = self._offers.probed(job.provider) and judging.unseen(findings)
         verdicts = await self._judge.verdicts(job, findings, provider.rules)
         for pause in self._offers.said(job.provider, job.message, judging.said(job.message, findings, verdicts)):
             self._paused(pause, job.provider)
         onward = None if all(_is_final(verdict) for verdict in verdicts) else await self._onward(job)
-        results, events = settlement.settle(job, verdicts, self._moment(job.provider, onward))
+        moment = self._moment(job.provider, onward, knocked)
+        results, events = settlement.settle(job, verdicts, moment)
         for verdict in verdicts:
             self._journal.attempt(job.provider, type(verdict.outcome).__name__.lower(), seconds)
         await self._recorder.record(job, results, events)
@@ -97,13 +99,13 @@ class Settler:
         await self._counts.look()
         return Onward(job.message, self._offers.current, self._counts.allowance().left, job.tied_to)
 
-    def _moment(self, provider: str, onward: Onward | None = None) -> Moment:
+    def _moment(self, provider: str, onward: Onward | None = None, knocked: bool = False) -> Moment:
         now, monotonic = self._clock.time(), self._clock.monotonic()
         jump = self._watch.look(now, monotonic)
         if jump:
             self._journal.system("clock_jumped", seconds=round(jump), expiry="suspended for five days")
         may_expire, title = self._watch.may_expire(monotonic), self._offers.title(provider)
-        return Moment(provider, now, may_expire, self._jitter, onward, self._doubt_wait, title)
+        return Moment(provider, now, may_expire, self._jitter, onward, self._doubt_wait, title, knocked)
 
 
 def _is_final(verdict: Verdict) -> bool:

@@ -30,6 +30,7 @@ class Hello(Dialogue):
         super().__init__(desk, loop, peer)
         self.account: Account | None = None  # who is logged in; on the LAN listener, for whom it acts
         self.failed_logins = 0
+        self._shaking_hands = False
         self._accounts: Accounts | None = None  # against which `account` was last judged
         self._trace: Trace | None = None
         if desk.lan is not None:
@@ -94,6 +95,14 @@ class Hello(Dialogue):
     async def smtp_QUIT(self, arg: bytes) -> None:  # noqa: N802, ARG002
         self.hang_up("221 2.0.0 Goodbye.")
 
+    def make_way(self, line: str) -> None:
+        """End at once, for somebody else to have the place; amid a handshake without a word, else saying why."""
+        if not (self.lost or self._shaking_hands or self.wire.blocked):
+            self.reply(line)
+            self.flush()
+        self.closing = True
+        self.loop.call_soon(self.transport.abort)  # in the loop's next turn, when the line is with the kernel
+
     # --- TLS ----------------------------------------------------------------------------------------------------------
 
     def _tls_context(self) -> ssl.SSLContext | None:
@@ -117,6 +126,7 @@ class Hello(Dialogue):
         self.transport.pause_reading()
         self.reply("220 2.0.0 Begin TLS now.")
         self.flush()
+        self._shaking_hands = True
         try:
             transport = await self.loop.start_tls(
                 self.transport, self, context, server_side=True, ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIME
@@ -126,6 +136,8 @@ class Hello(Dialogue):
             self.transport.abort()
             self.desk.journal.tls_handshake(self.desk.listener, "", False, tls_trouble(error))
             return
+        finally:
+            self._shaking_hands = False
         if transport is None:  # the client went away while the handshake ended
             self.lost = self.closing = True
             return

@@ -29,6 +29,10 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 EARLY = Refusal("554 5.5.0 The client must wait for our greeting before it sends anything.", Reason.PIPELINING)
+CROWDED = Refusal(
+    "421 4.3.2 All connections are in use; try again in a minute (the operator's setting is RELAY_CONNECTIONS).",
+    Reason.CONNECTIONS,
+)
 STRANGER = Refusal("554 5.7.1 Your address is not in RELAY_LAN_NETWORKS; the operator can add it.", Reason.NETWORK)
 
 
@@ -54,6 +58,7 @@ class Listener:
         self._sockets = sockets
         self._arriving: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
+        self._counted: set[Session] = set()  # those that hold a place of the limiter's
         self._loop: asyncio.AbstractEventLoop
 
     @property
@@ -108,19 +113,31 @@ class Listener:
             self._turn_away(sock, peer, EARLY)
             return
         session = Session(self.desk, self._loop, peer)
+        self._counted.add(session)
         task = self._loop.create_task(self._receive(session, sock, peer))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
         if self.desk.lan is None:
-            self.desk.limiter.stranger(peer, session, lambda: self._send_away(session, task))
+            self.desk.limiter.stranger(peer, session, lambda: self._send_away(session, task, sock))
 
-    def _send_away(self, session: Session, task: asyncio.Task[None]) -> None:
-        """End a stranger's connection, or its handshake, for somebody else to have its place."""
-        self.desk.journal.connection_refused(self.desk.listener, session.peer, Reason.CONNECTIONS)
+    def _send_away(self, session: Session, task: asyncio.Task[None], sock: socket.socket) -> None:
+        """End a stranger's connection, or its handshake, for somebody else to have its place.
+
+        Which is free at once: on a busy machine the end takes some turns of the loop, and as long as what is ending
+        counted, each newcomer would send one more away than is needed.
+        """
+        self._give_back(session)
+        self.desk.journal.connection_refused(self.desk.listener, session.peer, CROWDED.reason)
         if session.task is None:
+            self._say(sock, CROWDED)
             task.cancel()
         else:
-            session.transport.abort()
+            session.make_way(CROWDED.reply)
+
+    def _give_back(self, session: Session) -> None:
+        if session in self._counted:
+            self._counted.remove(session)
+            self.desk.limiter.disconnect(session.peer)
 
     def _stranger(self, peer: str) -> Refusal | None:
         if self._networks is None:
@@ -132,12 +149,16 @@ class Listener:
     def _turn_away(self, sock: socket.socket, peer: str, refusal: Refusal) -> None:
         self.desk.journal.connection_refused(self.desk.listener, peer, refusal.reason)
         with sock:
-            if not self.desk.implicit_tls:
-                try:
-                    sock.send(refusal.reply.encode("ascii", "replace") + b"\r\n")
-                    sock.recv(65536)  # closing with unread bytes would reset the connection and lose the reply
-                except OSError:
-                    pass  # it has gone, or sends nothing
+            self._say(sock, refusal)
+
+    def _say(self, sock: socket.socket, refusal: Refusal) -> None:
+        """Our first and last words on a connection; there are none where a handshake comes first."""
+        if not self.desk.implicit_tls:
+            try:
+                sock.send(refusal.reply.encode("ascii", "replace") + b"\r\n")
+                sock.recv(65536)  # closing with unread bytes would reset the connection and lose the reply
+            except OSError:
+                pass  # it has gone, or sends nothing
 
     async def _receive(self, session: Session, sock: socket.socket, peer: str) -> None:
         desk = self.desk
@@ -151,7 +172,7 @@ class Listener:
             )
         except (OSError, asyncio.CancelledError) as error:
             desk.limiter.known(peer, session)
-            desk.limiter.disconnect(peer)
+            self._give_back(session)
             if session.task is not None:  # cancelled just when it had begun
                 session.transport.abort()
             sock.close()
@@ -170,7 +191,7 @@ class Listener:
     def _ended(self, session: Session, task: asyncio.Task[None]) -> None:
         self._sessions.discard(session)
         self.desk.limiter.known(session.peer, session)
-        self.desk.limiter.disconnect(session.peer)
+        self._give_back(session)
         self.desk.journal.connection_ended(self.desk.listener, session.peer)
         error = None if task.cancelled() else task.exception()
         if error is not None:
