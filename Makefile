@@ -7,7 +7,7 @@ PAGE_PORT ?= 9325
 MINUTES ?= 5
 export ID TO PROVIDER OAUTH_PORT
 
-.PHONY: help try up down logs account queue trace send-test oauth providers certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock services-venv tests-venv
+.PHONY: help try up down logs account queue trace send-test oauth providers certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock audit sbom services-venv tests-venv
 
 help: # this list
 	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20
@@ -87,6 +87,12 @@ bench-serve: services-venv # the relay for a load generator: 127.0.0.1:2515 to 1
 
 lock: # pins all dependencies anew, with hashes
 	@tools/lock
+
+audit: tests-venv # known vulnerabilities of what the images hold; asks pypi.org
+	@.venv/bin/python tools/audit.py
+
+sbom: # each image's list of parts, written when it was built, into var/sbom (CycloneDX)
+	@tools/sbom
 
 services-venv:
 	@tools/venv

@@ -18,7 +18,7 @@ class Provider:
     """Answers 250 to everything, and names each mail by its number in that answer."""
 
     def __init__(self) -> None:
-        self.numbers = count(1)
+        self.numbers = count(len(list(MAIL.glob("*.eml"))) + 1)  # one that starts again goes on where it was
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 provider ESMTP\r\n")

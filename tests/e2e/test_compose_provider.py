@@ -7,54 +7,21 @@ import re
 from pathlib import Path
 
 import pytest
-import trustme
 
 from support.appliance import eventually
 from support.project import Project
 
 pytestmark = pytest.mark.timeout(400)
+PASSWORD = "what the provider wants"
 ID = re.compile(rb"\b[0-7][0-9A-Z]{25}\b")
 MAIL = b"From: anna@example.org\r\nTo: you@example.net\r\nSubject: It waits\r\n\r\nfor its provider.\r\n"
-PROVIDER = """
-services:
-  provider:
-    image: ${COMPOSE_PROJECT_NAME}-relay
-    pull_policy: never
-    profiles: [provider]
-    user: "${OWNPOST_UID}:${OWNPOST_GID}"
-    entrypoint: [python, /mail/provider.py, "4650"]
-    volumes: ["./mail:/mail"]
-"""
 
 
 @pytest.fixture(scope="module")
 def up(project: Project) -> Project:
     """Running with the provider `generic`, which is not there yet; the account anna."""
-    prepare_provider(project)
-    project.configure(
-        OWNPOST_PROVIDERS="generic",
-        GENERIC_HOST="provider",
-        GENERIC_PORT="4650",
-        GENERIC_TLS="tls",
-        GENERIC_CA_FILE="/secrets/ca.pem",
-        GENERIC_USERNAME="ownpost",
-        GENERIC_PASSWORD_FILE="/secrets/password",
-    )
+    project.add_provider(Path(__file__).with_name("provider.py"), PASSWORD)
     return project
-
-
-def prepare_provider(project: Project) -> None:
-    authority = trustme.CA()
-    mail, secrets = project.folder / "mail", project.folder / "secrets/relay"
-    for folder in (mail, secrets):
-        folder.mkdir(parents=True)
-    mail.chmod(0o777)
-    (mail / "provider.pem").write_bytes(authority.issue_cert("provider").private_key_and_cert_chain_pem.bytes())
-    (mail / "provider.py").write_text(Path(__file__).with_name("provider.py").read_text())
-    (secrets / "ca.pem").write_bytes(authority.cert_pem.bytes())
-    (secrets / "password").write_text("what the provider wants\n")
-    (project.folder / "compose.provider.yaml").write_text(PROVIDER)
-    project.environ["COMPOSE_FILE"] = "compose.yaml:compose.provider.yaml"
 
 
 def test_the_trials_account_is_refused_as_soon_as_mail_would_really_go_out(up: Project) -> None:
@@ -111,5 +78,5 @@ def test_send_test_prints_the_providers_own_answer(up: Project) -> None:
 def test_no_secret_is_in_what_docker_shows(up: Project) -> None:
     for service in ("relay", "renewer"):
         shown = up.run("docker", "inspect", up.container(service)).stdout
-        assert "what the provider wants" not in shown
-    assert "what the provider wants" not in up.compose("logs")
+        assert PASSWORD not in shown
+    assert PASSWORD not in up.compose("logs")

@@ -8,12 +8,23 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import trustme
 
 from support.peers import need
 from support.ports import free_port
 from support.tree import copy_tree
 
 ORDINARY = 12345  # any uid that is not root and is not in the image
+PROVIDER = """
+services:
+  provider:
+    image: ${COMPOSE_PROJECT_NAME}-relay
+    pull_policy: never
+    profiles: [provider]
+    user: "${OWNPOST_UID}:${OWNPOST_GID}"
+    entrypoint: [python, /mail/provider.py, "4650"]
+    volumes: ["./mail:/mail"]
+"""
 
 
 def need_engine() -> None:
@@ -54,6 +65,32 @@ class Project:
         self.settings |= more
         lines = [f"{name}={value}" for name, value in self.settings.items()]
         (self.folder / ".env").write_text((self.folder / ".env.example").read_text() + "\n" + "\n".join(lines) + "\n")
+
+    def add_provider(self, program: Path, password: str) -> None:
+        """The service `provider`, which runs ``program`` once it is started, as the relay's only provider `generic`.
+
+        What it takes lies below ``mail/``.
+        """
+        authority = trustme.CA()
+        mail, secrets = self.folder / "mail", self.folder / "secrets/relay"
+        for folder in (mail, secrets):
+            folder.mkdir(parents=True)
+        mail.chmod(0o777)
+        (mail / "provider.pem").write_bytes(authority.issue_cert("provider").private_key_and_cert_chain_pem.bytes())
+        (mail / "provider.py").write_text(program.read_text())
+        (secrets / "ca.pem").write_bytes(authority.cert_pem.bytes())
+        (secrets / "password").write_text(f"{password}\n")
+        (self.folder / "compose.provider.yaml").write_text(PROVIDER)
+        self.environ["COMPOSE_FILE"] = "compose.yaml:compose.provider.yaml"
+        self.configure(
+            OWNPOST_PROVIDERS="generic",
+            GENERIC_HOST="provider",
+            GENERIC_PORT="4650",
+            GENERIC_TLS="tls",
+            GENERIC_CA_FILE="/secrets/ca.pem",
+            GENERIC_USERNAME="ownpost",
+            GENERIC_PASSWORD_FILE="/secrets/password",
+        )
 
     def run(self, *command: str, stdin: str = "", seconds: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

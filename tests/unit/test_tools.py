@@ -174,5 +174,5 @@ def test_try_where_it_cannot_write_is_one_line(tree: Path) -> None:
 def test_make_alone_lists_every_verb(tree: Path) -> None:
     listed = run(tree, "make").stdout
     verbs = "try up down logs account queue trace send-test oauth test check integration e2e crash fuzz soak bench lock"
-    for verb in [*verbs.split(), "bench-serve"]:
+    for verb in [*verbs.split(), "bench-serve", "audit", "sbom"]:
         assert f"make {verb} " in listed
