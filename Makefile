@@ -88,7 +88,7 @@ bench-serve: services-venv # the relay for a load generator: 127.0.0.1:2515 to 1
 lock: # pins all dependencies anew, with hashes
 	@tools/lock
 
-audit: tests-venv # known vulnerabilities of what the images hold; asks pypi.org
+audit: tests-venv # known vulnerabilities of what the images hold; asks the index that they come from
 	@.venv/bin/python tools/audit.py
 
 sbom: # each image's list of parts, written when it was built, into var/sbom (CycloneDX)

@@ -43,11 +43,11 @@ def judge(report: dict[str, Any] | None) -> tuple[list[str], int]:
         return [*found, "ownpost: `make lock` takes the newest versions; then `make test`."], 1
     if not known:
         return [
-            "ownpost: nothing was audited: pypi.org's list of vulnerabilities cannot be had from here."
+            "ownpost: nothing was audited: the package index's list of vulnerabilities cannot be had from here."
         ], EX_TEMPFAIL
     if missed:
         return [
-            f"ownpost: none found in {len(known)} packages, but these are not known to pypi.org: {', '.join(missed)}."
+            f"ownpost: none found in {len(known)} packages, but the package index does not know {', '.join(missed)}."
         ], EX_TEMPFAIL
     return [f"ownpost: {len(known)} packages, none with a known vulnerability."], 0
 
