@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import smtplib
-import ssl
 import threading
 
 import pytest
@@ -34,18 +32,6 @@ MAIL = (
 def up(project: Project) -> Project:
     project.said = project.make("up")
     return project
-
-
-def client(project: Project, login: str = "demo", password: str = "demo-password") -> smtplib.SMTP_SSL:
-    """A logged-in client on the TLS port."""
-    context = ssl.create_default_context(cafile=str(project.ca))
-    smtp = smtplib.SMTP_SSL("127.0.0.1", project.submissions, context=context, timeout=60)
-    try:
-        smtp.login(login, password)
-    except (OSError, smtplib.SMTPException):
-        smtp.close()
-        raise
-    return smtp
 
 
 def new_mail(project: Project, before: int) -> bytes:
@@ -95,7 +81,7 @@ def test_a_wrong_password_is_refused_in_words(up: Project) -> None:
 
 
 def test_the_verbs_ask_the_relay_in_its_container(up: Project) -> None:
-    with client(up) as smtp:
+    with up.client() as smtp:
         smtp.mail("demo@example.org")
         smtp.rcpt("trace-me@example.net")
         code, reply = smtp.data(MAIL)
@@ -163,7 +149,7 @@ class Sender(threading.Thread):
     def run(self) -> None:
         while not self.enough.is_set():
             try:
-                with client(self.project, "crowd", PASSWORD) as smtp:
+                with self.project.client("crowd", PASSWORD) as smtp:
                     while not self.enough.is_set():
                         smtp.mail("demo@example.org")
                         smtp.rcpt("you@example.net")
@@ -177,9 +163,8 @@ class Sender(threading.Thread):
 
 def lost(project: Project, acknowledged: set[str]) -> set[str]:
     """What is neither captured nor in the queue: a mail whose final reply the kill cut off waits there a while."""
-    waiting = {entry["message"] for entry in json.loads(project.make("queue", "ARGS=--json"))["deliveries"]}
     captured = {file.stem for file in (project.folder / "var/captured").glob("*.eml")}
-    return acknowledged - captured - waiting
+    return acknowledged - project.waiting() - captured
 
 
 def test_killed_with_its_container_during_mail_nothing_acknowledged_is_lost(up: Project) -> None:
@@ -209,7 +194,7 @@ def test_a_relay_that_dies_in_its_container_is_started_again_there(up: Project) 
 
 
 def test_stop_lets_a_mail_on_its_way_finish_and_keeps_it(up: Project) -> None:
-    smtp = client(up)
+    smtp = up.client()
     smtp.mail("demo@example.org")
     smtp.rcpt("you@example.net")
     assert smtp.docmd("DATA")[0] == 354
@@ -217,7 +202,7 @@ def test_stop_lets_a_mail_on_its_way_finish_and_keeps_it(up: Project) -> None:
     smtp.send(MAIL[:300])
     stopping = threading.Thread(target=up.compose, args=("stop", "relay"))
     stopping.start()
-    eventually(lambda: not reachable(up), "the port to close")
+    eventually(lambda: not up.reachable(), "the port to close")
     smtp.send(MAIL[300:] + b".\r\n")
     code, _ = smtp.getreply()
     smtp.close()
@@ -226,11 +211,3 @@ def test_stop_lets_a_mail_on_its_way_finish_and_keeps_it(up: Project) -> None:
     assert up.exit_code() == 0
     up.compose("up", "--detach", "--wait", "relay")
     assert without_added_fields(new_mail(up, before)).endswith(b"\r\nend\r\n")
-
-
-def reachable(project: Project) -> bool:
-    try:
-        with smtplib.SMTP("127.0.0.1", project.submission, timeout=5):
-            return True
-    except (OSError, smtplib.SMTPException):
-        return False

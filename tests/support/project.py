@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import smtplib
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from support.tree import copy_tree
 ORDINARY = 12345  # any uid that is not root and is not in the image
 PROVIDER = """
 services:
+  relay: {healthcheck: {interval: 1s}}  # how often the engine asks is how long the tests wait for each start
+  renewer: {healthcheck: {interval: 1s}}
+  exporter: {healthcheck: {interval: 1s}}
   provider:
     image: ${COMPOSE_PROJECT_NAME}-relay
     pull_policy: never
@@ -121,6 +127,29 @@ class Project:
     @property
     def ca(self) -> Path:
         return self.folder / "certs/ca.pem"
+
+    def client(self, login: str = "demo", password: str = "demo-password") -> smtplib.SMTP_SSL:
+        """A logged-in client on the TLS port."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        smtp = smtplib.SMTP_SSL("127.0.0.1", self.submissions, context=context, timeout=60)
+        try:
+            smtp.login(login, password)
+        except (OSError, smtplib.SMTPException):
+            smtp.close()
+            raise
+        return smtp
+
+    def reachable(self) -> bool:
+        """Whether clients are let in on the STARTTLS port."""
+        try:
+            with smtplib.SMTP("127.0.0.1", self.submission, timeout=5):
+                return True
+        except (OSError, smtplib.SMTPException):
+            return False
+
+    def waiting(self) -> set[str]:
+        """The ids of the messages in the queue."""
+        return {entry["message"] for entry in json.loads(self.make("queue", "ARGS=--json --limit 10000"))["deliveries"]}
 
     def captured(self) -> list[bytes]:
         return [file.read_bytes() for file in sorted((self.folder / "var/captured").glob("*.eml"))]
