@@ -1,4 +1,4 @@
-"""docs/security.md names the test of each promise; a test that is renamed or gone is missed here."""
+"""docs/security.md and docs/durability.md name tests; one that is renamed or gone is missed here."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def test_every_test_that_is_named_exists() -> None:
     for file, function in NAMED:
         text = (ROOT / file).read_text()
         assert not function or re.search(rf"def {function}\(", text), f"{file}::{function}"
+
+
+def test_every_test_that_the_page_of_the_promise_names_exists() -> None:
+    names = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", (ROOT / "docs/durability.md").read_text())
+    assert len(names) > 10
+    for file, function in names:
+        texts = [found.read_text() for found in (ROOT / "tests").glob(f"*/{file}")]
+        assert any(not function or re.search(rf"def {function}\(", text) for text in texts), f"{file}::{function}"
 
 
 def test_every_dialogue_that_is_named_exists() -> None:
