@@ -22,6 +22,7 @@ def outcome(folder: Path, test: str, **environ: str) -> int:
     shutil.copy(ROOT / "tests/conftest.py", folder)
     (folder / "test_it.py").write_text(test)
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    kept["PYTHONPATH"] = str(ROOT / "tests")  # of what conftest.py imports
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]
     return subprocess.run(command, env=kept | environ, cwd=folder, capture_output=True, check=False).returncode
 
