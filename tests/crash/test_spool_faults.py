@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from relay import limits
 from relay.model import Message, State
 from relay.spool import SpoolError, SpoolFailed, SpoolFull, SpoolUnusable
+from relay.spool.log import LIMIT
 from support import invariants
 from support.faulty_disk import FaultyDisk, broken, full
 from support.spooling import BODY, Opened, a_message, accepted, eventually, ids, offering, opened, results
@@ -237,6 +239,34 @@ async def test_a_small_disk_that_fills_and_empties_again(small_disk: Path) -> No
         kept.append(await _accept_until_full(one))
         assert len(kept[1]) > 100
     assert set(kept[0] + kept[1]) <= set(invariants.check(folder))
+
+
+async def test_what_the_ballast_gives_is_for_the_log_which_may_be_as_long_as_it_gets(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.spool.log.PAGES", LIMIT - 100)  # as where copying is slower than what comes in
+    folder = small_disk / "spool"
+    async with opened(folder, message_size_limit=limits.MIB, ballast=limits.BALLAST) as one:
+        log, kept = folder / "spool.db-wal", 0
+        while log.stat().st_size < 50 * limits.MIB:
+            await one.add(body=b"z" * 200_000)
+            kept += 1
+        _take_the_rest(small_disk / "other")
+        assert (folder / "ballast").exists()
+        for _ in range(8):
+            for job in await one.spool.claim(offering(100)):
+                await one.spool.mark(ids(job), "sink")
+                await one.spool.record(job, results(job, State.DUE), [])
+        assert not one.fatal
+        assert not (folder / "ballast").exists()
+    async with opened(folder, message_size_limit=limits.MIB) as one:  # the other program's file is still there
+        assert len(await one.spool.queue()) == kept
+
+
+def _take_the_rest(file: Path) -> None:
+    with suppress(OSError), file.open("wb", buffering=0) as out:
+        while out.write(bytes(4096)):
+            pass
 
 
 async def test_a_disk_that_is_full_at_the_start_costs_the_ballast(tmp_path: Path, disk: FaultyDisk) -> None:

@@ -35,30 +35,40 @@ class Log:
         self._seen = 0
         self._begin_at = PAGES
 
-    def tend(self) -> None:
-        """Do what is to be done after a commit. Raises SQLite's error when copying failed, except for want of room."""
+    def tend(self) -> bool:
+        """Do what is to be done after a commit; False when the log is at its limit and there is no room to copy it.
+
+        Raises SQLite's error when copying failed, except for want of room.
+        """
         pages = self._store.wal_pages
         if pages < self._seen:  # started anew
             self._copied, self._begin_at = 0, PAGES
         self._seen = pages
         if pages < self._begin_at or (self._busy() and pages < LIMIT):
-            return
+            return True
         self._take_in()
-        if pages - self._copied <= REST or pages >= LIMIT:
-            self.copy(apsw.SQLITE_CHECKPOINT_RESTART if pages >= LIMIT else apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if pages >= LIMIT:
+            return self.copy(apsw.SQLITE_CHECKPOINT_RESTART)
+        if pages - self._copied <= REST:
+            self.copy(apsw.SQLITE_CHECKPOINT_PASSIVE)
         else:
             self._copying = self._thread.submit(self._copy_beside)
+        return True
 
-    def copy(self, mode: int) -> None:
-        """Copy all of it now, in this thread, once the other has finished."""
+    def copy(self, mode: int) -> bool:
+        """Copy all of it now, in this thread, once the other has finished; False if the database found no room for it:
+        what is in the log is safe there, and is copied another time.
+        """
         self._take_in()
+        room = True
         try:
             self._store.checkpoint(mode)
         except apsw.Error as error:
             if not is_full(error, self._store.connection.system_errno):
                 raise
-            # No room to grow the database: what is in the log is safe there, and is copied another time.
-        self._copied, self._begin_at = 0, self._store.wal_pages + PAGES
+            room = False
+        self._copied, self._begin_at = 0, self._store.wal_pages + (PAGES if room else REST)
+        return room
 
     def close(self) -> None:
         """Wait for the other thread and end it; raises nothing."""

@@ -195,7 +195,8 @@ class Writer(threading.Thread):
         self._post(group)
 
     def _tend(self, _changes: list[Change]) -> None:
-        self._log.tend()
+        if not self._log.tend():
+            self._make_way()  # the ballast can take in a log of that length, and no longer one
 
     def _next_claim(self) -> Standing | None:
         """The oldest claim that is still wanted; it stays in the row until it has been served."""
@@ -239,13 +240,22 @@ class Writer(threading.Thread):
 
     def _make_way(self) -> bool:
         """Find room for outcomes: by copying the log, whose room is then used again, and by giving up the ballast, into
-        which the database can grow for that. False when nothing is left to try.
+        which the database grows for that: at once, before a log that goes on growing has taken the room. False when
+        nothing is left to try.
         """
+        if self._copied():
+            return True
+        given = self._ballast.give_up()
+        if given:
+            self._copied()
+        return given
+
+    def _copied(self) -> bool:
+        """Copy the log; False if there was nothing to copy or not room enough for all of it."""
         if self._store.wal_pages:
             self._log.copy(apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if not self._store.wal_pages:
-                return True
-        return self._ballast.give_up()
+            return not self._store.wal_pages
+        return False
 
     def _count(self, now: float) -> int | None:
         """The free bytes inside the file, once a second."""
