@@ -253,7 +253,7 @@ async def test_what_the_ballast_gives_is_for_the_log_which_may_be_as_long_as_it_
             kept += 1
         _take_the_rest(small_disk / "other")
         assert (folder / "ballast").exists()
-        for _ in range(8):
+        for _ in range(14):
             for job in await one.spool.claim(offering(100)):
                 await one.spool.mark(ids(job), "sink")
                 await one.spool.record(job, results(job, State.DUE), [])
