@@ -32,10 +32,23 @@ FAULTS: dict[str, list[Act]] = {
         "553 5.7.1 sender rejected: not owned by user",
         "530 5.7.0 login first",
     ],
-    "rcpt": [*LOST, "450 4.2.0 greylisted", "452 4.5.3 too many recipients", "554 5.7.1 Relay access denied"],
+    "rcpt": [
+        *LOST,
+        "450 4.2.0 greylisted",
+        "452 4.5.3 too many recipients",
+        "554 5.7.1 Relay access denied",
+        "553 5.7.1 Sender address rejected: not owned by user bob",
+    ],
     "data": [*LOST, *QUOTA, "554 5.5.1 no", "250 what"],
     "body": [[CLOSE], [RESET], [b"garbage\r\n", CLOSE]],
-    "final": [*LOST, *QUOTA, "550 The from address does not match a verified Sender Identity.", "354 what", HANG],
+    "final": [
+        *LOST,
+        *QUOTA,
+        "550 The from address does not match a verified Sender Identity.",
+        "554 Message rejected: Sending suspended for this account.",
+        "354 what",
+        HANG,
+    ],
 }
 REFUSALS: dict[str, list[Act]] = {
     "mail": ["552 5.3.4 too big"],

@@ -112,7 +112,10 @@ FAULTS: list[tuple[str, str, Act, str]] = [
     ("generic", "final", "451-4.3.0 später\n451-4.3.0 noch später\n451 4.3.0 viel später", ""),
     ("generic", "mail", b"451 4.3.0 \xff\xfe\xe4\r\n", ""),
     ("generic", "rcpt", "450 4.2.0 greylisted", ""),
-    ("generic", "rcpt", "554 5.7.1 Relay access denied", "key dead"),
+    ("generic", "rcpt", "554 5.7.1 Relay access denied", ""),  # of this recipient, as far as is known
+    ("generic", "rcpt", "553 5.7.1 <anna@example.org>: Sender address rejected: not owned by user bob", ""),
+    ("generic", "final", "550 5.7.1 Sender mismatch", ""),
+    ("ses", "final", "554 Message rejected: Sending suspended for this account. For more information...", "key dead"),
     ("generic", "greeting", HANG, "busy"),
     ("generic", "ehlo", HANG, "busy"),
     ("generic", "starttls", HANG, "busy"),

@@ -72,6 +72,14 @@ FAULTS: tuple[Deed, ...] = (
     Deed(Stage.FINAL, (550, "5.4.5 Maximum credits exceeded")),
     Deed(Stage.FINAL, (550, "The from address does not match a verified Sender Identity.")),
     Deed(Stage.FINAL, (550, "5.4.5 Daily user sending quota exceeded")),
+    # what the rules of the property test's providers do not know
+    Deed(Stage.RCPT, (554, "5.7.1 Relay access denied"), keeps=True, first_only=True),
+    Deed(Stage.RCPT, (553, "5.7.1 Sender address rejected: not owned by user bob")),
+    Deed(Stage.FINAL, (554, "Message rejected: Sending paused for this account.")),
+    Deed(Stage.FINAL, (550, "Credits exhausted")),
+    Deed(Stage.FINAL, (550, "You have reached your daily email sending limit.")),
+    Deed(Stage.FINAL, (550, "The domain is not verified. Please, add and verify your domain")),
+    Deed(Stage.FINAL, (551, "5.7.1 Not authorised to send from this header address")),
     NEVER,
 )
 DOUBTS: tuple[Deed, ...] = (

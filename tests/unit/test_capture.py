@@ -118,9 +118,10 @@ async def test_small_and_large_messages_are_delivered_to_every_recipient(tmp_pat
     assert (tmp_path / f"{message.id}.eml").read_bytes() == body
 
 
-async def test_control_fields_are_taken_out_here_as_they_would_be(tmp_path: Path) -> None:
-    spool = MemorySpool(FakeClock(), piece=1000, inline=1)
-    message = spool.add(b"X-Steer: x\r\n" + BODY)
+@pytest.mark.parametrize("piece", [1000, 20, 3])
+async def test_control_fields_are_taken_out_here_as_they_would_be(tmp_path: Path, piece: int) -> None:
+    spool = MemorySpool(FakeClock(), piece=piece, inline=1)
+    message = spool.add(BODY.replace(b"Subject", b"X-Steer: x\r\nSubject", 1))
     await carried(spool, tmp_path, ("X-Steer",))
     assert (tmp_path / f"{message.id}.eml").read_bytes() == BODY
 

@@ -311,6 +311,12 @@ def test_what_a_rule_may_mean(meaning: Meaning) -> None:
     assert judge(Finding(Stage.RCPT, Reply(554, "No luck today")), [rule]) == Verdict(Refused(554, "No luck today"))
 
 
+def test_a_rule_may_be_a_guess() -> None:
+    rule = Rule(frozenset({Stage.RCPT}), frozenset(), re.compile("not here"), Meaning.KEY_DEAD, guess=True)
+    found = judge(Finding(Stage.RCPT, Reply(550, "not here")), [rule])
+    assert found == Verdict(Deferred(550, "not here"), S.KEY_DEAD, certain=False)
+
+
 # --- text
 def test_a_reply_is_kept_short_and_harmless() -> None:
     assert clean("a\r\nb\tc\x1b[31m\u202ed\x00") == "a b c?[31m?d?"

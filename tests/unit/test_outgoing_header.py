@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from email import message_from_bytes
 from email.policy import compat32
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.content import REFERENCE_ROOM, fields, idempotency_key, with_reference
+from relay import limits
+from relay.delivery.content import REFERENCE_ROOM, fields, header_first, idempotency_key, with_reference
 
 OWN = "<own@example.org>"
 BODY = b"\r\nReferences: <in-the-text@example.org>\r\n"
@@ -119,6 +121,46 @@ def test_the_longest_identifiers_fit_into_the_room_that_size_declares(own: str, 
     for one in (parent, longest):
         mail = f"In-Reply-To: {one}\r\n\r\n".encode()
         assert len(with_reference(mail, longest)) - len(mail) <= REFERENCE_ROOM
+
+
+# --- the whole header, however the spool has cut it
+def cut(mail: bytes, sizes: Sequence[int]) -> list[bytes]:
+    """``mail`` in pieces of these sizes, over and over."""
+    pieces = []
+    while mail:
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(mail[:size])
+        mail = mail[size:]
+    return pieces
+
+
+async def gathered(pieces: list[bytes]) -> list[bytes]:
+    async def read() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    return [piece async for piece in header_first(read())]
+
+
+@given(
+    st.sampled_from([b"A: 1\r\n", b"A: 1\r\n b\r\nB: 2\r\n"]),
+    st.sampled_from([b"", b"\r\n", b"\r\nbody\r\n\r\nmore\r\n"]),
+    st.lists(st.integers(1, 9), min_size=1, max_size=5),
+)
+async def test_the_first_piece_holds_the_whole_header_and_nothing_is_lost(
+    header: bytes, rest: bytes, sizes: list[int]
+) -> None:
+    first, *others = await gathered(cut(header + rest, sizes))
+    assert first.startswith(header + rest[:2])
+    assert first + b"".join(others) == header + rest
+    assert len(first) < len(header + rest[:2]) + max(sizes), "more was held than had to be"
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_no_more_is_held_than_a_header_may_have(over: int) -> None:
+    header = b"A: " + b"a" * (limits.HEADER_KEPT + over - 3)
+    first, *others = await gathered([header, b"b", b"c"])
+    assert [first, *others] == ([header + b"b", b"c"] if not over else [header, b"b", b"c"])
 
 
 # --- the provider's own fields

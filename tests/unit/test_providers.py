@@ -42,8 +42,15 @@ def test_the_issues_providers_are_all_there() -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_every_preset_knows_a_relay_that_does_not_take_us_for_logged_in(name: str) -> None:
+    """One recipient that a provider does not serve must not pause it for everybody, so it is a guess."""
     said = "5.7.1 <b@example.net>: Relay access denied"
-    verdict = judge(Finding(Stage.RCPT, Reply(554, said)), PRESETS[name].rules)
+    verdict = judge(Finding(Stage.RCPT, Reply(554, said)), provider(name).rules)
+    assert (verdict.standing, verdict.certain) == (Standing.KEY_DEAD, False)
+
+
+def test_without_a_login_a_relay_that_denies_access_denies_it_to_us() -> None:
+    nameless = provider("generic", GENERIC_USERNAME="", GENERIC_PASSWORD="")
+    verdict = judge(Finding(Stage.RCPT, Reply(554, "5.7.1 Relay access denied")), nameless.rules)
     assert (verdict.standing, verdict.certain) == (Standing.KEY_DEAD, True)
 
 

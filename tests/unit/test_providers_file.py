@@ -143,6 +143,7 @@ WRONG = [
     ("[brevo]\ndaily_quota = 1\n[Brevo]\ndaily_quota = 2", "[Brevo] is there twice"),
     (f"[[route]]\nproviders = ['brevo']\naccount = 0x{'f' * 5000}", "[[route]] 1 account = a number too long"),
     ("[brevo]\nrules = 7", "[brevo] rules = "),
+    ('[brevo]\nrules = [{ stages = ["rcpt"], pattern = "x", meaning = "busy", guess = 1 }]', "[brevo] rules = "),
     ('[brevo-two]\npreset = "bravo"', "[brevo-two] preset = 'bravo' is not known; allowed: sendgrid, brevo, "),
     ('[brevo-two]\npreset = "capture"', "[brevo-two] preset = "),
     ("brevo = 1", "brevo is unknown here; allowed: tables [NAME] and [[route]]."),

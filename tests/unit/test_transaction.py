@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay import limits
+from relay.accounts import Account
 from relay.delivery.connection import Offer, Times
 from relay.delivery.content import Stuffer, field_pattern, without_fields
 from relay.delivery.failures import Garbage, OwnRefusal
@@ -23,6 +24,8 @@ from relay.delivery.transaction import AT_ONCE, Stale, Transaction
 from relay.model import Job, Message, Recipient
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage
+from relay.refusal import Refusal
+from relay.submission.prepare import Prepared, Trace, prepare
 
 BODY = b"Subject: x\r\n\r\nHello\r\n"
 TIMES = Times(connect=1, reply=1, block=1, final=1, quit=1)
@@ -347,6 +350,42 @@ async def test_a_small_message_and_its_dot_wait_for_the_mark() -> None:
     assert b".\r\n" not in play.source.written_before_mark
     play.answer(OK)
     await play.findings()
+
+
+def as_accepted(header: int, last: bytes) -> Prepared | Refusal:
+    """What submission makes of a header of so many bytes whose last field is ``last``."""
+    start = b"From: anna@example.org\r\nDate: x\r\nMessage-ID: <x@example.org>\r\n"
+    room = header - len(start) - len(last) - 2
+    pads = [b"X-Pad: %b\r\n" % (b"a" * (1000 - 9)) for _ in range(room // 1000 - 1)]
+    pads.append(b"X-Pad: %b\r\n" % (b"a" * (room - 1000 * len(pads) - 9)))
+    written = start + b"".join(pads) + last + b"\r\n"
+    assert len(written) == header
+    account = Account(name="anna", password_hash="", senders=("anna@example.org",))
+    trace = Trace.make(hostname="mail.example.org", domain="example.org", client_name="x", client_address="192.0.2.7")
+    return prepare(written, account=account, sender="anna@example.org", trace=trace, message_id="0" * 26, now=0.0)
+
+
+@pytest.mark.parametrize("size", [limits.HEADER_SIZE - 600, limits.HEADER_SIZE - 1, limits.HEADER_SIZE])
+async def test_a_field_that_steers_is_found_in_the_largest_header_too(size: int) -> None:
+    """We add a Received field, so that the header may end in another chunk than it begins in."""
+    prepared = as_accepted(size, b'X-SMTPAPI: {"to":["more@example.net"]}\r\n')
+    assert isinstance(prepared, Prepared)
+    mail = prepared.header + b"Hello\r\n"
+    play = Play(job(None, size=len(mail)), body=mail, provider=KEEPER)
+    play.source.piece = limits.CHUNK
+    await play.said(1)
+    play.answer(OK * 2 + b"354 go\r\n")
+    await until(lambda: play.wire.written[-1].endswith(b".\r\n"))
+    play.answer(OK)
+    await play.findings()
+    header, _, body = b"".join(play.wire.written[1:]).partition(b"\r\n\r\n")
+    assert b"X-SMTPAPI" not in header
+    assert header.endswith(b"References: <x@example.org>")
+    assert body == b"Hello\r\n.\r\n"
+
+
+def test_a_larger_header_does_not_get_that_far() -> None:
+    assert isinstance(as_accepted(limits.HEADER_SIZE + 1, b"X-SMTPAPI: {}\r\n"), Refusal)
 
 
 @pytest.mark.parametrize("inline", [True, False])

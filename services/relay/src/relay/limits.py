@@ -13,6 +13,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 MESSAGE_SIZE = 50 * MIB  # default of RELAY_MESSAGE_SIZE_LIMIT; the most that any provider takes (SMTP2GO, Scaleway)
 SIZE_RESERVE = 64 * KIB  # between what we announce and what a provider takes: the fields we add count there too
 HEADER_SIZE = 256 * KIB  # Postfix: 102,400; long DKIM, ARC and References chains of forwarded mail need more
+HEADER_KEPT = 2 * HEADER_SIZE  # in the spool, with the fields we add (Received, and the originals of what is rewritten)
 HEADER_LINES = 1_000
 BODY_LINE = 1 * MIB  # RFC 5321 says 998 + CRLF; real clients send HTML of 100 KiB and more in one line
 RECEIVED_FIELDS = 50  # Postfix's hopcount_limit: more is a loop

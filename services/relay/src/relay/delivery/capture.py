@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from relay import ids, limits
-from relay.delivery.content import without_fields
+from relay.delivery.content import header_first, without_fields
 from relay.delivery.outcome import Finding, Reply
 from relay.delivery.transaction import Source
 from relay.model import Job
@@ -111,7 +111,7 @@ class CaptureCarrier:
             yield without_fields(job.body, self._strip)
             return
         first = True
-        async for piece in self._source.read(job.message.id):
+        async for piece in header_first(self._source.read(job.message.id)):
             yield without_fields(piece, self._strip) if first else piece
             first = False
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from relay import header, limits
 
 # A message identifier (RFC 5322, 3.6.4), read leniently: what programs write between the brackets is of many kinds.
 _ID = re.compile(rb"<[!-;=?-~]{1,400}>")
@@ -41,6 +43,21 @@ class Stuffer:
     def end(self) -> bytes:
         """The line end that is missing, if any, and the final dot."""
         return b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
+
+
+async def header_first(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """``pieces`` with the whole header in the first one, however they were cut: fields that steer a provider are looked
+    for there only. A message without a blank line is all header.
+    """
+    head = bytearray()
+    async for piece in pieces:
+        seen = len(head)
+        head += piece
+        if header.end(head, seen) >= 0 or len(head) > limits.HEADER_KEPT:
+            break
+    yield bytes(head)
+    async for piece in pieces:
+        yield piece
 
 
 def field_pattern(names: Iterable[str]) -> re.Pattern[bytes] | None:

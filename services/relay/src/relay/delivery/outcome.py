@@ -21,6 +21,7 @@ from typing import NamedTuple
 import aiosmtplib
 
 from relay import limits
+from relay.delivery import guessing
 from relay.delivery.failures import Cut, Garbage, OwnRefusal, explain
 from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.providers.rules import Meaning, Rule, Stage, Standing
@@ -80,25 +81,6 @@ class Finding(NamedTuple):
     answer: Reply | BaseException
 
 
-# Generic patterns, after replies of SendGrid, SES, Gmail, Mailgun, SMTP2GO, ZeptoMail, GoDaddy and Plesk that people
-# reported (tests/unit/test_outcome.py has them). Gaps are bounded: a reply is hostile input.
-_QUOTA = re.compile(r"\bquota\b|\bcredits?\b.{0,20}\bexceeded|too many (?:messages|e-?mails)", re.IGNORECASE)
-_LIMIT = re.compile(
-    r"\b(?:limit|rate)\b.{0,60}\b(?:exceeded|reached)|\bexceed(?:s|ed)?\b.{0,40}\blimit\b", re.IGNORECASE
-)
-_CONTENT = re.compile(r"\b(?:size|lines?|headers?|nesting|hops?|attachments?|too (?:big|large|long))\b", re.IGNORECASE)
-_RATE = re.compile(r"\b(?:rate|concurrent|connections?)\b", re.IGNORECASE)
-_KEY = re.compile(
-    r"\bauthentication (?:is )?(?:required|failed|credentials)|please authenticate|unauthenticated senders?|\bapi key\b"
-    r"|\baccount\b.{0,40}\b(?:suspended|disabled|blocked|deactivated|closed|not active(?:ated)?)\b",
-    re.IGNORECASE,
-)
-_SENDER = re.compile(
-    r"\bverified sender|sender identity|relaying disallowed as|\bunverified (?:sender|domain|address)"
-    r"|\baddress(?:es)? (?:is|are) not verified|\b(?:sender|from)\b.{0,60}\bnot\b.{0,20}"
-    r"\b(?:verified|authori[sz]ed|allowed|owned|permitted|validated|registered|authenticated)\b",
-    re.IGNORECASE,
-)
 _ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 _READ = 2_000  # characters of a reply that are looked through: patterns meet hostile input
@@ -155,7 +137,7 @@ def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterab
     if rule is not None:
         if rule.meaning in (Meaning.REFUSED, Meaning.ELSEWHERE):
             return Verdict(Refused(code, text), elsewhere=rule.meaning is Meaning.ELSEWHERE)
-        return Verdict(Deferred(code, text), rule.meaning.standing, login=stage is Stage.LOGIN)
+        return Verdict(Deferred(code, text), rule.meaning.standing, not rule.guess, login=stage is Stage.LOGIN)
     standing, certain = _standing(stage, code, said)
     if standing is not Standing.FINE or code < 500 or not _is_the_messages_own(stage, reply):
         return Verdict(Deferred(code, text), standing, certain, login=stage is Stage.LOGIN)
@@ -197,7 +179,7 @@ def _standing(stage: Stage, code: int, said: str) -> tuple[Standing, bool]:
     """What a reply without a rule says of the provider, and whether that is certain."""
     if stage in (Stage.CONNECT, Stage.TLS):
         return Standing.BUSY, True
-    guess = Standing.FINE if stage is Stage.RCPT else _generic(said)
+    guess = guessing.guess(stage, enhanced(said), said)
     if code in _LOGIN_CODES or (stage is Stage.LOGIN and code >= 500):
         return (guess, False) if guess in (Standing.USED_UP, Standing.BUSY) else (Standing.KEY_DEAD, True)
     if guess is not Standing.FINE:
@@ -205,22 +187,6 @@ def _standing(stage: Stage, code: int, said: str) -> tuple[Standing, bool]:
     if code == 421 or stage is Stage.LOGIN:
         return Standing.BUSY, True
     return Standing.FINE, True
-
-
-def _generic(said: str) -> Standing:
-    """What any provider may mean; a guess, so never asked at RCPT, nor for x.2.x: there the recipient's mailbox is
-    full, not our quota.
-    """
-    status = enhanced(said)
-    if status is not None and status[1] == 2:
-        return Standing.FINE
-    if _QUOTA.search(said):
-        return Standing.USED_UP
-    if _LIMIT.search(said) and not _CONTENT.search(said):
-        return Standing.BUSY if _RATE.search(said) else Standing.USED_UP
-    if _KEY.search(said):
-        return Standing.KEY_DEAD
-    return Standing.NOT_SET_UP if _SENDER.search(said) else Standing.FINE
 
 
 def _without(text: str, ours: Iterable[str]) -> str:

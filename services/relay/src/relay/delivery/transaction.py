@@ -257,7 +257,7 @@ class Transaction:
         if self._job.body is not None:
             yield self._job.body
             return
-        async for piece in self._source.read(self._job.message.id):
+        async for piece in content.header_first(self._source.read(self._job.message.id)):
             yield piece
 
     async def _finish(self, end: bytes) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from relay.address import fold
 from relay.delivery.content import field_pattern
 from relay.providers.provider import Provider, client_context
+from relay.providers.rules import Rule
 
 if TYPE_CHECKING:
     from relay.settings_provider import ProviderSettings
@@ -34,9 +36,16 @@ def build(settings: ProviderSettings) -> Provider:
         strip=field_pattern((*facts.strip, *facts.headers)),  # a field of ours must not stand there twice
         headers=tuple(facts.headers.items()),
         replaces_message_id=facts.replaces_message_id,
-        rules=facts.rules,
+        rules=_rules(facts.rules, logs_in=bool(settings.username)),
         connections=facts.connections,
         messages_per_connection=facts.messages_per_connection,
         seconds_per_connection=facts.seconds_per_connection,
         captured=settings.captured,
     )
+
+
+def _rules(rules: tuple[Rule, ...], *, logs_in: bool) -> tuple[Rule, ...]:
+    """What may be the recipient's fault of somebody who is logged in ("relay access denied") is certainly ours where we
+    are not.
+    """
+    return rules if logs_in else tuple([replace(rule, guess=False) for rule in rules])

@@ -31,7 +31,7 @@ _REGION = re.compile(r"[a-z0-9-]{1,40}")
 PATTERN_LENGTH = 500  # characters
 # A group that is repeated without end can take for ever to fit a reply (ReDoS); what providers say needs none.
 _ENDLESS = re.compile(r"(?<!\\)\)(?:[*+]|\{[0-9]*,\})")
-RULE_KEYS = frozenset({"stages", "codes", "pattern", "meaning"})
+RULE_KEYS = frozenset({"stages", "codes", "pattern", "meaning", "guess"})
 
 
 class Wrong(Exception):
@@ -178,7 +178,7 @@ def _rule(value: Any) -> Rule:
     except ValueError as error:
         raise Wrong(str(error)) from error
     _fits(stages)
-    return Rule(stages, frozenset(codes), pattern, meaning)
+    return Rule(stages, frozenset(codes), pattern, meaning, _flag(value.get("guess", False)))
 
 
 TEXT = "text on one line"
@@ -213,7 +213,9 @@ KEYS: dict[str, Key] = {
     "rules": Key(
         lambda value: tuple(map(_rule, _list(value))),
         f'a list of {{ stages = [{", ".join(repr(str(s)) for s in Stage)}], codes = [550], pattern = "...", meaning ='
-        f" {' | '.join(repr(str(m)) for m in Meaning)} }}".replace("'", '"'),
+        f" {' | '.join(repr(str(m)) for m in Meaning)}, guess = true }}; codes and guess may be left out".replace(
+            "'", '"'
+        ),
     ),
     "dns": Key(_text, TEXT),
 }

@@ -58,3 +58,4 @@ class Rule:
     codes: frozenset[int]
     pattern: re.Pattern[str]
     meaning: Meaning
+    guess: bool = False  # it pauses the provider only after several different messages

@@ -55,7 +55,7 @@ class Reading:
             end = kept.find(b"\r\n\r\n")
             if end >= 0:
                 return kept[: end + 4]
-            if len(kept) > 2 * limits.HEADER_SIZE:
+            if len(kept) > limits.HEADER_KEPT:
                 break
         return kept
 
