@@ -307,6 +307,37 @@ async def test_at_most_two_passwords_are_checked_at_once(monkeypatch: pytest.Mon
     assert most == 2
 
 
+async def test_who_does_not_wait_for_the_answer_leaves_the_queue_and_the_guess_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, answer = threading.Semaphore(0), threading.Event()
+
+    def slow(stored: str, password: bytes) -> bool:
+        begun.release()
+        return not answer.wait(10)
+
+    door = Door(monkeypatch, ANNA)
+    monkeypatch.setattr(auth, "verify", slow)
+    guesses = [asyncio.create_task(door.enter("anna", f"{n}", f"192.0.2.{n}")) for n in range(20)]
+    try:
+        for _ in range(limits.PASSWORD_CHECKS_AT_ONCE):
+            assert await asyncio.to_thread(begun.acquire, timeout=10)
+        for guess in guesses:
+            guess.cancel()
+        await asyncio.wait(guesses[limits.PASSWORD_CHECKS_AT_ONCE :], timeout=10)
+        assert len(door.passwords._gates._gates) == limits.PASSWORD_CHECKS_AT_ONCE, "those that Argon2 is at"
+        answer.set()
+        await asyncio.wait(guesses, timeout=10)
+        assert all(guess.cancelled() for guess in guesses)
+        assert not door.passwords._gates._gates
+        assert door.waits == []
+        assert not begun.acquire(blocking=False), "nobody else was asked about"
+        await door.enter("anna", "wrong", "198.51.100.1")
+        assert door.waits == [4.0], "two have failed before"
+    finally:
+        door.passwords.close()
+
+
 def test_tables_are_bounded_and_keep_what_is_used() -> None:
     table: Table[int] = Table(3)
     for n in range(3):

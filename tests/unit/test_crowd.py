@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
+from argon2 import PasswordHasher
+
+from relay.accounts import Accounts
 from relay.clock import SystemClock
 from relay.refusal import Reason
+from relay.submission.auth import Authenticator
 from relay.submission.limiter import Limiter, Strangers
-from support.reception import Reception, reception, until
+from support.reception import PASSWORD, Reception, person, reception, until
 from support.smtp_client import RawClient
+
+HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 async def connect_from(host: Reception, address: str, tls: ssl.SSLContext | None = None) -> RawClient:
@@ -101,3 +108,20 @@ def test_a_household_of_ipv6_is_one_crowd() -> None:
     assert limit.connect("2001:db8::3") is not None
     assert limit.connect("192.0.2.1") is None
     assert left == ["2001:db8::1"]
+
+
+async def test_strangers_who_were_sent_away_leave_the_queue_for_passwords_too(tmp_path: Path) -> None:
+    people = [person(password_hash=HASHER.hash(PASSWORD))]
+    passwords = Authenticator(lambda: Accounts(people), clock=SystemClock())
+    more: dict[str, Any] = {"accounts": people, "desk": {"passwords": passwords}, "limits": {"connections": 2}}
+    async with reception(tmp_path, "submissions", **more) as host:
+        for number in range(50):
+            stranger = await connect_from(host, f"127.0.1.{number + 1}", host.client_context)
+            assert (await stranger.line()).startswith(b"220 ")
+            await stranger.ask(b"EHLO stranger")
+            await stranger.send(b"AUTH PLAIN AGFubmEAZ3Vlc3M=\r\n")  # whose answer comes after half a minute
+        await until(lambda: len(host.listener._sessions) <= 2, "those who were sent away to be gone")
+        assert sum(users for _, users in passwords._gates._gates.values()) <= 2
+        async with asyncio.timeout(5):
+            await host.logged_in()
+    passwords.close()

@@ -30,7 +30,7 @@ class Hello(Dialogue):
         super().__init__(desk, loop, peer)
         self.account: Account | None = None  # who is logged in; on the LAN listener, for whom it acts
         self.failed_logins = 0
-        self._shaking_hands = False
+        self._shaking_hands = self._checking_password = False
         self._accounts: Accounts | None = None  # against which `account` was last judged
         self._trace: Trace | None = None
         if desk.lan is not None:
@@ -214,10 +214,29 @@ class Hello(Dialogue):
             return line
         return None
 
+    async def _check(self, credentials: auth.Credentials) -> Account | None:
+        """Whom they open the door to; nobody once the client has gone."""
+        self._checking_password = True
+        try:
+            return await self.desk.passwords.check(credentials.login, credentials.password, self.peer)
+        except asyncio.CancelledError:
+            if not self.lost:
+                raise
+            return None
+        finally:
+            self._checking_password = False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self._checking_password and self.task is not None:
+            self.task.cancel()  # or strangers who were sent away would stand in the owners' way, and in memory
+
     async def _log_in(self, credentials: auth.Credentials, mechanism: str) -> None:
         self.flush()
         self.wire.hold()
-        account = await self.desk.passwords.check(credentials.login, credentials.password, self.peer)
+        account = await self._check(credentials)
+        if account is None and self.lost:
+            return
         self.wire.go_on()
         journal, listener = self.desk.journal, self.desk.listener
         if account is not None:
