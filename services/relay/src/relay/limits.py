@@ -32,6 +32,7 @@ REFUSALS = 1_000  # of what policy forbids, on one connection: a line of the log
 COMMANDS_IN_A_ROW = 32  # of one client, that are there already; then it is the others' turn
 CONNECTIONS = 1_000  # default of RELAY_CONNECTIONS
 CONNECTIONS_PER_ADDRESS = 50  # Postfix's smtpd_client_connection_count_limit
+ACCOUNT_SHARE_OF_CONNECTIONS = 0.5  # of RELAY_CONNECTIONS: 500, more than a firm's server opens; the rest for others
 TLS_HANDSHAKE_TIME = 10.0
 IDLE_BEFORE_AUTH = 60.0
 TIME_BEFORE_AUTH = 5 * MINUTE  # in all, however busy: three wrong passwords with their delayed answers fit in

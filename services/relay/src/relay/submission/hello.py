@@ -240,12 +240,7 @@ class Hello(Dialogue):
         self.wire.go_on()
         journal, listener = self.desk.journal, self.desk.listener
         if account is not None:
-            self.account, self._accounts, self._trace = account, None, None
-            self.session.authenticated = True
-            self.desk.limiter.known(self.peer, self)
-            self.trust()
-            self.reply("235 2.7.0 Welcome.")
-            journal.login(listener, self.peer, account.name, mechanism, True)
+            self._let_in(account, mechanism)
             return
         self.failed_logins += 1
         self.reply("535 5.7.8 User name or password is wrong.")
@@ -253,6 +248,18 @@ class Hello(Dialogue):
         journal.login(listener, self.peer, login, mechanism, False, Reason.AUTH_FAILED)
         if self.failed_logins >= limits.AUTH_FAILURES:
             self.hang_up("421 4.7.0 Too many failed logins; correct the password, then connect again.")
+
+    def _let_in(self, account: Account, mechanism: str) -> None:
+        refusal = self.desk.limiter.log_in(self.peer, self, account.name)
+        if refusal is not None:
+            self.refuse(refusal.reply, refusal.reason)
+            self.closing = True
+            return
+        self.account, self._accounts, self._trace = account, None, None
+        self.session.authenticated = True
+        self.trust()
+        self.reply("235 2.7.0 Welcome.")
+        self.desk.journal.login(self.desk.listener, self.peer, account.name, mechanism, True)
 
 
 def tls_trouble(error: OSError) -> str:

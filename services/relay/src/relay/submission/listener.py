@@ -171,7 +171,7 @@ class Listener:
                 ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIME if context else None,
             )
         except (OSError, asyncio.CancelledError) as error:
-            desk.limiter.known(peer, session)
+            desk.limiter.gone(peer, session)
             self._give_back(session)
             if session.task is not None:  # cancelled just when it had begun
                 session.transport.abort()
@@ -190,7 +190,7 @@ class Listener:
 
     def _ended(self, session: Session, task: asyncio.Task[None]) -> None:
         self._sessions.discard(session)
-        self.desk.limiter.known(session.peer, session)
+        self.desk.limiter.gone(session.peer, session)
         self._give_back(session)
         self.desk.journal.connection_ended(self.desk.listener, session.peer)
         error = None if task.cancelled() else task.exception()
