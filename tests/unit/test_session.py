@@ -15,6 +15,7 @@ from relay.accounts import Accounts
 from relay.submission import intake
 from relay.submission.pace import Pace
 from relay.submission.session import Session
+from support.bare_session import BareSession
 from support.fakes import FakeSpool
 from support.reception import PASSWORD, person, reception, to_data, until
 
@@ -174,6 +175,43 @@ async def test_who_has_logged_in_may_idle_longer(tmp_path: Path, monkeypatch: py
     async with reception(tmp_path) as host:
         client = await host.logged_in()
         monkeypatch.setattr(limits, "IDLE_BEFORE_AUTH", 0.0)
+        assert (await client.line()).startswith(b"421 4.4.2 ")
+
+
+async def test_room_announced_is_not_kept_for_who_only_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TIME_BEFORE_DATA", 1.0)
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        assert (await client.ask(b"MAIL FROM:<anna@example.org> SIZE=52000000")).startswith(b"250 ")
+        assert host.spool.reserved == 52000000
+        assert (await client.ask(b"RCPT TO:<bob@example.net>")).startswith(b"250 ")
+        while (reply := await client.ask(b"NOOP")).startswith(b"250 "):
+            pass
+        assert reply.startswith(b"421 4.4.2 ")
+        assert b"without DATA" in reply
+        assert await client.line() == b""
+        assert host.spool.reserved == 0
+
+
+async def test_nor_for_who_never_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = BareSession("lan")
+    await bare.codes(b"", b"EHLO camera\r\n")
+    monkeypatch.setattr(limits, "TIME_BEFORE_DATA", -1.0)
+    codes = await bare.codes(b"MAIL FROM:<anna@example.org> SIZE=9\r\n" + b"NOOP\r\n" * 1000)
+    assert codes == [250] * limits.COMMANDS_IN_A_ROW + [421]
+    assert bare.spool.reserved == 0
+
+
+async def test_time_for_a_message_begins_anew_with_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        session = next(iter(host.listener._sessions))
+        session.envelope.data_by = 0.0
+        assert (await client.ask(HEAD + b"text\r\n.")).startswith(b"250 "), "DATA has its own time"
+        assert (await client.ask(b"NOOP")).startswith(b"250 ")
+        monkeypatch.setattr(limits, "TIME_BEFORE_DATA", 0.05)
+        assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"250 ")
         assert (await client.line()).startswith(b"421 4.4.2 ")
 
 

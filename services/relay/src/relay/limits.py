@@ -38,6 +38,7 @@ IDLE_BEFORE_AUTH = 60.0
 TIME_BEFORE_AUTH = 5 * MINUTE  # in all, however busy: three wrong passwords with their delayed answers fit in
 COMMANDS_BEFORE_AUTH = 100  # Postfix's smtpd_junk_command_limit; a client needs five
 IDLE_AFTER_AUTH = 300.0  # RFC 5321 4.5.3.2.7
+TIME_BEFORE_DATA = 10 * MINUTE  # from MAIL, in all; RCPT and DATA may each take five (RFC 5321 4.5.3.2); room is kept
 DATA_RATE = 500  # bytes a second, averaged over a minute; Postfix's smtpd_min_data_rate
 DATA_TIME = 2 * HOUR
 CLOSING_TIME = 5.0  # that a client has to take our last words and to close its end; then it is cut off

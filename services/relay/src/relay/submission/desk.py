@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from aiosmtpd.smtp import Envelope
@@ -123,3 +124,4 @@ class Transaction(Envelope):
         self.account: Account | None = None
         self.size_limit = 0  # bytes that this message may have; known from MAIL on
         self.reservation: Reservation | None = None
+        self.data_by = inf  # by the loop's clock; whatever the client says meanwhile
