@@ -238,16 +238,20 @@ class Hello(Dialogue):
         if account is None and self.lost:
             return
         self.wire.go_on()
-        journal, listener = self.desk.journal, self.desk.listener
         if account is not None:
             self._let_in(account, mechanism)
             return
         self.failed_logins += 1
         self.reply("535 5.7.8 User name or password is wrong.")
-        login = credentials.login.decode("utf-8", "replace")
-        journal.login(listener, self.peer, login, mechanism, False, Reason.AUTH_FAILED)
+        name = self._name_to_tell(credentials.login)
+        self.desk.journal.login(self.desk.listener, self.peer, name, mechanism, False, Reason.AUTH_FAILED)
         if self.failed_logins >= limits.AUTH_FAILURES:
             self.hang_up("421 4.7.0 Too many failed logins; correct the password, then connect again.")
+
+    def _name_to_tell(self, login: bytes) -> str:
+        """An account's own name; of any other only its length, for people type passwords into the wrong field."""
+        account = self.desk.accounts.current.find(login)
+        return account.name if account else f"(unknown, {len(login.decode('utf-8', 'replace'))} characters)"
 
     def _let_in(self, account: Account, mechanism: str) -> None:
         refusal = self.desk.limiter.log_in(self.peer, self, account.name)
