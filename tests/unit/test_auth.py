@@ -196,6 +196,16 @@ async def test_strangers_cost_the_same_work_as_accounts(door: Door) -> None:
     assert door.checked[-1].split("$")[3] == "m=19456,t=2,p=1"
 
 
+async def test_where_hashes_differ_strangers_cost_what_the_dearest_does(door: Door) -> None:
+    dear, dearest = (f"$argon2id$v=19$m={m},t=2,p=1$c29tZXNhbHRzb21l${'A' * 43}" for m in (16, 32))
+    door.accounts = Accounts([ANNA, replace(BOB, password_hash=dear), replace(BOB, name="c", password_hash=dearest)])
+    assert await door.enter("nobody") is None
+    assert door.checked[-1].split("$")[3] == "m=32,t=2,p=1"
+    door.accounts = Accounts([ANNA, replace(BOB, password_hash=dear, disabled=True)])
+    assert await door.enter("bob") is None
+    assert door.checked[-1].split("$")[3] == RIGHT.split("$")[3]
+
+
 async def test_a_broken_hash_opens_nothing(door: Door) -> None:
     door.accounts = Accounts([replace(ANNA, password_hash="$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA")])
     assert await door.enter() is None

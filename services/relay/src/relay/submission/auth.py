@@ -222,12 +222,12 @@ class Authenticator:
         return hmac.digest(self._key, message, hashlib.sha256)
 
     def _dummy(self) -> str:
-        """A hash that nothing opens, as costly as the accounts' (of the first one that has a hash)."""
-        costs = f"m={limits.ARGON2_MEMORY_KIB},t={limits.ARGON2_TIME},p={limits.ARGON2_LANES}"
-        real = next((account.password_hash for account in self._accounts() if account.password_hash), "")
-        costs = real.split("$")[3] if real else costs
+        """A hash that nothing opens, as costly as the dearest of the accounts'."""
+        costs = self._accounts().costs or [
+            f"m={limits.ARGON2_MEMORY_KIB},t={limits.ARGON2_TIME},p={limits.ARGON2_LANES}"
+        ]
         salt, value = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
-        return f"$argon2id$v=19${costs}${salt}${value}"
+        return f"$argon2id$v=19${costs[-1]}${salt}${value}"
 
     async def _queue(self, key: bytes, stored: str, login: bytes, password: bytes, address: str) -> float:
         """One check in its turn: seconds that the answer has to wait, 0 if the password is right.
