@@ -274,7 +274,7 @@ async def test_a_handshake_after_starttls_too(tmp_path: Path, monkeypatch: pytes
         await client.ask(b"EHLO client")
         assert (await client.ask(b"STARTTLS")).startswith(b"220 ")
         assert await client.line() == b""
-        assert host.journal.told("tls_handshake")[0][0][:3] == ("submission", "", False)
+        assert host.journal.told("tls_handshake")[0][0][:4] == ("submission", "127.0.0.1", "", False)
         await until(lambda: host.limiter.connections == 0, "the connection to be given back")
 
 

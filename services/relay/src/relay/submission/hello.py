@@ -134,7 +134,7 @@ class Hello(Dialogue):
         except OSError as error:  # ssl.SSLError among them
             self.lost = self.closing = True
             self.transport.abort()
-            self.desk.journal.tls_handshake(self.desk.listener, "", False, tls_trouble(error))
+            self.desk.journal.tls_handshake(self.desk.listener, self.peer, "", False, tls_trouble(error))
             return
         finally:
             self._shaking_hands = False
@@ -147,7 +147,7 @@ class Hello(Dialogue):
         self.session = Greeting(self.loop)  # RFC 3207, 4.2: what was said before TLS is forgotten
         self.session.peer = self.peer
         version = transport.get_extra_info("ssl_object").version()
-        self.desk.journal.tls_handshake(self.desk.listener, version, True)
+        self.desk.journal.tls_handshake(self.desk.listener, self.peer, version, True)
 
     # --- login --------------------------------------------------------------------------------------------------------
 

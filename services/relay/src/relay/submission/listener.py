@@ -179,11 +179,11 @@ class Listener:
             if isinstance(error, asyncio.CancelledError):
                 raise
             if context:
-                desk.journal.tls_handshake(desk.listener, "", False, tls_trouble(error))
+                desk.journal.tls_handshake(desk.listener, peer, "", False, tls_trouble(error))
             return
         desk.journal.connection(desk.listener, peer)
         if context:
-            desk.journal.tls_handshake(desk.listener, transport.get_extra_info("ssl_object").version(), True)
+            desk.journal.tls_handshake(desk.listener, peer, transport.get_extra_info("ssl_object").version(), True)
         assert session.task is not None
         self._sessions.add(session)
         session.task.add_done_callback(lambda task: self._ended(session, task))
