@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -124,8 +125,8 @@ class Reception:
         self.listener.close()
         await self.listener.drain(2.0)
 
-    async def logged_in(self) -> RawClient:
-        """A client that has shaken hands and logged in, as far as the listener knows such things."""
+    async def logged_in(self, name: str = "anna") -> RawClient:
+        """A client that has shaken hands and logged in as ``name``, as far as the listener knows such things."""
         client = await self.connect()
         assert (await client.line()).startswith(b"220 ")
         assert (await client.ask(b"EHLO client")).startswith(b"250 ")
@@ -134,7 +135,7 @@ class Reception:
             await client.start_tls(self.client_context)
             assert (await client.ask(b"EHLO client")).startswith(b"250 ")
         if self.name != "lan":
-            reply = await client.ask(b"AUTH PLAIN AGFubmEAY29ycmVjdCBob3JzZQ==")
+            reply = await client.ask(b"AUTH PLAIN " + b64encode(f"\0{name}\0{PASSWORD}".encode()))
             assert reply.startswith(b"235 "), reply
         return client
 

@@ -309,6 +309,21 @@ async def test_a_broken_file_keeps_the_old_accounts_and_is_told_once(path: Path,
     assert [event for event, _ in told.events] == ["accounts_broken", "accounts_reloaded"]
 
 
+async def test_accounts_that_can_be_told_by_the_time_of_an_answer_are_named(path: Path) -> None:
+    dear = SMALL.replace("accounts.anna", "accounts.bert").replace("m=8,", "m=16,")
+    told = Told()
+    file = AccountsFile(path, journal=told)
+    replace(path, SMALL + dear + SMALL.replace("accounts.anna", "accounts.carl"))
+    await file.look()
+    assert [event for event, _ in told.events] == ["accounts_reloaded", "warning"]
+    assert str(told.events[1][1]["text"]).endswith(": anna, carl")
+    AccountsFile(path, journal=told)
+    assert [event for event, _ in told.events[2:]] == ["warning"], "at the start too"
+    replace(path, SMALL + dear + "disabled = true\n")
+    await file.look()
+    assert [event for event, _ in told.events[3:]] == ["accounts_reloaded"], "who is shut cannot be told anyway"
+
+
 async def test_a_missing_file_keeps_the_old_accounts_and_is_told_once(path: Path) -> None:
     told = Told()
     file = AccountsFile(path, journal=told)

@@ -196,6 +196,16 @@ async def test_strangers_cost_the_same_work_as_accounts(door: Door) -> None:
     assert door.checked[-1].split("$")[3] == "m=19456,t=2,p=1"
 
 
+async def test_where_hashes_differ_strangers_cost_what_the_dearest_does(door: Door) -> None:
+    dear, dearest = (f"$argon2id$v=19$m={m},t=2,p=1$c29tZXNhbHRzb21l${'A' * 43}" for m in (16, 32))
+    door.accounts = Accounts([ANNA, replace(BOB, password_hash=dear), replace(BOB, name="c", password_hash=dearest)])
+    assert await door.enter("nobody") is None
+    assert door.checked[-1].split("$")[3] == "m=32,t=2,p=1"
+    door.accounts = Accounts([ANNA, replace(BOB, password_hash=dear, disabled=True)])
+    assert await door.enter("bob") is None
+    assert door.checked[-1].split("$")[3] == RIGHT.split("$")[3]
+
+
 async def test_a_broken_hash_opens_nothing(door: Door) -> None:
     door.accounts = Accounts([replace(ANNA, password_hash="$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA")])
     assert await door.enter() is None
@@ -305,6 +315,37 @@ async def test_at_most_two_passwords_are_checked_at_once(monkeypatch: pytest.Mon
     finally:
         door.passwords.close()
     assert most == 2
+
+
+async def test_who_does_not_wait_for_the_answer_leaves_the_queue_and_the_guess_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, answer = threading.Semaphore(0), threading.Event()
+
+    def slow(stored: str, password: bytes) -> bool:
+        begun.release()
+        return not answer.wait(10)
+
+    door = Door(monkeypatch, ANNA)
+    monkeypatch.setattr(auth, "verify", slow)
+    guesses = [asyncio.create_task(door.enter("anna", f"{n}", f"192.0.2.{n}")) for n in range(20)]
+    try:
+        for _ in range(limits.PASSWORD_CHECKS_AT_ONCE):
+            assert await asyncio.to_thread(begun.acquire, timeout=10)
+        for guess in guesses:
+            guess.cancel()
+        await asyncio.wait(guesses[limits.PASSWORD_CHECKS_AT_ONCE :], timeout=10)
+        assert len(door.passwords._gates._gates) == limits.PASSWORD_CHECKS_AT_ONCE, "those that Argon2 is at"
+        answer.set()
+        await asyncio.wait(guesses, timeout=10)
+        assert all(guess.cancelled() for guess in guesses)
+        assert not door.passwords._gates._gates
+        assert door.waits == []
+        assert not begun.acquire(blocking=False), "nobody else was asked about"
+        await door.enter("anna", "wrong", "198.51.100.1")
+        assert door.waits == [4.0], "two have failed before"
+    finally:
+        door.passwords.close()
 
 
 def test_tables_are_bounded_and_keep_what_is_used() -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
+import pytest
+from argon2 import PasswordHasher
+
+from relay.accounts import Accounts
 from relay.clock import SystemClock
 from relay.refusal import Reason
+from relay.submission.auth import Authenticator
 from relay.submission.limiter import Limiter, Strangers
-from support.reception import Reception, reception, until
+from support.reception import PASSWORD, Reception, person, reception, until
 from support.smtp_client import RawClient
+
+HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 async def connect_from(host: Reception, address: str, tls: ssl.SSLContext | None = None) -> RawClient:
@@ -39,8 +47,9 @@ async def test_strangers_who_take_all_connections_make_room_for_others(tmp_path:
 
 
 async def test_who_has_logged_in_is_never_sent_away(tmp_path: Path) -> None:
-    async with reception(tmp_path, limits={"connections": 2}) as host:
-        owners = [await host.logged_in() for _ in range(2)]
+    people = [person(), person("bert")]
+    async with reception(tmp_path, limits={"connections": 2}, accounts=people) as host:
+        owners = [await host.logged_in(account.name) for account in people]
         assert (await (await connect_from(host, "127.0.0.7")).line()).startswith(b"421 4.3.2 ")
         for owner in owners:
             assert (await owner.ask(b"NOOP")).startswith(b"250 ")
@@ -53,6 +62,34 @@ async def test_a_crowd_gains_nothing_by_pushing(tmp_path: Path) -> None:
             await client.line()
         assert (await (await connect_from(host, "127.0.0.66")).line()).startswith(b"421 4.3.2 ")
         assert (await crowd[0].ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_behind_a_gateway_that_hides_all_addresses_the_oldest_stranger_makes_room(tmp_path: Path) -> None:
+    gateways = frozenset({"127.0.0.1"})
+    async with reception(tmp_path, "submissions", limits={"connections": 2}, gateways=gateways) as host:
+        crowd = [await host.connect() for _ in range(2)]
+        for client in crowd:
+            await client.line()
+        owner = await host.logged_in()
+        assert (await crowd[0].line()).startswith(b"421 4.3.2 ")
+        for _ in range(5):
+            assert (await (await host.connect()).line()).startswith(b"220 ")
+        assert (await owner.ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_one_account_leaves_half_of_the_connections_to_the_others(tmp_path: Path) -> None:
+    people = [person(), person("bert")]
+    async with reception(tmp_path, limits={"connections": 4}, accounts=people) as host:
+        for _ in range(2):
+            await host.logged_in("anna")
+        with pytest.raises(AssertionError, match=r"421 4\.7\.0 Account anna has 2 connections open already"):
+            await host.logged_in("anna")
+        await until(lambda: host.limiter.connections == 2, "the third to be hung up on")
+        for _ in range(2):
+            await host.logged_in("bert")
+        await host.clients[0].close()
+        await until(lambda: host.limiter.connections == 3, "a place to become free")
+        await host.logged_in("anna")
 
 
 async def test_handshakes_that_never_end_make_room_too(tmp_path: Path) -> None:
@@ -101,3 +138,20 @@ def test_a_household_of_ipv6_is_one_crowd() -> None:
     assert limit.connect("2001:db8::3") is not None
     assert limit.connect("192.0.2.1") is None
     assert left == ["2001:db8::1"]
+
+
+async def test_strangers_who_were_sent_away_leave_the_queue_for_passwords_too(tmp_path: Path) -> None:
+    people = [person(password_hash=HASHER.hash(PASSWORD))]
+    passwords = Authenticator(lambda: Accounts(people), clock=SystemClock())
+    more: dict[str, Any] = {"accounts": people, "desk": {"passwords": passwords}, "limits": {"connections": 2}}
+    async with reception(tmp_path, "submissions", **more) as host:
+        for number in range(50):
+            stranger = await connect_from(host, f"127.0.1.{number + 1}", host.client_context)
+            assert (await stranger.line()).startswith(b"220 ")
+            await stranger.ask(b"EHLO stranger")
+            await stranger.send(b"AUTH PLAIN AGFubmEAZ3Vlc3M=\r\n")  # whose answer comes after half a minute
+        await until(lambda: len(host.listener._sessions) <= 2, "those who were sent away to be gone")
+        assert sum(users for _, users in passwords._gates._gates.values()) <= 2
+        async with asyncio.timeout(5):
+            await host.logged_in()
+    passwords.close()

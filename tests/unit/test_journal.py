@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from relay import ration
 from relay.journal import Journal
 from relay.log import Log
 from relay.metrics import Metrics
@@ -20,12 +21,14 @@ AT = 1_790_000_000.0
 ID = "01M87G15P1F3MBJ0JS4RPWWWQX"
 
 
-class StoppedClock:
+class SetClock:
+    passed = 0.0
+
     def time(self) -> float:
         return AT
 
     def monotonic(self) -> float:
-        return 0.0
+        return self.passed
 
 
 class Told:
@@ -35,7 +38,9 @@ class Told:
         self.registry = CollectorRegistry()
         self.reading, self.writing = os.pipe()
         os.set_blocking(self.reading, False)
-        self.journal = Journal(Log(self.writing, "json", StoppedClock()), Metrics(self.registry, ["sendgrid"], "0.1.0"))
+        self.clock = SetClock()
+        metrics = Metrics(self.registry, ["sendgrid"], "0.1.0")
+        self.journal = Journal(Log(self.writing, "json", self.clock), metrics, self.clock)
 
     def lines(self) -> list[dict[str, Any]]:
         try:
@@ -120,8 +125,8 @@ REFUSALS: dict[str, tuple[Callable[[Journal], None], dict[str, Any], str, dict[s
         {"listener": "lan", "reason": "network"},
     ),
     "tls": (
-        lambda journal: journal.tls_handshake("submissions", "", False, "no shared cipher"),
-        {"event": "tls_failed", "reason": "no shared cipher"},
+        lambda journal: journal.tls_handshake("submissions", "192.0.2.1", "", False, "no shared cipher"),
+        {"event": "tls_failed", "peer": "192.0.2.1", "reason": "no shared cipher"},
         "tls_handshakes_total",
         {"listener": "submissions", "version": "other", "result": "failed"},
     ),
@@ -164,8 +169,43 @@ def test_what_strangers_do_is_a_line_and_a_count(told: Told, name: str) -> None:
     assert told.count(metric, **labels) == 1
 
 
+def told_of(told: Told) -> list[tuple[str, int]]:
+    """The lines: whose, and how many more they stand for."""
+    return [(line["peer"], line.get("more", 0)) for line in told.lines()]
+
+
+def test_a_flood_from_one_address_is_some_lines_and_a_number(told: Told) -> None:
+    for _ in range(25):
+        told.journal.connection_refused("submission", "2001:db8::1", Reason.CONNECTIONS)
+        told.journal.connection_refused("lan", "2001:db8::2", Reason.NETWORK)
+    told.journal.connection_refused("submission", "192.0.2.1", Reason.CONNECTIONS)
+    told.journal.tls_handshake("submission", "192.0.2.1", "", False, "eof")
+    lines = told_of(told)
+    assert len(lines) == ration.LINES + 2
+    assert lines[-2:] == [("192.0.2.1", 0)] * 2
+    assert told.count("connections_refused_total", listener="submission", reason="connections") == 26
+    told.clock.passed = 59.0
+    told.journal.connection("submission", "192.0.2.1")
+    assert told_of(told) == []
+    told.clock.passed = 60.0
+    told.journal.connection("submission", "192.0.2.1")
+    assert told_of(told) == [("2001:db8::/64", 40)]
+    told.journal.connection_refused("submission", "2001:db8::1", Reason.CONNECTIONS)
+    assert told_of(told) == [("2001:db8::1", 0)], "a new minute"
+
+
+def test_a_flood_from_everywhere_is_bounded_too(told: Told) -> None:
+    for number in range(ration.ADDRESSES + 50):
+        told.journal.connection_refused("submission", f"10.0.{number // 250}.{number % 250}", Reason.CONNECTIONS)
+    assert len(told_of(told)) == ration.ADDRESSES + ration.LINES
+    assert len(told.journal._strangers._counts) <= ration.ADDRESSES + 1
+    told.clock.passed = 61.0
+    told.journal.connection("submission", "192.0.2.1")
+    assert told_of(told) == [(ration.OTHERS, 40)]
+
+
 def test_a_handshake_that_worked_is_counted(told: Told) -> None:
-    told.journal.tls_handshake("submission", "TLSv1.3", True)
+    told.journal.tls_handshake("submission", "192.0.2.1", "TLSv1.3", True)
     assert told.lines() == []
     assert told.count("tls_handshakes_total", listener="submission", version="TLSv1.3", result="ok") == 1
 

@@ -154,6 +154,24 @@ def test_a_gateway_has_no_limit_of_its_own(gateway: str) -> None:
     assert limit.connect(gateway) is not None, "the total holds"
 
 
+@pytest.mark.parametrize("connections", [1, 2, 5, 1000])
+def test_connections_of_one_account_at_the_limit_and_beyond(connections: int) -> None:
+    limit, half = limiter(connections=connections), (connections + 1) // 2
+    assert [limit.log_in("192.0.2.1", n, "anna") for n in range(half)] == [None] * half
+    refusal = limit.log_in("192.0.2.2", "one more", "anna")
+    assert refusal is not None
+    assert refusal.reason is Reason.CONNECTIONS_OF_ACCOUNT
+    assert refusal.reply.startswith(f"421 4.7.0 Account anna has {half} connections open already")
+    assert limit.log_in("192.0.2.2", "another", "bert") is None
+    limit.gone("192.0.2.2", "one more")
+    limit.gone("192.0.2.1", 0)
+    assert limit.log_in("192.0.2.2", "one more", "anna") is None
+    for n in [*range(half), "one more", "another"]:
+        limit.gone("192.0.2.1", n)
+    assert not limit._logged_in
+    assert not limit._of_account
+
+
 @pytest.mark.parametrize(
     ("peer", "key"),
     [

@@ -67,8 +67,8 @@ async def test_a_failed_handshake_is_known_with_its_reason(tmp_path: Path) -> No
         await client.line()
         await until(lambda: host.journal.told("tls_handshake"), "the handshake to fail")
         (args, _), *_ = host.journal.told("tls_handshake")
-        assert args[:3] == ("submissions", "", False)
-        assert args[3]
+        assert args[:4] == ("submissions", "127.0.0.1", "", False)
+        assert args[4]
         assert host.limiter.connections == 0
 
 

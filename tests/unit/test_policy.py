@@ -32,6 +32,15 @@ def judged(header: bytes, account: Account = ANNA) -> Refusal | None:
     return policy.check_originators(account, header, found)
 
 
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_from_at_the_limit_of_its_length_and_beyond(excess: int) -> None:
+    rest = b"From:  <anna@example.org>\r\n"
+    field = rest.replace(b"  ", b" " + b"a" * (policy.ORIGINATOR_BYTES + excess - len(rest)) + b" ")
+    assert len(field) == policy.ORIGINATOR_BYTES + excess
+    refusal = judged(field)
+    assert (refusal and refusal.reason) == (Reason.HEADER_SIZE if excess else None)
+
+
 @pytest.mark.parametrize(
     "sender", ["anna@example.org", "ANNA@Example.ORG", "any.thing@example.com", "x@EXAMPLE.com", ""]
 )

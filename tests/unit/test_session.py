@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from relay.accounts import Accounts
 from relay.submission import intake
 from relay.submission.pace import Pace
 from relay.submission.session import Session
+from support.bare_session import BareSession
 from support.fakes import FakeSpool
 from support.reception import PASSWORD, person, reception, to_data, until
 
@@ -177,6 +179,44 @@ async def test_who_has_logged_in_may_idle_longer(tmp_path: Path, monkeypatch: py
         assert (await client.line()).startswith(b"421 4.4.2 ")
 
 
+async def test_room_announced_is_not_kept_for_who_only_talks() -> None:
+    bare = BareSession("lan")
+    await bare.codes(b"", b"EHLO camera\r\n", b"MAIL FROM:<anna@example.org> SIZE=52000000\r\n")
+    session = bare.session
+    assert session.envelope.data_by == pytest.approx(session.loop.time() + limits.TIME_BEFORE_DATA, abs=60)
+    by = session.envelope.data_by
+    assert await bare.codes(b"NOOP\r\n", b"RCPT TO:<bob@example.net>\r\n", b"NOOP\r\n") == [250] * 3
+    assert bare.spool.reserved == 52000000
+    assert session.envelope.data_by == by, "whatever is said meanwhile"
+    session.envelope.data_by = session.loop.time()
+    *_, reply = await bare.send(b"NOOP\r\n")
+    assert reply == b"421 4.4.2 600 seconds have passed since MAIL without DATA; send the message again."
+    assert bare.closed
+    assert bare.spool.reserved == 0
+
+
+async def test_nor_for_who_never_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = BareSession("lan")
+    await bare.codes(b"", b"EHLO camera\r\n")
+    monkeypatch.setattr(limits, "TIME_BEFORE_DATA", -1.0)
+    codes = await bare.codes(b"MAIL FROM:<anna@example.org> SIZE=9\r\n" + b"NOOP\r\n" * 1000)
+    assert codes == [250] * limits.COMMANDS_IN_A_ROW + [421]
+    assert bare.spool.reserved == 0
+
+
+async def test_time_for_a_message_begins_anew_with_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        session = next(iter(host.listener._sessions))
+        session.envelope.data_by = 0.0
+        assert (await client.ask(HEAD + b"text\r\n.")).startswith(b"250 "), "DATA has its own time"
+        assert (await client.ask(b"NOOP")).startswith(b"250 ")
+        monkeypatch.setattr(limits, "TIME_BEFORE_DATA", 0.05)
+        assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"250 ")
+        assert (await client.line()).startswith(b"421 4.4.2 ")
+
+
 async def test_a_client_may_be_as_slow_as_the_limit_and_no_slower(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +274,7 @@ async def test_a_handshake_after_starttls_too(tmp_path: Path, monkeypatch: pytes
         await client.ask(b"EHLO client")
         assert (await client.ask(b"STARTTLS")).startswith(b"220 ")
         assert await client.line() == b""
-        assert host.journal.told("tls_handshake")[0][0][:3] == ("submission", "", False)
+        assert host.journal.told("tls_handshake")[0][0][:4] == ("submission", "127.0.0.1", "", False)
         await until(lambda: host.limiter.connections == 0, "the connection to be given back")
 
 
@@ -273,6 +313,23 @@ async def test_after_an_exception_in_mid_message_the_stream_is_not_read_as_comma
         await client.send(HEAD)
         assert (await client.line()).startswith(b"451 4.3.0 ")
         assert await client.line() == b""
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("anna", "anna"),
+        ("ANNA", "anna"),
+        (PASSWORD, f"(unknown, {len(PASSWORD)} characters)"),
+        ("hush-hush", "(unknown, 9 characters)"),
+        ("p\u00e4ssw\u00f6rd", "(unknown, 8 characters)"),
+    ],
+)
+async def test_a_password_typed_as_the_user_name_is_not_told(typed: str, told: str) -> None:
+    bare = BareSession("submissions")
+    await bare.codes(b"", b"EHLO a\r\n")
+    assert await bare.codes(b"AUTH PLAIN " + b64encode(f"\0{typed}\0anna".encode()) + b"\r\n") == [535]
+    assert [args[2] for args, _ in bare.journal.told("login")] == [told]
 
 
 async def test_no_secret_reaches_log_or_journal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

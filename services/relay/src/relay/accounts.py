@@ -20,7 +20,7 @@ from argon2.exceptions import VerificationError
 from argon2.low_level import Type, verify_secret
 
 from relay import address, limits
-from relay.accounts_rules import is_wildcard, wrong_values
+from relay.accounts_rules import cost, is_wildcard, work, wrong_values
 from relay.refusal import shown
 from relay.settings_reader import is_loopback
 
@@ -77,11 +77,13 @@ class Account:
 class Accounts:
     """The accounts of one reading of the file, found by login name without regard to (ASCII) letter case."""
 
-    __slots__ = ("_by_key", "_high")
+    __slots__ = ("_by_key", "_high", "costs")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._by_key = {address.fold(account.name): account for account in accounts}
         self._high = frozenset(account.name for account in self._by_key.values() if account.high_priority)
+        costs = {cost(account.password_hash) for account in self._by_key.values() if not account.disabled}
+        self.costs = sorted(costs - {""}, key=work)  # of all hashes that open, the dearest last
 
     def find(self, login: bytes | str) -> Account | None:
         """The account with that login name; bytes that are not UTF-8 name nobody."""

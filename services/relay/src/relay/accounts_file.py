@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.accounts import Accounts, AccountsError, load
+from relay.accounts_rules import cost
 
 INTERVAL = 1.0  # seconds between two looks
 
@@ -41,6 +42,7 @@ class AccountsFile:
         self.on_change = on_change
         self._seen = self._signature()
         self.current = self._read()
+        self._warn(self.current)
 
     def _signature(self) -> tuple[int, int, int] | None:
         try:
@@ -72,8 +74,18 @@ class AccountsFile:
             return
         old, self.current = self.current, accounts
         self._journal.system("accounts_reloaded", accounts=len(accounts))
+        self._warn(accounts)
         if self.on_change:
             self.on_change(old, accounts)
+
+    def _warn(self, accounts: Accounts) -> None:
+        if len(accounts.costs) > 1:
+            names = [a.name for a in accounts if not a.disabled and cost(a.password_hash) in accounts.costs[:-1]]
+            self._journal.system(
+                "warning",
+                text="The time of a refused login tells strangers that these accounts exist, for their passwords are "
+                f'hashed at less cost than others; `make account ARGS="password NAME"` mends it: {", ".join(names)}',
+            )
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Look every :data:`INTERVAL` seconds until ``stop`` is set."""

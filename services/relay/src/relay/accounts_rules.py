@@ -31,6 +31,17 @@ RULES = {
 }
 
 
+def cost(password_hash: str) -> str:
+    """What a look at ``password_hash`` costs, in its own words ``m=...,t=...,p=...``; nothing if it is no hash."""
+    return password_hash.split("$")[3] if _HASH.fullmatch(password_hash) else ""
+
+
+def work(cost: str) -> int:
+    """How long that takes, to compare it: memory times passes."""
+    memory, passes, _ = (int(part[2:]) for part in cost.split(","))
+    return memory * passes
+
+
 def wrong_values(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(key, sentence) for each key that is unknown, missing or holds what is not allowed; empty when all is well."""
     found = [(key, f"missing; allowed: {RULES[key]}") for key in ("password_hash", "senders") if key not in table]

@@ -165,7 +165,7 @@ async def serve(settings: Settings, log: Log, clock: Clock) -> int:
         loop.add_signal_handler(number, stop.set)
     log.attach(loop)
     metrics = Metrics(CollectorRegistry(), [one.name for one in settings.providers], __version__)
-    journal = Journal(log, metrics)
+    journal = Journal(log, metrics, clock)
     for warning in settings.warnings:
         journal.system("warning", text=warning)
 

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from relay.clock import Clock
 from relay.log import Log, Value
 from relay.metrics import Metrics
 from relay.model import Event, EventKind
+from relay.ration import Ration
 
 
 class Journal:
     """Writes to ``log`` and counts in ``metrics``."""
 
-    def __init__(self, log: Log, metrics: Metrics) -> None:
+    def __init__(self, log: Log, metrics: Metrics, clock: Clock) -> None:
         self._log, self._metrics = log, metrics
         self._event = log.event
+        self._strangers = Ration(log.event, clock)
         self._count = metrics.events.inc
         self._system: Mapping[str, Callable[[Mapping[str, Value]], None]] = {
             "certificate_served": self._certificate_served,
@@ -54,6 +57,7 @@ class Journal:
         """A connection was accepted: metrics only."""
         self._metrics.connections.inc(listener)
         self._metrics.open[listener].inc()
+        self._strangers.tell_rest()
 
     def connection_ended(self, listener: str, peer: str) -> None:  # noqa: ARG002
         """A connection that was accepted has ended."""
@@ -62,13 +66,14 @@ class Journal:
     def connection_refused(self, listener: str, peer: str, reason: str) -> None:
         """A connection was closed before its first command."""
         self._metrics.connections_refused.inc(listener, reason)
-        self._event("connection_refused", {"listener": listener, "peer": peer, "reason": str(reason)})
+        fields: dict[str, Value] = {"listener": listener, "peer": peer, "reason": str(reason)}
+        self._strangers.event("connection_refused", peer, fields)
 
-    def tls_handshake(self, listener: str, version: str, ok: bool, reason: str = "") -> None:
+    def tls_handshake(self, listener: str, peer: str, version: str, ok: bool, reason: str = "") -> None:
         """A handshake ended: ``version`` as ``ssl`` names it, ``reason`` why it failed."""
         self._metrics.tls_handshakes.inc(listener, version, "ok" if ok else "failed")
         if not ok:
-            self._event("tls_failed", {"listener": listener, "reason": reason})
+            self._strangers.event("tls_failed", peer, {"listener": listener, "peer": peer, "reason": reason})
 
     def login(
         self, listener: str, peer: str, account: str, mechanism: str, ok: bool, reason: str | None = None

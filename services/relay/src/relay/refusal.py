@@ -48,6 +48,7 @@ class Reason(StrEnum):
     PIPELINING = "pipelining"
     CONNECTIONS = "connections"
     CONNECTIONS_OF_ADDRESS = "connections_of_address"
+    CONNECTIONS_OF_ACCOUNT = "connections_of_account"
     NETWORK = "network"
     TOO_SLOW = "too_slow"
     SPOOL_FULL = "spool_full"

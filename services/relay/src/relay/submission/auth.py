@@ -4,7 +4,7 @@ Promises. Argon2 runs in two threads, never in the event loop, and one address h
 as there are threads, so that a flood from one place does not keep others waiting. A wrong answer takes the same work
 and the same time whether the account exists, is disabled, or has another password. Failed answers come later and later,
 for the address and for the account; right ones are never delayed, and an account's own address is not slowed down by
-what others try on that account. Tables are bounded. Nothing here logs.
+what others try on that account. Who has gone waits for nothing. Tables are bounded. Nothing here logs.
 
 Good logins are remembered by an HMAC under a key of this process, together with the hash they were checked against: a
 phone that logs in for every mail costs microseconds, and a changed password or a removed account counts at once.
@@ -19,10 +19,10 @@ import hashlib
 import hmac
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from argon2.exceptions import VerificationError
 from argon2.low_level import Type, verify_secret
@@ -196,13 +196,17 @@ class Authenticator:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def check(self, login: bytes, password: bytes, peer: str) -> Account | None:
-        """The account that ``login`` and ``password`` open, else ``None``, and that only after the delay."""
+        """The account that ``login`` and ``password`` open, else ``None``, and that only after the delay.
+
+        To be cancelled when nobody waits for the answer any more. What Argon2 is at then ends, and counts.
+        """
         account, address = self._usable(login), address_key(peer)
         key = self._digest(login, password)
         if account is None or self._good.get(key) != account.password_hash:
             stored = account.password_hash if account else self._dummy()
-            if not await self._verify(key, stored, password, address) or account is None:
-                await self._sleep(self._delay(login, address))
+            delay = await self._queue(key, stored, login, password, address)
+            if delay or account is None:
+                await self._sleep(delay)
                 return None
         self._known.put((account.name, address), True)
         # Meanwhile the file may have been read again: what counts is what is in force now.
@@ -218,24 +222,30 @@ class Authenticator:
         return hmac.digest(self._key, message, hashlib.sha256)
 
     def _dummy(self) -> str:
-        """A hash that nothing opens, as costly as the accounts' (of the first one that has a hash)."""
-        costs = f"m={limits.ARGON2_MEMORY_KIB},t={limits.ARGON2_TIME},p={limits.ARGON2_LANES}"
-        real = next((account.password_hash for account in self._accounts() if account.password_hash), "")
-        costs = real.split("$")[3] if real else costs
+        """A hash that nothing opens, as costly as the dearest of the accounts'."""
+        costs = self._accounts().costs or [
+            f"m={limits.ARGON2_MEMORY_KIB},t={limits.ARGON2_TIME},p={limits.ARGON2_LANES}"
+        ]
         salt, value = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
-        return f"$argon2id$v=19${costs}${salt}${value}"
+        return f"$argon2id$v=19${costs[-1]}${salt}${value}"
 
-    async def _verify(self, key: bytes, stored: str, password: bytes, address: str) -> bool:
-        """One check in a thread. Who waits is bounded by the limit of connections."""
-        loop = asyncio.get_running_loop()
+    async def _queue(self, key: bytes, stored: str, login: bytes, password: bytes, address: str) -> float:
+        """One check in its turn: seconds that the answer has to wait, 0 if the password is right.
+
+        Who waits is bounded by the limit of connections, because whoever loses the connection leaves the queue.
+        """
         with self._gates.at(address) as gate:
             async with gate, self._place:
                 if self._good.get(key) == stored:  # the same login was ahead: after a start all clients come at once
-                    return True
-                opened = await loop.run_in_executor(self._pool, verify, stored, password)
-                if opened:
-                    self._good.put(key, stored)
-                return opened
+                    return 0.0
+                return await _to_its_end(self._judge(key, stored, login, password, address))
+
+    async def _judge(self, key: bytes, stored: str, login: bytes, password: bytes, address: str) -> float:
+        loop = asyncio.get_running_loop()
+        if not await loop.run_in_executor(self._pool, verify, stored, password):
+            return self._delay(login, address)
+        self._good.put(key, stored)
+        return 0.0
 
     def _delay(self, login: bytes, address: str) -> float:
         name = fold(login[: limits.PASSWORD_BYTES].decode("utf-8", "replace"))
@@ -244,6 +254,15 @@ class Authenticator:
         if account and self._known.get((account.name, address)):
             delay = FIRST_DELAY
         return delay if address in self._exempt else max(delay, self._of_address.count(address))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, float]) -> float:
+    """The result of ``work``, which keeps its caller's place also when that is cancelled: a thread cannot be."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        await asyncio.wait((task,))
 
 
 def verify(stored: str, password: bytes) -> bool:

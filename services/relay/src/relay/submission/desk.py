@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from aiosmtpd.smtp import Envelope
@@ -50,7 +51,7 @@ class Journal(Protocol):
     def connection(self, listener: str, peer: str) -> None: ...
     def connection_ended(self, listener: str, peer: str) -> None: ...
     def connection_refused(self, listener: str, peer: str, reason: Reason) -> None: ...
-    def tls_handshake(self, listener: str, version: str, ok: bool, reason: str = "") -> None: ...
+    def tls_handshake(self, listener: str, peer: str, version: str, ok: bool, reason: str = "") -> None: ...
     def login(
         self, listener: str, peer: str, account: str, mechanism: str, ok: bool, reason: Reason | None = None
     ) -> None: ...
@@ -123,3 +124,4 @@ class Transaction(Envelope):
         self.account: Account | None = None
         self.size_limit = 0  # bytes that this message may have; known from MAIL on
         self.reservation: Reservation | None = None
+        self.data_by = inf  # by the loop's clock; whatever the client says meanwhile

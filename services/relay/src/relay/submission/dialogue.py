@@ -5,7 +5,7 @@ A subclass of aiosmtpd's ``SMTP`` that keeps its shape (a protocol with a method
 each connection, arms a timer and calls the log several times for each command, and writes each reply by itself: 0.28 ms
 for a message, most of our whole budget. *Safety*: it logs what clients send, passwords among it; tells clients the text
 of exceptions; ends lines at LF; takes whatever was pipelined where that is forbidden. *Grace*: it cancels its task when
-the client goes, also in mid-commit. Here nothing cancels the task: a client that goes is an
+the client goes, also in mid-commit. Here nothing cancels but the wait for a password: a client that goes is an
 :class:`~relay.submission.wire.End` that the dialogue meets when it next asks for input.
 
 Replies to pipelined commands travel in one write (RFC 2920): they are flushed when no complete further line is there,
@@ -29,16 +29,13 @@ from relay.refusal import Reason, Refusal
 from relay.submission.desk import Desk, Journal, Transaction
 from relay.submission.wire import End, Flaw, Wire
 
-logging.getLogger(
-    "mail.log"
-).disabled = True  # aiosmtpd's: at INFO it holds command lines, at DEBUG passwords and bodies
+# aiosmtpd's: at INFO it holds command lines, at DEBUG passwords and bodies
+logging.getLogger("mail.log").disabled = True
 log = logging.getLogger(__name__)
 
 Verb = Callable[[Any, bytes], Awaitable[None]]
 HTTP = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"HOST:"})
-CRITICAL = frozenset(
-    {b"DATA", b"AUTH", b"STARTTLS"}
-)  # after a failure in one of these we cannot know what the client sends
+CRITICAL = frozenset({b"DATA", b"AUTH", b"STARTTLS"})  # after a failure in these we cannot know what the client sends
 FLAWS = {
     Flaw.BARE_LF: "500 5.5.2 Lines must end in CRLF, not in LF alone.",
     Flaw.CONTROL: "500 5.5.2 A line must hold neither NUL nor a bare CR.",
@@ -179,14 +176,15 @@ class Dialogue(SMTP):
             if not self.too_early():
                 self.reply(f"220 {self.hostname} ESMTP Ownpost")
             while not self.closing:
+                if self._in_a_row >= limits.COMMANDS_IN_A_ROW:
+                    await self._pause()
+                    continue
                 line = None if self.wire.stopping else self.wire.take(limits.AUTH_LINE)
                 if line is None:
                     self.flush()
                     self._in_a_row = 0
                     await self._wait()
                     continue
-                if self._in_a_row >= limits.COMMANDS_IN_A_ROW:
-                    await self._pause()
                 self._in_a_row += 1
                 self._deadline = 0.0
                 if isinstance(line, Flaw):
@@ -204,12 +202,14 @@ class Dialogue(SMTP):
         if self.wire.blocked:
             self.closing = await self.wire.drained(self.patience) is not None
         await asyncio.sleep(0)
+        if self.loop.time() >= self.envelope.data_by:
+            self.no_more(End.TIMEOUT)
 
     async def _wait(self) -> None:
         """Until more has arrived, or there is a reason why nothing will: the client is told that."""
         wire, patience = self.wire, self.patience
-        if not self._deadline:
-            self._deadline = min(self.loop.time() + patience, self.login_by)  # for the whole of the next line
+        if not self._deadline:  # for the whole of the next line
+            self._deadline = min(self.loop.time() + patience, self.login_by, self.envelope.data_by)
         if wire.blocked and await wire.drained(patience) is not None:
             self.closing = True
             return
@@ -224,10 +224,11 @@ class Dialogue(SMTP):
         elif end is End.STOPPED:
             self.hang_up("421 4.3.2 The server is being restarted; send again in a minute.")
         elif self.loop.time() >= self.login_by:
-            self.hang_up(
-                f"421 4.4.2 {limits.TIME_BEFORE_AUTH:.0f} seconds have passed without a login; "
-                "connect again and log in first."
-            )
+            passed = f"{limits.TIME_BEFORE_AUTH:.0f} seconds have passed without a login"
+            self.hang_up(f"421 4.4.2 {passed}; connect again and log in first.")
+        elif self.loop.time() >= self.envelope.data_by:
+            passed = f"{limits.TIME_BEFORE_DATA:.0f} seconds have passed since MAIL without DATA"
+            self.hang_up(f"421 4.4.2 {passed}; send the message again.")
         else:
             self.hang_up(f"421 4.4.2 Nothing was heard for {self.patience:.0f} seconds.")
 
@@ -285,11 +286,10 @@ class Dialogue(SMTP):
         self._set_rset_state()
         if not self.lost and not self.wire.blocked:
             self.transport.close()
-            if self.secure or self.transport.get_write_buffer_size():
-                self._gone = self.loop.create_future()
-                await asyncio.wait((self._gone,), timeout=limits.CLOSING_TIME)
-            else:
+            if not self.secure and not self.transport.get_write_buffer_size():
                 return
+            self._gone = self.loop.create_future()
+            await asyncio.wait((self._gone,), timeout=limits.CLOSING_TIME)
         if not self.lost:
             self.transport.abort()
 

@@ -30,7 +30,7 @@ class Hello(Dialogue):
         super().__init__(desk, loop, peer)
         self.account: Account | None = None  # who is logged in; on the LAN listener, for whom it acts
         self.failed_logins = 0
-        self._shaking_hands = False
+        self._shaking_hands = self._checking_password = False
         self._accounts: Accounts | None = None  # against which `account` was last judged
         self._trace: Trace | None = None
         if desk.lan is not None:
@@ -134,7 +134,7 @@ class Hello(Dialogue):
         except OSError as error:  # ssl.SSLError among them
             self.lost = self.closing = True
             self.transport.abort()
-            self.desk.journal.tls_handshake(self.desk.listener, "", False, tls_trouble(error))
+            self.desk.journal.tls_handshake(self.desk.listener, self.peer, "", False, tls_trouble(error))
             return
         finally:
             self._shaking_hands = False
@@ -147,7 +147,7 @@ class Hello(Dialogue):
         self.session = Greeting(self.loop)  # RFC 3207, 4.2: what was said before TLS is forgotten
         self.session.peer = self.peer
         version = transport.get_extra_info("ssl_object").version()
-        self.desk.journal.tls_handshake(self.desk.listener, version, True)
+        self.desk.journal.tls_handshake(self.desk.listener, self.peer, version, True)
 
     # --- login --------------------------------------------------------------------------------------------------------
 
@@ -214,26 +214,56 @@ class Hello(Dialogue):
             return line
         return None
 
+    async def _check(self, credentials: auth.Credentials) -> Account | None:
+        """Whom they open the door to; nobody once the client has gone."""
+        self._checking_password = True
+        try:
+            return await self.desk.passwords.check(credentials.login, credentials.password, self.peer)
+        except asyncio.CancelledError:
+            if not self.lost:
+                raise
+            return None
+        finally:
+            self._checking_password = False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self._checking_password and self.task is not None:
+            self.task.cancel()  # or strangers who were sent away would stand in the owners' way, and in memory
+
     async def _log_in(self, credentials: auth.Credentials, mechanism: str) -> None:
         self.flush()
         self.wire.hold()
-        account = await self.desk.passwords.check(credentials.login, credentials.password, self.peer)
+        account = await self._check(credentials)
+        if account is None and self.lost:
+            return
         self.wire.go_on()
-        journal, listener = self.desk.journal, self.desk.listener
         if account is not None:
-            self.account, self._accounts, self._trace = account, None, None
-            self.session.authenticated = True
-            self.desk.limiter.known(self.peer, self)
-            self.trust()
-            self.reply("235 2.7.0 Welcome.")
-            journal.login(listener, self.peer, account.name, mechanism, True)
+            self._let_in(account, mechanism)
             return
         self.failed_logins += 1
         self.reply("535 5.7.8 User name or password is wrong.")
-        login = credentials.login.decode("utf-8", "replace")
-        journal.login(listener, self.peer, login, mechanism, False, Reason.AUTH_FAILED)
+        name = self._name_to_tell(credentials.login)
+        self.desk.journal.login(self.desk.listener, self.peer, name, mechanism, False, Reason.AUTH_FAILED)
         if self.failed_logins >= limits.AUTH_FAILURES:
             self.hang_up("421 4.7.0 Too many failed logins; correct the password, then connect again.")
+
+    def _name_to_tell(self, login: bytes) -> str:
+        """An account's own name; of any other only its length, for people type passwords into the wrong field."""
+        account = self.desk.accounts.current.find(login)
+        return account.name if account else f"(unknown, {len(login.decode('utf-8', 'replace'))} characters)"
+
+    def _let_in(self, account: Account, mechanism: str) -> None:
+        refusal = self.desk.limiter.log_in(self.peer, self, account.name)
+        if refusal is not None:
+            self.refuse(refusal.reply, refusal.reason)
+            self.closing = True
+            return
+        self.account, self._accounts, self._trace = account, None, None
+        self.session.authenticated = True
+        self.trust()
+        self.reply("235 2.7.0 Welcome.")
+        self.desk.journal.login(self.desk.listener, self.peer, account.name, mechanism, True)
 
 
 def tls_trouble(error: OSError) -> str:

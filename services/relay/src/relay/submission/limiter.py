@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
-from math import inf
+from math import ceil, inf
 from typing import Literal, NamedTuple
 
 from relay import limits
@@ -100,10 +100,12 @@ class Strangers:
     """Connections of clients that have not logged in: the first to go when there is no room for another one.
 
     Who fills all connections without a login keeps nobody out that way: for each newcomer the oldest stranger leaves
-    that shares its address with most others, unless the newcomer's own address has as many.
+    that shares its address with most others, unless the newcomer's own address has as many. ``shared``: addresses
+    behind which all clients may hide, so that there nobody can be told from a crowd, and newcomers are preferred.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: frozenset[str] = frozenset()) -> None:
+        self._shared = shared
         self._leave: dict[str, dict[object, Callable[[], None]]] = {}  # by address; the oldest first
 
     def add(self, key: str, who: object, leave: Callable[[], None]) -> None:
@@ -120,7 +122,8 @@ class Strangers:
         """Send one away for a newcomer from ``key``, or say that none is to go."""
         crowded = max(self._leave, key=lambda address: len(self._leave[address]), default="")
         crowd = self._leave.get(crowded, {})
-        if len(crowd) <= len(self._leave.get(key, {})):
+        own = 0 if key in self._shared else len(self._leave.get(key, ()))
+        if len(crowd) <= own:
             return False
         who, leave = next(iter(crowd.items()))
         self.remove(crowded, who)
@@ -143,7 +146,10 @@ class Limiter:
         self._most, self._most_of_one = connections, connections_per_address
         self._exempt = frozenset(address_key(gateway) for gateway in gateways)
         self._open: Counter[str] = Counter()
-        self._strangers = Strangers()
+        self._strangers = Strangers(self._exempt)
+        self._most_of_account = ceil(connections * limits.ACCOUNT_SHARE_OF_CONNECTIONS)
+        self._logged_in: dict[object, str] = {}  # the account of each connection
+        self._of_account: Counter[str] = Counter()
         self.volume = Volume()
         self.connections = 0
         self._usage: dict[str, Usage] = {}
@@ -181,9 +187,27 @@ class Limiter:
         """``who``, counted already, has not logged in; ``leave()`` ends its connection when another one needs room."""
         self._strangers.add(address_key(peer), who, leave)
 
-    def known(self, peer: str, who: object) -> None:
-        """``who`` has logged in, or has gone."""
+    def log_in(self, peer: str, who: object, account: str) -> Refusal | None:
+        """``who`` has the password of ``account``: a stranger no more, or one connection of that account too many."""
+        if self._of_account[account] >= self._most_of_account:
+            return refuse(
+                Reason.CONNECTIONS_OF_ACCOUNT,
+                f"421 4.7.0 Account {account} has {self._most_of_account} connections open already; close some "
+                "(that is its share of the operator's setting RELAY_CONNECTIONS).",
+            )
+        self._of_account[account] += 1
+        self._logged_in[who] = account
         self._strangers.remove(address_key(peer), who)
+        return None
+
+    def gone(self, peer: str, who: object) -> None:
+        """``who`` has ended, logged in or not."""
+        self._strangers.remove(address_key(peer), who)
+        account = self._logged_in.pop(who, "")
+        if account:
+            self._of_account[account] -= 1
+            if not self._of_account[account]:
+                del self._of_account[account]
 
     # --- recipients ---------------------------------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class Listener:
                 ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIME if context else None,
             )
         except (OSError, asyncio.CancelledError) as error:
-            desk.limiter.known(peer, session)
+            desk.limiter.gone(peer, session)
             self._give_back(session)
             if session.task is not None:  # cancelled just when it had begun
                 session.transport.abort()
@@ -179,18 +179,18 @@ class Listener:
             if isinstance(error, asyncio.CancelledError):
                 raise
             if context:
-                desk.journal.tls_handshake(desk.listener, "", False, tls_trouble(error))
+                desk.journal.tls_handshake(desk.listener, peer, "", False, tls_trouble(error))
             return
         desk.journal.connection(desk.listener, peer)
         if context:
-            desk.journal.tls_handshake(desk.listener, transport.get_extra_info("ssl_object").version(), True)
+            desk.journal.tls_handshake(desk.listener, peer, transport.get_extra_info("ssl_object").version(), True)
         assert session.task is not None
         self._sessions.add(session)
         session.task.add_done_callback(lambda task: self._ended(session, task))
 
     def _ended(self, session: Session, task: asyncio.Task[None]) -> None:
         self._sessions.discard(session)
-        self.desk.limiter.known(session.peer, session)
+        self.desk.limiter.gone(session.peer, session)
         self._give_back(session)
         self.desk.journal.connection_ended(self.desk.listener, session.peer)
         error = None if task.cancelled() else task.exception()

@@ -7,7 +7,7 @@ with 555, and keep the whole body in memory, several times.
 
 from __future__ import annotations
 
-from relay import address
+from relay import address, limits
 from relay.accounts import Account
 from relay.refusal import Reason, Refusal
 from relay.spool import SpoolFull
@@ -41,7 +41,7 @@ class Session(Hello):
             self.refuse(NO_ROOM.reply, NO_ROOM.reason)
             return
         self.envelope.mail_from, self.envelope.smtp_utf8, self.envelope.account = mail.sender, mail.smtputf8, account
-        self.envelope.size_limit = limit
+        self.envelope.size_limit, self.envelope.data_by = limit, self.loop.time() + limits.TIME_BEFORE_DATA
         self.reply("250 2.1.0 Sender accepted.")
 
     def _check_sender(self, account: Account, sender: str, size: int) -> tuple[int, Refusal | None]:

@@ -1,0 +1,49 @@
+"""How many lines of the log strangers may cause: some for each address and minute, and of the rest their number.
+
+The number is told in the next minute in which a client connects, or is turned away. Metrics count each event all the
+same. Memory is bounded: beyond :data:`ADDRESSES` in a minute, the others share one allowance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from math import inf
+
+from relay import limits
+from relay.clock import Clock
+from relay.log import Value
+from relay.submission.limiter import address_key
+
+LINES = 10  # of one event for one address and minute: fail2ban wants five in ten minutes
+ADDRESSES = 100  # so that 1,100 lines a minute are the most that one event can be, whatever comes
+OTHERS = "others"
+
+
+class Ration:
+    """Hands events on to ``tell``, as long as their address has not used up its lines."""
+
+    def __init__(self, tell: Callable[[str, Mapping[str, Value]], None], clock: Clock) -> None:
+        self._tell, self._clock = tell, clock
+        self._counts: Counter[tuple[str, str]] = Counter()  # of this minute, by event and address
+        self._until = -inf
+
+    def event(self, event: str, peer: str, fields: Mapping[str, Value]) -> None:
+        """Something that ``peer`` has caused."""
+        self.tell_rest()
+        key = event, address_key(peer)
+        if key not in self._counts and len(self._counts) >= ADDRESSES:
+            key = event, OTHERS
+        self._counts[key] += 1
+        if self._counts[key] <= LINES:
+            self._tell(event, fields)
+
+    def tell_rest(self) -> None:
+        """If the minute is over: what was not told in it."""
+        now = self._clock.monotonic()
+        if now >= self._until:
+            for (event, address), count in self._counts.items():
+                if count > LINES:
+                    self._tell(event, {"peer": address, "more": count - LINES})
+            self._counts.clear()
+            self._until = now + limits.MINUTE
