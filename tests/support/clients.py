@@ -15,7 +15,8 @@ from pathlib import Path
 
 from support.appliance import PASSWORD, Appliance
 from support.letters import SENDER, Letter, signature_holds
-from support.recorder import Recorder, Taken
+from support.recorder import Recorder
+from support.sink import Taken
 
 RECEIVED = re.compile(rb"\AReceived: [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n")
 USER = "anna"
