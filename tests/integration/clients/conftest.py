@@ -27,16 +27,17 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     relay.start()
     yield Matrix(relay, provider)
     assert relay.stop() == 0, relay.log.read_text()[-4000:]
+    assert [one.mail for one in provider.wait(0)] == [], "it came after the last test"
     provider.close()
 
 
 @pytest.fixture
 def matrix(running: Matrix) -> Iterator[Matrix]:
-    """Nothing is there when the test begins, and nothing more has come than it waited for when it ends."""
-    running.provider.taken.clear()
+    """Nothing comes to the provider but what a test has waited for, and once: neither in its time nor between two."""
+    assert [one.mail for one in running.provider.wait(0)] == [], "it came after the last test"
     yield running
     eventually(lambda: not running.relay.status("/queue")["deliveries"], "the queue to be empty")
-    assert [one.mail for one in running.provider.taken] == []
+    assert [one.mail for one in running.provider.wait(0)] == [], "it came besides"
 
 
 @pytest.fixture(params=LETTERS, ids=lambda letter: letter.name)
