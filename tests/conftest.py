@@ -4,12 +4,13 @@ long ones have counted is printed."""
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
 
 from support.figures import FIGURES
+from support.sink import CountingSink
 
 OURS = (
     "OWNPOST_",
@@ -32,6 +33,14 @@ hypothesis.settings.register_profile("dev", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if REQUIRE_ALL else "dev"))
+
+
+@pytest.fixture
+def sink() -> Iterator[CountingSink]:
+    """A provider that takes everything."""
+    sink = CountingSink()
+    yield sink
+    sink.close()
 
 
 def _insist(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -27,13 +27,6 @@ def mail(number: int = 1, body: str = BODY, name: str = "1@client.example") -> s
 
 
 @pytest.fixture
-def sink() -> Iterator[CountingSink]:
-    sink = CountingSink()
-    yield sink
-    sink.close()
-
-
-@pytest.fixture
 def relay(tmp_path: Path, sink: CountingSink) -> Iterator[Appliance]:
     relay = Appliance(tmp_path, sink.settings, accounts=ACCOUNTS)
     yield relay

@@ -11,10 +11,10 @@ import pytest
 from support.appliance import PASSWORD, account, eventually, toml
 from support.exporter import fetch
 from support.project import Project
+from support.traffic import ID
 from support.tree import first_mail, without_added_fields
 
 pytestmark = pytest.mark.timeout(400)
-ID = re.compile(r"\b[0-7][0-9A-Z]{25}\b")
 KILL_THE_RELAY = """
 import os
 for pid in filter(str.isdigit, os.listdir("/proc")):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
 from support.appliance import eventually
 from support.project import Project
+from support.traffic import ID
 
 pytestmark = pytest.mark.timeout(400)
 PASSWORD = "what the provider wants"
-ID = re.compile(rb"\b[0-7][0-9A-Z]{25}\b")
 MAIL = b"From: anna@example.org\r\nTo: you@example.net\r\nSubject: It waits\r\n\r\nfor its provider.\r\n"
 
 
@@ -50,8 +49,7 @@ def test_mail_waits_for_a_provider_that_is_away_and_survives_a_new_container(up:
         login="anna:a good password",
     )
     assert sent.returncode == 0, sent.stderr
-    (found,) = set(ID.findall(sent.stderr))
-    message = found.decode()
+    (message,) = set(ID.findall(sent.stderr.decode()))
     eventually(lambda: message in up.make("queue"), "the mail in the queue")
     before = up.container()
     up.compose("up", "--detach", "--wait", "--force-recreate", "relay")

@@ -17,9 +17,9 @@ import pytest
 from relay.spool.schema import VERSION
 from support.appliance import PASSWORD, ROOT, account, eventually, toml
 from support.project import Project
+from support.traffic import ID
 
 pytestmark = pytest.mark.timeout(400)
-ID = re.compile(r"\b[0-7][0-9A-Z]{25}\b")
 ACCOUNTS = {name: account([f"{name}@example.org"]) for name in ("anna", "bert", "crowd")}
 FOLDER = "/var/lib/ownpost/spool/relay"
 WORDS = str.maketrans("ILOU", "110V")  # letters that no id has

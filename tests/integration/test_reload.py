@@ -119,13 +119,6 @@ class Clients:
 
 
 @pytest.fixture
-def sink() -> Iterator[CountingSink]:
-    sink = CountingSink()
-    yield sink
-    sink.close()
-
-
-@pytest.fixture
 def relay(tmp_path: Path, sink: CountingSink) -> Iterator[Appliance]:
     relay = Appliance(tmp_path, sink.settings)
     shutil.rmtree(tmp_path / "certs")

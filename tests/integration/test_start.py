@@ -20,13 +20,6 @@ from support.appliance import HASHER, PASSWORD, ROOT, Appliance, account, eventu
 from support.sink import CountingSink
 
 
-@pytest.fixture
-def sink() -> Iterator[CountingSink]:
-    sink = CountingSink()
-    yield sink
-    sink.close()
-
-
 def ended(relay: Appliance) -> tuple[int, list[str]]:
     """Exit code and the lines that the relay said before it gave up."""
     code = relay.spawn().wait(30)

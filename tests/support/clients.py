@@ -11,12 +11,16 @@ import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.utils import parseaddr
 from pathlib import Path
 
 from support.appliance import PASSWORD, Appliance
 from support.letters import SENDER, Letter, signature_holds
-from support.recorder import Recorder, Taken
+from support.recorder import Recorder
+from support.sink import Taken
 
+HOP = rb"Received: from (?:.|\r\n[ \t])*?\r\n(?=[^ \t])"  # what a mail server puts in front
 RECEIVED = re.compile(rb"\AReceived: [^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n")
 USER = "anna"
 Change = Callable[[bytes], bytes]
@@ -42,13 +46,20 @@ class Matrix:
         change: Change = lambda data: data,
         count: int = 1,
         signed: bool = True,
+        author: str = "",
+        reports: int = 1,
     ) -> None:
         """The provider has ``letter``, for exactly its good recipients, in ``count`` transactions.
 
         ``own``: a pattern of the fields that the client puts in front. ``change``: what it is documented to do to the
-        rest. ``signed``: the client has left the signature, if there is one, whole.
+        rest. ``signed``: the client has left the signature, if there is one, whole. ``author``: from whom the
+        sender gets the client's own reports about those who were refused.
         """
-        taken = self.provider.wait(count)
+        told = bool(author and letter.refused)
+        taken = self.provider.wait(count + told * reports)
+        if told:
+            _told([one for one in taken if _is_report(one)], letter, author)
+            taken = [one for one in taken if not _is_report(one)]
         assert sorted(address for one in taken for address in one.recipients) == sorted(letter.recipients)
         for one in taken:
             self._check(letter, one, own, change)
@@ -63,6 +74,20 @@ class Matrix:
         theirs = re.match(own, rest)
         assert theirs, f"the client's own fields: {rest[:400]!r}"
         same(rest[theirs.end() :], change(letter.data))
+
+
+def _is_report(one: Taken) -> bool:
+    """Clients send them with the null sender, which goes out as postmaster."""
+    return one.mail.startswith("MAIL FROM:<postmaster@example.org>")
+
+
+def _told(reports: list[Taken], letter: Letter, author: str) -> None:
+    """The sender, and nobody else, learns of all who were refused."""
+    for one in reports:
+        assert one.recipients == [SENDER]
+        assert parseaddr(message_from_bytes(one.content)["From"])[1].lower() == author
+    text = b"".join(one.content for one in reports).decode()
+    assert [address for address in letter.refused if address not in text] == []
 
 
 def same(got: bytes, wanted: bytes) -> None:
@@ -88,4 +113,4 @@ def secret_file(folder: Path, name: str, text: str) -> str:
     return str(file)
 
 
-__all__ = ["PASSWORD", "USER", "Matrix", "run", "same", "secret_file"]
+__all__ = ["HOP", "PASSWORD", "USER", "Matrix", "run", "same", "secret_file"]

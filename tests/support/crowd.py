@@ -12,7 +12,6 @@ import base64
 import hashlib
 import json
 import random
-import re
 import resource
 import ssl
 import sys
@@ -22,13 +21,14 @@ from dataclasses import dataclass, field, fields
 
 import uvloop
 
+from support.traffic import ID
+
 MAILS = (1, 3, 8)  # a connection, drawn with equal chances
 SIZES = (500, 1_000, 1_000, 4_000, 30_000)  # bytes of a body, likewise
 SILENCE = 240.0  # seconds without an answer after which a client gives up
 PATIENCE = 1.0  # seconds that a client which was sent away waits
 HANDSHAKE = "handshake"  # where a client that is sent away gets no word, and cannot
 FILL = b"".join(b"%069d\r\n" % n for n in range(max(SIZES) // 71 + 1))
-_ID = re.compile(rb"\b[0-7][0-9A-Z]{25}\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +128,8 @@ class Client:
             writer.write(content)
             reply = await self._reply(reader, "dot")
             self._report.accepted.append(time.perf_counter() - before)
-            found = _ID.search(reply)
-            self._report.acknowledged[number] = found[0].decode() if found else ""
+            found = ID.search(reply.decode())
+            self._report.acknowledged[number] = found[0] if found else ""
         await ask(b"QUIT\r\n")
         self._stage = "goodbye"
         async with asyncio.timeout(SILENCE):

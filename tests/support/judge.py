@@ -13,7 +13,7 @@ from relay.spool import recovery
 from support import invariants
 from support.appliance import Appliance, eventually
 from support.invariants import Kept
-from support.traffic import Acknowledged, ExactSink, Taken, Traffic, whole
+from support.traffic import Acknowledged, Copies, ExactSink, Traffic, whole
 from support.unix_http import get
 
 
@@ -54,7 +54,7 @@ def judge(folder: Path, traffic: Traffic, sink: ExactSink, moment: int | None = 
     return verdict
 
 
-def _judge_delivery(number: int, kept: Kept, taken: Taken | None, moment: int | None, verdict: Verdict) -> None:
+def _judge_delivery(number: int, kept: Kept, taken: Copies | None, moment: int | None, verdict: Verdict) -> None:
     states = set(kept.deliveries.values())
     assert len(states) == 1, f"number {number}: one transaction, and {states}"
     dots = [step for step in taken.steps if not _later(step, moment)] if taken is not None else []
@@ -70,7 +70,7 @@ def _judge_delivery(number: int, kept: Kept, taken: Taken | None, moment: int | 
         assert dots, f"number {number} was never sent and is marked as delivered"
 
 
-def _numbers(acknowledged: Mapping[int, Acknowledged], taken: Mapping[int, Taken]) -> dict[str, int]:
+def _numbers(acknowledged: Mapping[int, Acknowledged], taken: Mapping[int, Copies]) -> dict[str, int]:
     names = {one.id: number for number, one in taken.items()}
     return names | {one.id: number for number, one in acknowledged.items()}
 

@@ -64,16 +64,23 @@ def _key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 
-def _signed(name: str, canonicalize: bytes) -> Letter:
-    """Signed by the client, over a body that ends in blank lines and holds dots and long lines."""
-    plain = _letter(name, b".first\r\n..second\r\nGr\xc3\xbc\xc3\x9fe  \r\n" + _lines(900) + b"\r\n\r\n")
+def sign(message: bytes, way: str, *more: bytes) -> bytes:
+    """``message`` with a DKIM signature in front, over what it says of itself and the fields in ``more``."""
     pem = _key().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
-    way = tuple(canonicalize.split(b"/"))
-    names = [b"from", b"to", b"subject", b"date", b"message-id"]
-    signature: bytes = dkim.sign(plain.data, b"s1", b"example.org", pem, canonicalize=way, include_headers=names)
-    return Letter(name, signature + plain.data)
+    names = [b"from", b"to", b"subject", b"date", b"message-id", *more]
+    header, body = way.encode().split(b"/")
+    signature: bytes = dkim.sign(
+        message, b"s1", b"example.org", pem, canonicalize=(header, body), include_headers=names
+    )
+    return signature + message
+
+
+def _signed(name: str, way: str) -> Letter:
+    """Signed by the client, over a body that ends in blank lines and holds dots and long lines."""
+    plain = _letter(name, b".first\r\n..second\r\nGr\xc3\xbc\xc3\x9fe  \r\n" + _lines(900) + b"\r\n\r\n")
+    return Letter(name, sign(plain.data, way))
 
 
 def signature_holds(message: bytes) -> bool:
@@ -94,12 +101,13 @@ LETTERS = (
     _letter("lines-of-5000", _lines(5000)),
     _letter("utf-8", "Grüße, naïve café – 日本語 🙂\r\n".encode()),
     _letter("8-bit", b"\xe4\xf6\xfc\xdf \xa0\xad\xff in latin-1\r\n"),
-    _letter("dots", b".\x20\r\n.a\r\n..\r\n...b\r\n\r\n. \r\nend.\r\n.\tx\r\n"),
+    _letter("dots", b".\x20\r\n.a\r\n..\r\n...b\r\n\r\n. \r\nend.\r\n.\tx\r\nbefore\r\n.\r\nafter\r\n..\r\n.\r\n"),
     _letter("blank-lines-at-the-end", b"text\r\n\r\n\r\n"),
     _letter("empty-body", b""),
-    _letter("a-hundred", b"hello, all\r\n", recipients=MANY, refused=NOBODY),
-    _signed("signed-simple", b"simple/simple"),
-    _signed("signed-relaxed", b"relaxed/relaxed"),
+    _letter("to-97", b"hello, all\r\n", recipients=MANY),
+    _letter("to-97-and-3-refused", b"hello, all\r\n", recipients=MANY, refused=NOBODY),
+    _signed("signed-simple", "simple/simple"),
+    _signed("signed-relaxed", "relaxed/relaxed"),
     _letter("40-mib", _attachment(), "base64"),
 )
 BY_NAME = {letter.name: letter for letter in LETTERS}

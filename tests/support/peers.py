@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,22 @@ PACKAGES = {
 }
 
 
+@cache
+def _swaks_knows_tls() -> bool:
+    return subprocess.run(["perl", "-MNet::SSLeay", "-e1"], check=False, capture_output=True).returncode == 0
+
+
+def _sasl_knows_plain() -> bool:
+    return any(Path("/usr/lib").glob("*/sasl2/libplain.so*"))
+
+
+# What Debian only recommends to a program and a test cannot do without: whether it is there, and its package.
+PARTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "swaks": (_swaks_knows_tls, "libnet-ssleay-perl"),
+    "saslpasswd2": (_sasl_knows_plain, "libsasl2-modules"),
+}
+
+
 def find(program: str) -> str | None:
     """Where ``program`` is; daemons live in /usr/sbin, which an ordinary user's PATH may lack."""
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
@@ -32,4 +52,8 @@ def need(program: str) -> str:
     if path is None:
         package = PACKAGES.get(program, program)
         pytest.skip(f"{program} is missing: apt-get install {package}")
+    if program in PARTS:
+        there, package = PARTS[program]
+        if not there():
+            pytest.skip(f"{program} lacks a part: apt-get install {package}")
     return path

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from support.appliance import PASSWORD, Appliance
-from support.sink import CountingSink
+from support.sink import CountingSink, Taken
 
 ID = re.compile(r"\b[0-7][0-9A-Z]{25}\b")
 FIELDS = re.compile(rb"^X-Number: (\d+)\r\nX-Digest: ([0-9a-f]{64})\r$", re.MULTILINE)
@@ -176,7 +176,7 @@ class Traffic:
 
 
 @dataclass(slots=True)
-class Taken:
+class Copies:
     """What the provider got of one number."""
 
     id: str  # as the relay's Received field has it
@@ -190,7 +190,7 @@ class ExactSink(CountingSink):
     """
 
     def __init__(self, steps: Callable[[], int] = lambda: 0) -> None:
-        self.taken: dict[int, Taken] = {}
+        self.taken: dict[int, Copies] = {}
         self.problems: list[str] = []
         self.steps = steps
         self.traffic: Traffic | None = None
@@ -212,16 +212,18 @@ class ExactSink(CountingSink):
     async def _admit(self) -> None:
         await self._gate.wait()
 
-    def _take(self, body: bytes, recipients: list[str]) -> None:
+    def _take(self, taken: Taken) -> None:
         try:
-            number = whole(body)
+            number = whole(taken.wire)
         except Torn as error:
             self.problems.append(str(error))
             return
-        found = ID.search(body.partition(b"\r\n\r\n")[0].decode(errors="replace"))
-        taken = self.taken.setdefault(number, Taken(found[0] if found else ""))
-        taken.steps.append(self.steps())
+        found = ID.search(taken.wire.partition(b"\r\n\r\n")[0].decode(errors="replace"))
+        copies = self.taken.setdefault(number, Copies(found[0] if found else ""))
+        copies.steps.append(self.steps())
         self.got[number] += 1
         sent = self.traffic.sent.get(number) if self.traffic else None
-        if sent is not None and tuple(sorted(recipients)) != tuple(sorted(sent.recipients)):
-            self.problems.append(f"number {number} came for {len(recipients)} of {len(sent.recipients)} recipients")
+        if sent is not None and sorted(taken.recipients) != sorted(sent.recipients):
+            self.problems.append(
+                f"number {number} came for {len(taken.recipients)} of {len(sent.recipients)} recipients"
+            )

@@ -12,7 +12,7 @@ import re
 import pytest
 
 from relay.limits import CHUNK, INLINE
-from support.recorder import Taken
+from support.sink import Taken
 from support.talk import Target
 
 HEAD = b"From: %b@example.org\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@a.b>\r\n\r\n"

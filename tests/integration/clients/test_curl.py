@@ -40,7 +40,7 @@ def test_starttls(matrix: Matrix, tmp_path: Path) -> None:
 
 
 def test_a_refused_recipient_stops_it_unless_it_is_told_otherwise(matrix: Matrix, tmp_path: Path) -> None:
-    done = curl(matrix, tmp_path, BY_NAME["a-hundred"])
+    done = curl(matrix, tmp_path, BY_NAME["to-97-and-3-refused"])
     assert done.returncode == 55  # CURLE_SEND_ERROR
     assert b"501" in done.stderr
 

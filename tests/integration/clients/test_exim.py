@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.clients import PASSWORD, USER, Matrix
-from support.letters import SENDER, Letter
+from support.clients import HOP, PASSWORD, USER, Matrix
+from support.letters import BY_NAME, SENDER, Letter
 from support.stage import Stage
 
 CONFIG = """
@@ -18,6 +19,7 @@ primary_hostname = nas.example.org
 spool_directory = /var/spool/exim4
 log_file_path = /var/log/exim4/%slog
 message_size_limit = 60M
+disable_ipv6
 untrusted_set_sender = *
 begin routers
 smarthost:
@@ -43,18 +45,25 @@ login:
 begin retry
 * * F,1h,1m
 """
-OWN = rb"Received: from (?:.|\r\n[ \t])*?\r\n(?=[^ \t])"
+PARTLY = BY_NAME["to-97-and-3-refused"]
 
 
 @pytest.fixture
-def exim(running: Matrix, tmp_path: Path) -> Stage:
-    """``message_linelength_limit``: by default it refuses lines over 998 bytes itself, before it connects."""
-    stage = Stage(tmp_path, "exim4-daemon-light")
-    stage.users("Debian-exim")
-    values = {"port": running.relay.submission, "user": USER, "password": PASSWORD}
-    stage.write("etc/exim4/exim4.conf", CONFIG.format(**values))
-    stage.write("etc/exim4/ca.pem", Path(running.ca).read_text())
-    return stage
+def exim(running: Matrix, tmp_path: Path) -> Callable[[str], Stage]:
+    """One that logs in as the user.
+
+    ``message_linelength_limit``: by default it refuses lines over 998 bytes itself, before it connects.
+    """
+
+    def make(user: str) -> Stage:
+        stage = Stage(tmp_path, "exim4-daemon-light")
+        stage.users("Debian-exim")
+        values = {"port": running.relay.submission, "user": user, "password": PASSWORD}
+        stage.write("etc/exim4/exim4.conf", CONFIG.format(**values))
+        stage.write("etc/exim4/ca.pem", Path(running.ca).read_text())
+        return stage
+
+    return make
 
 
 def send(stage: Stage, letter: Letter) -> subprocess.CompletedProcess[bytes]:
@@ -63,8 +72,26 @@ def send(stage: Stage, letter: Letter) -> subprocess.CompletedProcess[bytes]:
     return stage.run(*exim, *letter.recipients, *letter.refused, stdin=letter.text, before=folders)
 
 
-def test_letters(matrix: Matrix, exim: Stage, letter: Letter) -> None:
-    """Those that we refuse it reports to the sender, by a mail of its own with the null sender."""
-    done = send(exim, letter)
+def test_letters(matrix: Matrix, exim: Callable[[str], Stage], letter: Letter) -> None:
+    done = send(exim(USER), letter)
     assert done.returncode == 0, done.stderr
-    matrix.arrived(letter, own=OWN)
+    matrix.arrived(letter, own=HOP)
+
+
+def test_its_own_report_about_the_refused_ones_is_refused_too(matrix: Matrix, exim: Callable[[str], Stage]) -> None:
+    """Its From is no address of the account: nobody is told, but for the log."""
+    stage = exim(USER)
+    assert send(stage, PARTLY).returncode == 0
+    matrix.arrived(PARTLY, own=HOP)
+    log = (stage.folder / "var/log/exim4/mainlog").read_text()
+    assert "The address <Mailer-Daemon@nas.example.org> in the field From is not one of account anna" in log
+
+
+@pytest.mark.parametrize(
+    ("user", "author"), [("rewriting", "nas@example.org"), ("listing", "mailer-daemon@nas.example.org")]
+)
+def test_its_own_report_arrives_where_the_account_lets_it(
+    matrix: Matrix, exim: Callable[[str], Stage], user: str, author: str
+) -> None:
+    assert send(exim(user), PARTLY).returncode == 0
+    matrix.arrived(PARTLY, own=HOP, author=author)

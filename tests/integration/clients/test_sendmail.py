@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.clients import PASSWORD, USER, Matrix, run, secret_file
-from support.letters import SENDER, Letter
+from support.letters import LETTERS, RECIPIENT, SENDER, Letter
 from support.peers import need
 
 TEXT = (
@@ -19,6 +20,8 @@ LETTER = Letter(
     TEXT.replace(b"Bcc: secret@example.net\n", b"").replace(b"\n", b"\r\n"),
     recipients=("bob@example.net", "secret@example.net"),
 )
+
+UNAVAILABLE = 65  # EX_DATAERR: a recipient was refused
 
 
 @pytest.fixture
@@ -40,6 +43,23 @@ def test_a_script(matrix: Matrix, sendmail: Path, tmp_path: Path, options: list[
     done = run("sh", str(script), stdin=TEXT, env={"PATH": f"{sendmail.parent}:/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr
     matrix.arrived(LETTER)
+
+
+@pytest.mark.parametrize("letter", LETTERS[:-1], ids=lambda letter: letter.name)
+def test_letters(matrix: Matrix, sendmail: Path, letter: Letter) -> None:
+    """Whom To does not name stands behind Bcc. One of them refused, it sends to nobody.
+
+    Not the largest, which the same program brings in another test, slowly.
+    """
+    hidden = [one for one in (*letter.recipients, *letter.refused) if one != RECIPIENT]
+    bcc = b"Bcc: %b\n" % ",\n ".join(hidden).encode() if hidden else b""
+    done = run(str(sendmail), "-t", "-i", stdin=bcc + letter.text)
+    if letter.refused:
+        assert done.returncode == UNAVAILABLE, done.stderr
+        assert b"501" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    matrix.arrived(replace(letter, recipients=(RECIPIENT, "carol@example.net", *hidden)))
 
 
 def test_the_mail_function_of_php(matrix: Matrix, sendmail: Path) -> None:
