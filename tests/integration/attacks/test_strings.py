@@ -37,6 +37,7 @@ def log(target: Target) -> list[dict[str, object]]:
 
 
 def test_a_client_can_write_nothing_but_values_into_the_log(target: Target) -> None:
+    eventually(lambda: any(line["event"] == "provider_ready" for line in log(target)), "the relay's own look")
     before = len(log(target))
     text = TAME.encode()
     with target.talk() as talk:
