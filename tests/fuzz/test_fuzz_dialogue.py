@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from relay import limits
+from relay.clock import SystemClock
+from relay.model import State
+from relay.submission.repeats import Recent, Repeats
 from support.bare_session import BareSession
+from support.fakes import FakeSpool
 from support.fuzzing import keep_at_it, pieces
 from support.smtp_model import AHEAD, Model
 
@@ -50,7 +54,10 @@ COMMANDS = {
     "bare lf": [],
     "too long": [b"NOOP " + b"x" * 13_000],
 }
+WITH_ID = b"From: anna@example.org\r\nMessage-ID: <1@x>\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\n\r\nhello\r\n.\r\n"
 MESSAGES = {
+    "with an id": WITH_ID,
+    "with an id, later": WITH_ID.replace(b"12:00", b"12:05"),
     "good": b"From: anna@example.org\r\n\r\nhello\r\n.\r\n",
     "forged": b"From: boss@example.org\r\n\r\nhello\r\n.\r\n",
     "bare lf inside": b"From: anna@example.org\r\n\r\nx\n.\nMAIL FROM:<boss@example.org>\r\n.\r\n",
@@ -59,6 +66,7 @@ MESSAGES = {
 }
 WORDS = st.sampled_from([(kind, line + b"\r\n") for kind, lines in COMMANDS.items() for line in lines])
 WORDS |= st.sampled_from([("bare lf", b"NOOP\n"), ("bare lf", b"\n"), ("bare lf", b"MAIL FROM:<a@b.c>\rX\r\n")])
+PORTS = st.sampled_from(["submission", "submissions", "lan"])
 PEOPLE = st.sampled_from(["bob@example.net", "carol@example.net", "dora@example.net", "emil@example.net"])
 
 
@@ -68,6 +76,8 @@ class DialogueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
+        self.spool, self.kept, self.known = FakeSpool(), list[tuple[str, ...]](), set[object]()
+        self.repeats = Repeats(Recent(SystemClock(), 600.0), self.spool.states_of)
 
     def run(self, what: Awaitable[T]) -> T:
         return self.loop.run_until_complete(what)
@@ -79,23 +89,25 @@ class DialogueMachine(RuleBasedStateMachine):
 
     def check_and_end(self) -> None:
         self.run(self.bare.end())
-        assert [kept.message.recipients for kept in self.bare.spool.kept] == self.model.kept
+        assert [kept.message.recipients for kept in self.spool.kept] == self.kept
+        assert len(self.bare.journal.told("repeated")) == self.model.repeated
         assert not self.bare.journal.told("system"), "an exception inside"
-        assert self.bare.spool.reserved == 0
+        assert self.spool.reserved == 0
 
     @precondition(lambda self: not self.model.open)
-    @rule(name=st.sampled_from(["submission", "submissions"]))
+    @rule(name=PORTS)
     def connect_again(self, name: str) -> None:
         self.check_and_end()
         self.connect(name)
 
-    @initialize(name=st.sampled_from(["submission", "submissions"]))
+    @initialize(name=PORTS)
     def connect(self, name: str) -> None:
         async def make() -> BareSession:
-            return BareSession(name, recipients_limit=RECIPIENTS, size_limit=SIZE)
+            more = {"recipients_limit": RECIPIENTS, "size_limit": SIZE, "repeats": self.repeats}
+            return BareSession(name, spool=self.spool, **more)
 
         self.bare = self.run(make())
-        self.model = Model(name == "submissions", RECIPIENTS, SIZE)
+        self.model = Model(name == "submissions", name == "lan", RECIPIENTS, SIZE, kept=self.kept, known=self.known)
         assert self.run(self.bare.codes(b"")) == [220]
 
     def tell(self, data: bytes, wanted: list[int], cuts: list[int]) -> None:
@@ -109,7 +121,7 @@ class DialogueMachine(RuleBasedStateMachine):
     @rule(word=WORDS, cuts=st.lists(st.integers(0, 10_000), max_size=3))
     def command(self, word: tuple[str, bytes], cuts: list[int]) -> None:
         kind, line = word
-        self.tell(line, self.model.answer(kind), cuts)
+        self.tell(line, self.model.answer(kind, line.decode("latin-1")), cuts)
 
     @precondition(lambda self: self.model.open and not self.model.in_data)
     @rule(address=PEOPLE, again=st.booleans())
@@ -121,16 +133,17 @@ class DialogueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.open and not self.model.in_data)
     @rule(words=st.lists(WORDS.filter(lambda word: word[0] in AHEAD), min_size=2, max_size=8))
     def pipelined(self, words: list[tuple[str, bytes]]) -> None:
-        wanted = [code for kind, _ in words for code in self.model.answer(kind, "")]
+        wanted = [code for kind, line in words for code in self.model.answer(kind, line.decode("latin-1"))]
         self.tell(b"".join(line for _, line in words), wanted, [])
 
     @precondition(lambda self: self.model.open and not self.model.in_data)
     @rule()
     def straight_to_a_message(self) -> None:
         """What a client does, so that the machine gets far often enough."""
-        steps = ["ehlo"] if self.model.secure else ["ehlo", "starttls", "ehlo"]
-        for kind in (*steps, *([] if self.model.logged_in else ["auth good"]), "mail"):
-            self.tell(COMMANDS[kind][0] + b"\r\n", self.model.answer(kind), [])
+        steps = ["ehlo"] if self.model.secure or self.model.lan else ["ehlo", "starttls", "ehlo"]
+        for kind in (*steps, *([] if self.model.logged_in or self.model.lan else ["auth good"]), "mail"):
+            line = COMMANDS[kind][0]
+            self.tell(line + b"\r\n", self.model.answer(kind, line.decode()), [])
         if self.model.open:
             self.recipient("bob@example.net", False)
 
@@ -140,7 +153,7 @@ class DialogueMachine(RuleBasedStateMachine):
         """AUTH LOGIN, whose answers are no commands."""
         model = self.model
         left = model.logged_in or model.commands < limits.COMMANDS_BEFORE_AUTH
-        asked = model.secure and model.greeted == "ehlo" and not model.logged_in and left
+        asked = model.secure and model.greeted == "ehlo" and not model.logged_in and left and not model.lan
         kind = {GOOD_WORD: "auth good", WRONG_WORD: "auth wrong"}.get(last, "auth bad")
         if not asked:
             self.tell(b"AUTH LOGIN\r\n", model.answer(kind), cuts)
@@ -158,6 +171,24 @@ class DialogueMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(sorted(MESSAGES)), cuts=st.lists(st.integers(0, 10_000), max_size=4))
     def message(self, kind: str, cuts: list[int]) -> None:
         self.tell(MESSAGES[kind], self.model.answer(kind), cuts)
+
+    @precondition(lambda self: self.model.open and not self.model.in_data)
+    @rule(kinds=st.lists(st.sampled_from(sorted(MESSAGES)), min_size=1, max_size=2))
+    def whole_messages(self, kinds: list[str]) -> None:
+        """One after the other; the same again is what a client does that missed our answer."""
+        for kind in kinds:
+            self.straight_to_a_message()
+            if self.model.open:
+                self.data()
+            if self.model.in_data:
+                self.message(kind, [])
+
+    @precondition(lambda self: self.known)
+    @rule()
+    def all_that_was_kept_comes_to_nothing(self) -> None:
+        """So that whoever sends it again means it."""
+        self.spool.states = {kept.message.id: {State.REFUSED} for kept in self.spool.kept}
+        self.known.clear()
 
     @precondition(lambda self: self.model.open and not self.model.in_data)
     @rule(early=st.sampled_from([b"NOOP\r\n", b"MAIL FROM:<anna@example.org>\r\n", b"x"]))

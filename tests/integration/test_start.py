@@ -155,6 +155,27 @@ def test_a_disabled_account_ends_at_its_next_mail_and_its_queue_can_be_held(tmp_
     assert relay.stop() == 0
 
 
+def test_a_paused_account_stays_so_until_it_has_a_new_password(tmp_path: Path) -> None:
+    relay = Appliance(tmp_path, accounts={"anna": account(["anna@example.org"], unusual_volume="pause")})
+    relay.start()
+    file, people = tmp_path / "config/accounts.toml", [f"person{number}@example.net" for number in range(51)]
+    with smtp(relay) as client:
+        client.sendmail("anna@example.org", people, "From: anna@example.org\r\n\r\nhello")
+        file.write_text(file.read_text() + 'notify = "boss@example.org"\n')
+        eventually(lambda: "accounts_reloaded" in relay.log.read_text(), "the change to be taken up")
+        assert client.mail("anna@example.org")[0] == 250
+        code, reply = client.rcpt("bob@example.net")
+        assert (code, reply[:13]) == (450, b"4.7.1 Account")
+        assert "account_resumed" not in relay.log.read_text()
+        assert relay.operator("account", "password", "anna", "--password-stdin", stdin="another horse").returncode == 0
+        eventually(
+            lambda: 'account_resumed account=anna why="new password"' in relay.log.read_text(), "the pause's end"
+        )
+    with smtp(relay, "another horse") as client:
+        client.sendmail("anna@example.org", ["bob@example.net"], "From: anna@example.org\r\n\r\nhello")
+    assert relay.stop() == 0
+
+
 def queue(relay: Appliance) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = relay.status("/queue")["deliveries"]
     return rows

@@ -80,10 +80,17 @@ class FakeLoop:
 class BareSession:
     """One session of the listener ``name``; to be made inside a running loop."""
 
-    def __init__(self, name: str = "submission", *, accounts: list[Account] | None = None, **desk: Any) -> None:
+    def __init__(
+        self,
+        name: str = "submission",
+        *,
+        accounts: list[Account] | None = None,
+        spool: FakeSpool | None = None,
+        **desk: Any,
+    ) -> None:
         people = accounts or [person()]
         self.file = FakeAccountsFile(Accounts(people))
-        self.spool, self.journal = FakeSpool(), FakeJournal()
+        self.spool, self.journal = spool or FakeSpool(), FakeJournal()
         lan = Lan(account=people[0].name, recipients=("*",), budget=person("lan listener")) if name == "lan" else None
         values: dict[str, Any] = {
             "listener": name,

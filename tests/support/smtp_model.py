@@ -1,7 +1,8 @@
 """What our SMTP server ought to answer, as a small model: a state, and for each command a code and the next state.
 
 RFC 5321, 4.1.4 (order of commands), RFC 3207 (STARTTLS forgets), RFC 4954 (AUTH), RFC 2920 (what may be sent ahead),
-and the limits of ``relay.limits``. It knows nothing of the server's code.
+and the limits of ``relay.limits``. It knows nothing of the server's code. On the LAN's port nobody logs in and bare
+line ends are mended. A message with a Message-ID that comes again, to whatever port, is answered alike and kept once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from relay import limits
 
 AHEAD = {"helo", "rset", "noop", "vrfy", "expn", "help", "mail", "rcpt", "unknown", "bare lf", "auth bad", "auth good"}
+WITH_ID = {"with an id", "with an id, later"}
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Model:
     """One connection to a port with or without TLS from the start."""
 
     secure: bool
+    lan: bool
     recipients_limit: int
     size_limit: int
     greeted: str = ""  # "", "helo" or "ehlo"
@@ -29,7 +32,10 @@ class Model:
     commands: int = 0
     open: bool = True
     in_data: bool = False
-    kept: list[tuple[str, ...]] = field(default_factory=list)
+    sender: str = ""
+    repeated: int = 0
+    kept: list[tuple[str, ...]] = field(default_factory=list)  # by all connections
+    known: set[object] = field(default_factory=set)  # what would be a repeat; by all connections
 
     def answer(self, kind: str, value: str = "") -> list[int]:
         """The codes that a command (or, after DATA, a message) of that kind is answered with."""
@@ -39,7 +45,7 @@ class Model:
             return self._message(kind)
         if kind not in ("bare lf", "too long"):
             self.commands += 1
-            if not self.logged_in and self.commands > limits.COMMANDS_BEFORE_AUTH:
+            if not self.logged_in and not self.lan and self.commands > limits.COMMANDS_BEFORE_AUTH:
                 self.open = False
                 return [421]
         codes: list[int] = getattr(self, "_" + kind.replace(" ", "_"))(value)
@@ -109,6 +115,8 @@ class Model:
         return self._protest(501)
 
     def _auth(self, code: int) -> list[int]:
+        if self.lan:
+            return self._protest(502)
         if not self.secure:
             self.open = False
             return [538]
@@ -141,14 +149,14 @@ class Model:
     def _out_of_place(self) -> list[int]:
         if not self.greeted:
             return self._protest(503)
-        if not self.logged_in:
+        if not self.logged_in and not self.lan:
             return self._protest(530)
         return self._protest(503) if self.mail else []
 
-    def _mail(self, _: str) -> list[int]:
+    def _mail(self, line: str) -> list[int]:
         codes = self._out_of_place()
         if not codes:
-            self.mail = True
+            self.mail, self.sender = True, line.partition("<")[2].partition(">")[0]
         return codes or [250]
 
     def _mail_of_a_stranger(self, _: str) -> list[int]:
@@ -185,9 +193,14 @@ class Model:
         return [354]
 
     def _message(self, kind: str) -> list[int]:
-        codes = {"good": 250, "forged": 550, "bare lf inside": 550, "too big": 552, "nul": 554}
-        if kind == "good":
+        bare = 250 if self.lan else 550
+        code = {"forged": 550, "bare lf inside": bare, "too big": 552, "nul": 554}.get(kind, 250)
+        repeatable = (self.sender, frozenset(self.recipients), kind) if kind in WITH_ID else None
+        if repeatable in self.known:
+            self.repeated += 1
+        elif code == 250:
             self.kept.append(tuple(self.recipients))
+            self.known |= {repeatable} - {None}
         self.in_data = False
         self._forget()
-        return [codes[kind]]
+        return [code]

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from relay.accounts import load, parse
 from relay.operator import account, accounts_edit, accounts_text
+from support.disk_trouble import FAULTS, failing
 
 FILE = """\
 # our house
@@ -90,6 +91,17 @@ def test_the_first_account_makes_the_file(path: Path, run: Run) -> None:
     for said in ("user name", "anna", "587 with STARTTLS", "shown this once", "anna@example.org, *@example.com"):
         assert said in result.out
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(path.parent) == ["accounts.toml"]
+
+
+@pytest.mark.parametrize(("call", "error"), FAULTS)
+def test_a_file_that_cannot_be_put_in_its_place_changes_nothing(path: Path, run: Run, call: str, error: int) -> None:
+    path.write_text(FILE)
+    with failing(call, error):
+        result = run("disable", "anna")
+    assert (result.code, result.out) == (1, "")
+    assert os.strerror(error) in result.err
+    assert path.read_text() == FILE
     assert os.listdir(path.parent) == ["accounts.toml"]
 
 

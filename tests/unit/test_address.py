@@ -92,6 +92,17 @@ def test_addresses_that_are_refused(text: str, why: str) -> None:
     assert isinstance(read_mail(f"FROM:<{text or '<'}>".encode()), Refusal)
 
 
+@pytest.mark.parametrize(
+    "sign", "\uff20\ufe6b\ufe64\uff1c\ufe65\uff0c\uff02\uff05\u203c\uff1b\uff1a\uff08\uff3b\uff3c\u00a8"
+)
+@pytest.mark.parametrize(
+    "form", ["boss{}bank.example@example.org", '"boss {}bank.example"@example.org', "a@b.example{}c.de"]
+)
+def test_signs_that_others_read_as_specials_are_not_taken(sign: str, form: str) -> None:
+    """Mail programs that normalise (NFKC) before they read would find another address."""
+    assert isinstance(parse(form.format(sign).encode(), utf8=True), Bad)
+
+
 def test_utf8_only_where_smtputf8_was_asked_for() -> None:
     text = "jürgen@bücher.example"
     assert parse(text.encode(), utf8=True) == text

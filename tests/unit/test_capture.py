@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from relay.delivery.content import field_pattern
 from relay.delivery.outcome import Deferred, Delivered, judge
 from relay.ids import new_id
 from support.delivering import BODY
+from support.disk_trouble import FAULTS, failing
 from support.memory_spool import FakeClock, MemorySpool
 from support.spooling import offering
 
@@ -99,6 +101,29 @@ async def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         await CaptureFolder(tmp_path).keep(new_id(NOW), broken())
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("call", "error"), FAULTS)
+async def test_a_file_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path: Path, call: str, error: int) -> None:
+    folder = CaptureFolder(tmp_path)
+    with failing(call, error), pytest.raises(OSError, match=os.strerror(error)):
+        await keep_same(folder, b"one")
+    assert names(tmp_path) == []
+    assert (await keep_same(folder, b"one")).read_bytes() == b"one"
+
+
+@pytest.mark.parametrize(("call", "error", "number"), [("replace", errno.EIO, 1), ("fsync", errno.EIO, 2)])
+async def test_what_such_a_failure_leaves_still_counts(tmp_path: Path, call: str, error: int, number: int) -> None:
+    """The first file stays, old or new: a folder that forgot it would grow over its limit."""
+    folder = CaptureFolder(tmp_path, files=2)
+    path = await keep_same(folder, b"one")
+    with failing(call, error, number), pytest.raises(OSError, match=os.strerror(error)):
+        await keep_same(folder, b"two")
+    assert path.read_bytes() == (b"one" if call == "replace" else b"two")
+    os.utime(path, (NOW, NOW))
+    assert names(tmp_path) == [path.name]
+    kept = [await keep(folder, 1), await keep(folder, 2)]
+    assert names(tmp_path) == sorted(kept)
 
 
 # --- as a provider

@@ -190,10 +190,13 @@ def test_names_of_other_scripts_addresses_and_resolvers() -> None:
 
 def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("SG.secret\n")
+    (tmp_path / "key").chmod(0o644)
     found = settings.read(
         {**BASE, "DOMAIN_SENDGRID_API_KEY_FILE": str(tmp_path / "key"), "DOMAIN_CLOUDFLARE_API_TOKEN": "cf-secret"}
     )
     assert found.keys["sendgrid"].secrets == ("SG.secret",)
+    (warning,) = found.warnings
+    assert warning.startswith(f"DOMAIN_SENDGRID_API_KEY_FILE: '{tmp_path}/key' can be read by every user")
     assert "secret" not in repr(found)
 
 

@@ -98,6 +98,19 @@ def test_values_come_from_files(tmp_path: Path) -> None:
     assert "is empty" in refused(EXPORTER_PASSWORD_FILE=str(tmp_path / "empty"), EXPORTER_BIND="0.0.0.0")[0]
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_secret_that_everybody_can_read_is_warned_of(tmp_path: Path, mode: int, warned: bool) -> None:
+    file = tmp_path / "secret"
+    file.write_text("ntfys://ntfy.sh/t\n")
+    file.chmod(mode)
+    settings = of(EXPORTER_PASSWORD_FILE=str(file), EXPORTER_NOTIFY_URL_FILE=f"'{file}'")
+    told = [
+        f"{name}: {str(file)!r} can be read by every user of this machine; chmod 640 or 600 mends it."
+        for name in ("EXPORTER_PASSWORD_FILE", "EXPORTER_NOTIFY_URL_FILE")
+    ]
+    assert settings.warnings == (tuple(told) if warned else ())
+
+
 def test_no_secret_is_in_its_representation() -> None:
     shown = repr(of(EXPORTER_PASSWORD=PASSWORD, EXPORTER_NOTIFY_URL="ntfys://token@ntfy.sh/t"))
     assert PASSWORD not in shown

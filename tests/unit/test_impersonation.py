@@ -133,6 +133,17 @@ async def test_taken_because_nobody_reads_another_author_there(trick: str) -> No
     assert [one.addr_spec.lower() for one in author.addresses] == [ANNA.decode()]
 
 
+@pytest.mark.parametrize("local", ["boss\uff20bank.example", "boss\ufe6bbank.example", "boss\ufe64", '"boss\uff1cx"'])
+async def test_the_whole_domain_is_not_another_one(local: str) -> None:
+    """Who may send as ``*@example.org`` writes what some mail programs show as an address at the bank."""
+    bare = BareSession("submissions", accounts=[person("anna", senders=("*@example.org",))])
+    envelope = [b"MAIL FROM:<>\r\n", b"RCPT TO:<bob@example.net>\r\n", b"DATA\r\n"]
+    for step in (b"", *LOGIN, *envelope, f"From: {local}@example.org\r\n\r\nhello\r\n.\r\n".encode()):
+        await bare.send(step)
+    await bare.end()
+    assert bare.spool.kept == []
+
+
 @pytest.mark.parametrize(
     "sender",
     [

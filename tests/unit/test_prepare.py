@@ -56,8 +56,13 @@ def refused(header: bytes, account: Account = ANNA) -> Refusal:
 def test_a_whole_header_gets_received_and_nothing_else() -> None:
     result = prepared(WHOLE + b"\r\n")
     assert result.header == RECEIVED + WHOLE + b"\r\n"
-    seen = b"".join(line for line in WHOLE.splitlines(True) if not line.startswith(b"Date:"))
-    assert result == Prepared(result.header, "anna@example.org", False, "<abc@example.org>", seen)
+    assert result == Prepared(result.header, "anna@example.org", False, "<abc@example.org>", WHOLE)
+
+
+def test_what_servers_add_on_the_way_and_dates_of_ours_make_no_other_mail() -> None:
+    more = b"DKIM-Signature: t=2\r\nReceived: from here\r\nBcc: c@d.example\r\nX-Queue: 7\r\n"
+    assert prepared(more + WHOLE + b"\r\n").seen == WHOLE
+    assert prepared(OWN + b"Message-ID: <abc@example.org>\r\n\r\n").seen == OWN + b"Message-ID: <abc@example.org>\r\n"
 
 
 @pytest.mark.parametrize("own", [b"", b"Message-ID:\r\n", b"Message-ID: \r\n \r\n"])

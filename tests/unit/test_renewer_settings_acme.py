@@ -42,9 +42,19 @@ def test_a_domain_and_a_token_are_enough(base: dict[str, str], tmp_path: Path) -
 
 def test_the_token_is_in_no_repr_and_may_come_from_a_file(base: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "token").chmod(0o640)
     from_file = base | {"CLOUDFLARE_API_TOKEN": "", "CLOUDFLARE_API_TOKEN_FILE": str(tmp_path / "token")}
     assert read(from_file) == read(base)
     assert TOKEN not in repr(read(base))
+
+
+def test_a_token_that_everybody_can_read_is_warned_of(base: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "token").chmod(0o644)
+    (warning,) = read(
+        base | {"CLOUDFLARE_API_TOKEN": "", "CLOUDFLARE_API_TOKEN_FILE": str(tmp_path / "token")}
+    ).warnings
+    assert warning.startswith(f"CLOUDFLARE_API_TOKEN_FILE: '{tmp_path}/token' can be read by every user")
 
 
 def test_other_servers(base: dict[str, str]) -> None:

@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 
 from relay import limits
+from relay.clock import SystemClock
 from relay.model import State
 from support.fakes import FakeSpool
 from support.reception import Reception, person, reception, to_data, until
 from support.smtp_client import RawClient
 
-MAIL = b"From: anna@example.org\r\nMessage-ID: <1@client>\r\n\r\nhello\r\n.\r\n"
+DATE = b"Date: Tue, 24 Nov 2026 12:00:00 +0000\r\n"
+MAIL = b"From: anna@example.org\r\nMessage-ID: <1@client>\r\n" + DATE + b"\r\nhello\r\n.\r\n"
+
+
+class Clocks(SystemClock):
+    """Goes on when the test says so, too."""
+
+    later = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.later
 
 
 async def send(client: RawClient, mail: bytes = MAIL) -> bytes:
@@ -58,19 +69,32 @@ async def test_the_answer_is_the_first_ones_and_the_journal_is_told(tmp_path: Pa
         ((b"From:", b"To: bob@example.net\r\nFrom:"), 2),
         ((b"From:", b"Cc: bob@example.net\r\nFrom:"), 2),
         ((b"<1@client>", b"<2@client>"), 2),
+        ((b"12:00:00", b"12:05:00"), 2),  # the alarm of five minutes later
+        ((b"Date:", b"Content-Type: text/html\r\nDate:"), 2),
+        ((b"Date:", b"Content-Transfer-Encoding: base64\r\nDate:"), 2),
+        ((b"Date:", b"Reply-To: carol@example.org\r\nDate:"), 2),
+        ((b"From: a", b"Resent-From: anna@example.org\r\nResent-Message-ID: <r1@client>\r\nFrom: a"), 2),
         ((b"From:", b"Received: from here by there; Tue, 24 Nov 2026 12:00:00 +0000\r\nFrom:"), 1),  # another server
-        ((b"From:", b"Date: Tue, 24 Nov 2026 12:00:00 +0000\r\nDKIM-Signature: t=2\r\nFrom:"), 1),
+        ((b"From:", b"DKIM-Signature: t=2\r\nFrom:"), 1),
         ((b"From:", b"Bcc: carol@example.net\r\nFrom:"), 1),  # the envelope says who gets it
     ],
 )
-async def test_what_a_person_would_see_makes_it_another_mail(
-    tmp_path: Path, change: tuple[bytes, bytes], kept: int
-) -> None:
-    other = MAIL.replace(*change).replace(b"<anna@example.org\r\n", b"<anna@example.org>\r\n")
+async def test_what_makes_it_another_mail(tmp_path: Path, change: tuple[bytes, bytes], kept: int) -> None:
+    other = MAIL.replace(*change, 1).replace(b"<anna@example.org\r\n", b"<anna@example.org>\r\n")
     async with reception(tmp_path, "lan", tls=False) as host:
         for mail in (MAIL, other):
             assert (await send(await host.logged_in(), mail)).startswith(b"250 ")
         assert len(host.spool.kept) == kept
+
+
+async def test_a_date_that_we_add_makes_no_other_mail(tmp_path: Path) -> None:
+    clock = Clocks()
+    async with reception(tmp_path, "lan", tls=False, desk={"clock": clock}) as host:
+        client, mail = await host.logged_in(), MAIL.replace(DATE, b"")
+        answer = await send(client, mail)
+        clock.later = 300.0
+        assert await send(client, mail) == answer
+        assert b"\r\nDate: " in host.spool.kept[0].data
 
 
 async def test_a_twin_waits_for_the_commit_of_the_first_and_answers_alike(tmp_path: Path) -> None:

@@ -145,6 +145,55 @@ async def test_an_account_that_is_only_read_anew_in_mid_message_goes_on(tmp_path
         assert (await client.line()).startswith(b"250 ")
 
 
+BOTH = ("anna@example.org", "boss@example.org")
+
+
+async def test_a_sender_that_is_taken_away_before_data_is_refused_there(tmp_path: Path) -> None:
+    async with reception(tmp_path, accounts=[person(senders=BOTH)]) as host:
+        client = await host.logged_in()
+        for narrowed, answer in (("anna@example.org", b"354 "), ("boss@example.org", b"550 5.7.1 ")):
+            assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"250 ")
+            assert (await client.ask(b"RCPT TO:<bob@example.net>")).startswith(b"250 ")
+            host.file.current = Accounts([person(senders=(narrowed,))])
+            assert (await client.ask(b"DATA")).startswith(answer)
+            if answer == b"354 ":
+                await client.send(b"From: boss@example.org\r\n\r\n.\r\n")
+                assert (await client.line()).startswith(b"550 5.7.1 ")
+        assert (await client.ask(b"RSET")).startswith(b"250 ")
+        assert host.spool.kept == []
+
+
+@pytest.mark.parametrize(
+    ("senders", "answer"),
+    [
+        (("*@example.org",), b"250 "),
+        ((*BOTH, "carol@example.org"), b"250 "),
+        (("anna@example.org",), b"451 4.7.0 "),  # what From says is not remembered; the client's next try is judged
+        (("boss@example.org",), b"550 5.7.1 "),
+    ],
+)
+async def test_senders_that_change_in_mid_message(tmp_path: Path, senders: tuple[str, ...], answer: bytes) -> None:
+    async with reception(tmp_path, accounts=[person(senders=BOTH)]) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        await client.send(b"From: boss@example.org\r\n\r\n")
+        await until(lambda: any(one._trace for one in host.listener._sessions), "DATA")
+        host.file.current = Accounts([person(senders=senders)])
+        await client.send(b"text\r\n.\r\n")
+        assert (await client.line()).startswith(answer)
+        assert len(host.spool.kept) == (answer == b"250 ")
+        assert (await client.ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_limits_that_change_in_mid_message_count(tmp_path: Path) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        host.file.current = Accounts([person(recipients_per_hour=0)])
+        await client.send(HEAD + b"text\r\n.\r\n")
+        assert (await client.line()).startswith(b"550 5.7.1 Account anna may send to 0 recipients in an hour")
+
+
 async def test_a_new_password_is_nothing_to_the_lan_port(tmp_path: Path) -> None:
     async with reception(tmp_path, "lan", tls=False) as host:
         client = await host.logged_in()

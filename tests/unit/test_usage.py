@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from relay.accounts import Account, Accounts
+from relay.limits import DAY
 from relay.model import Event, EventKind, State
 from relay.settings import read
 from relay.spool import lately
 from relay.usage import lan_budget, limiter, repeats
+from support.delivering import FakeJournal
 from support.spooling import NOW, Opened, SetClock, a_message, ids, offering, opened, results
 
 ANNA = Account(name="anna", password_hash="", senders=("anna@example.org",), recipients_per_day=6)
@@ -37,11 +39,21 @@ async def test_a_restart_gives_neither_an_account_nor_the_lan_port_a_second_days
         await accept(one, "lan", 2)
         await accept(one, "submission", 3)
         await accept(one, "lan", 3, age=86_401)
-        counts = await limiter(SETTINGS, Accounts([ANNA]), one.spool, one.clock, frozenset())
+        counts = await limiter(SETTINGS, Accounts([ANNA]), one.spool, one.clock, frozenset(), FakeJournal())
         assert counts.check(ANNA, 1) is None
         assert counts.check(ANNA, 2) is not None
         assert counts.check(budget, 1) is None
         assert counts.check(budget, 2) is not None
+
+
+async def test_the_end_of_a_pause_is_told(tmp_path: Path) -> None:
+    journal = FakeJournal()
+    async with opened(tmp_path / "spool") as one:
+        await accept(one, "submission", 100)
+        counts = await limiter(SETTINGS, Accounts([ANNA]), one.spool, one.clock, frozenset(), journal)
+        assert counts.volume.judge(replace(ANNA, pause_when_unusual=True), NOW - 10.0)
+        assert counts.volume.paused_until("anna", NOW + DAY) == 0
+    assert journal.said == [("account_resumed", {"account": "anna", "why": "a day has passed"})]
 
 
 async def keep(one: Opened, fingerprint: bytes, age: float) -> str:

@@ -29,6 +29,8 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     except OSError as error:
         print(f"{options.env}: cannot be read: {error.strerror}.", file=sys.stderr)
         return EX_CONFIG
+    for warning in valid.warnings:
+        print(f"ownpost: {names.printable(warning)}", file=sys.stderr)
     if options.check:
         return 0
     console = Console(highlight=False)

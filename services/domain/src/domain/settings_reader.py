@@ -27,6 +27,7 @@ class Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def problem(self, name: str, sentence: str) -> None:
         """Notes a problem once."""
@@ -43,8 +44,15 @@ class Reader:
         return value or default
 
     def secret(self, name: str) -> str:
-        """A value that goes into an HTTP header. Never shown, not even when it is wrong."""
-        value = self.text(name)
+        """A value that goes into an HTTP header. Never shown, not even when it is wrong.
+
+        A warning if it stands in a file that everybody can read.
+        """
+        value, file = self.text(name), self._environ.get(f"{name}_FILE", "").strip()
+        if file and _for_everybody(Path(file)):
+            self.warnings.append(
+                f"{name}_FILE: {file!a} can be read by every user of this machine; chmod 640 or 600 mends it."
+            )
         if value and not (value.isascii() and value.isprintable() and " " not in value):
             self.problem(name, "has characters that no key has; copy it anew, on one line.")
         return value
@@ -114,3 +122,11 @@ class Reader:
 def listed(text: str) -> list[str]:
     """The words of a list, with or without commas."""
     return text.replace(",", " ").split()
+
+
+def _for_everybody(path: Path) -> bool:
+    """Whether every user of the machine can read, write or run it; what cannot be looked at is told elsewhere."""
+    try:
+        return bool(path.stat().st_mode & 0o007)
+    except OSError:
+        return False

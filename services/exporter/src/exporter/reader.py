@@ -1,7 +1,8 @@
 """Takes settings out of a mapping, each with its ``NAME_FILE`` twin, and gathers what is wrong with them.
 
 An empty value counts as not given: Compose passes variables that nobody set as empty ones. One pair of matching quotes
-around a value is taken off, for not every reader of ``.env`` does that.
+around a value is taken off, for not every reader of ``.env`` does that. A secret in a file that every user of the
+machine can read is a warning.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Reader:
         self._environ = environ
         self.asked: set[str] = set()
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def problem(self, name: str, sentence: str) -> None:
         self.problems.append(f"{name}: {sentence}")
@@ -41,9 +43,15 @@ class Reader:
             return self._from_file(f"{name}_FILE", Path(_unquoted(file)))
         return _unquoted(value) or default
 
-    def words(self, name: str) -> tuple[str, ...]:
-        """A list, separated by white space (and commas, where no value can hold one)."""
-        return tuple(dict.fromkeys(self.text(name).split()))
+    def secret(self, name: str) -> str:
+        """As :meth:`text`, with a warning if everybody can read it."""
+        value, file = self.text(name), self._environ.get(f"{name}_FILE", "").strip()
+        if file and _for_everybody(Path(_unquoted(file))):
+            self.warnings.append(
+                f"{name}_FILE: {_unquoted(file)!a} can be read by every user of this machine; "
+                "chmod 640 or 600 mends it."
+            )
+        return value
 
     def choice(self, name: str, allowed: tuple[T, ...], default: T) -> T:
         value = self.text(name, default)
@@ -111,3 +119,11 @@ def host_name(value: str) -> str:
 
 def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+def _for_everybody(path: Path) -> bool:
+    """Whether every user of the machine can read, write or run it; what cannot be looked at is told elsewhere."""
+    try:
+        return bool(path.stat().st_mode & 0o007)
+    except OSError:
+        return False

@@ -5,7 +5,7 @@ RFC 5321's (dot-atom or quoted local part, domain or address literal) without wh
 programs: source routes (``<@a,@b:c@d>``), local parts that name another host (``a%b@c``, ``b!a@c``, ``"a@b"@c``),
 control characters. Sizes as in RFC 5321, 4.5.3.1: local part 64 bytes, address 254. A domain has a dot, for providers
 deliver only to full names; international domains come in their ASCII form (``xn--``). Anything beyond ASCII needs
-SMTPUTF8 (RFC 6531).
+SMTPUTF8 (RFC 6531), and must not turn into a special character when it is normalised.
 
 **Comparing**: domains without regard to letter case, as they are defined, and local parts too: RFC 5321 leaves that to
 the domain's owner, and an owner who has listed ``anna@`` means ``Anna@``. Only ASCII letters are folded: ``str.lower``
@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
+from unicodedata import normalize
 
 from relay.refusal import Reason, Refusal, refuse, shown
 
@@ -41,6 +42,7 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"@', re.DOTALL)
 _HOST = re.compile(_DOMAIN)
 _HOST_UTF8 = re.compile(r"(?:[A-Za-z0-9\x80-\U0010ffff-]{1,63}\.)+[A-Za-z0-9\x80-\U0010ffff-]{1,63}")
 _XTEXT = re.compile(r"<[^<>\s]*>|[!-~]+")
+_SPECIALS = '@%!<>()[]\\,;:" '
 _FOLD = str.maketrans({chr(upper): chr(upper + 32) for upper in range(ord("A"), ord("Z") + 1)})
 
 
@@ -77,6 +79,8 @@ def parse(raw: bytes, *, utf8: bool = False) -> str | Bad:
         return text
     if not text.isprintable():
         return Bad("it has control or invisible characters")
+    if not text.isascii() and _hides_specials(text):
+        return Bad("it has a character that other programs take for a special one, such as @ or <")
     return _parse_rare(text)
 
 
@@ -96,6 +100,12 @@ def _parse_rare(text: str) -> str | Bad:
     if quoted and not _LOCAL.fullmatch(local):
         local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
     return f"{local}@{domain}"
+
+
+def _hides_specials(text: str) -> bool:
+    """Whether who normalises ``text`` before reading it finds more specials: FULLWIDTH COMMERCIAL AT becomes ``@``."""
+    plain = normalize("NFKC", text)
+    return any(plain.count(char) > text.count(char) for char in _SPECIALS)
 
 
 def _bad_local(local: str, *, quoted: bool) -> str:

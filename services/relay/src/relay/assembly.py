@@ -216,12 +216,13 @@ async def wire(
     certificates = Certificates(settings.certs, settings.hostname, clock=clock, journal=journal)
     warn_of_routes(settings.routes, accounts.current, journal)
     reach = Reach(tuple(one.terms for one in to), settings.routes)
+    counts = await limiter(settings, accounts.current, spool, clock, gateways, journal)
     shared = {
         "hostname": settings.hostname,
         "domain": settings.domains[0],
         "accounts": accounts,
         "passwords": passwords,
-        "limiter": await limiter(settings, accounts.current, spool, clock, gateways),
+        "limiter": counts,
         "repeats": await repeats(settings, spool, clock),
         "spool": spool,
         "journal": journal,
@@ -252,6 +253,7 @@ async def wire(
 
     def accounts_changed(old: Accounts, new: Accounts) -> None:
         holding.accounts_changed(old, new)
+        counts.volume.accounts_changed(new, clock.time())
         dispatcher.look()
 
     accounts.on_change = accounts_changed

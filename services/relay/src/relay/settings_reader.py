@@ -4,7 +4,7 @@ What holds for every setting:
 
 - ``NAME_FILE`` names a file with the value. If both are given the file wins, and a warning says so. A file that cannot
   be read, is empty or holds no text is a problem. A secret in a file that every user of the machine can read is a
-  warning.
+  warning and no more: Docker's own secrets are so, and a file system that knows no modes shows any.
 - An empty value counts as not given: Compose passes variables that nobody set as empty ones.
 - A value wrapped in one pair of matching quotes loses them: Compose's reader of ``.env`` takes them off, plainer
   readers (``docker run --env-file``) leave them on, and the same file must mean the same to both. Of a secret, that is

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from relay import limits
 from relay.accounts import Account, Accounts
+from relay.accounts_file import SystemJournal
 from relay.clock import Clock
 from relay.settings import LanSettings, Settings
 from relay.spool import Spool
@@ -27,15 +28,20 @@ def lan_budget(lan: LanSettings) -> Account:
 
 
 async def limiter(
-    settings: Settings, accounts: Accounts, spool: Spool, clock: Clock, gateways: frozenset[str]
+    settings: Settings, accounts: Accounts, spool: Spool, clock: Clock, gateways: frozenset[str], journal: SystemJournal
 ) -> Limiter:
     """Counts of connections, none yet, and of recipients."""
+
+    def resumed(name: str, why: str) -> None:
+        journal.system("account_resumed", account=name, why=why)
+
     counts = Limiter(
         clock=clock,
         connections=settings.connections,
         connections_per_address=settings.connections_per_address,
         gateways=gateways,
     )
+    counts.volume.on_end = resumed
     since = clock.time() - limits.DAY
     for account in accounts:
         for at, recipients in await spool.used(account.name, clock.time() - 7 * limits.DAY):

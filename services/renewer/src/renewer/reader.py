@@ -1,6 +1,7 @@
 """Takes settings out of a mapping, each with its ``NAME_FILE`` twin, and gathers what is wrong with them.
 
-An empty value counts as not given: Compose passes variables that nobody set as empty ones.
+An empty value counts as not given: Compose passes variables that nobody set as empty ones. A secret in a file that
+every user of the machine can read is a warning.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def problem(self, name: str, sentence: str) -> None:
         self.problems.append(f"{name}: {sentence}")
@@ -30,6 +32,15 @@ class Reader:
         elif file:
             value = self._from_file(f"{name}_FILE", Path(file))
         return value or default
+
+    def secret(self, name: str) -> str:
+        """As :meth:`text`, with a warning if everybody can read it."""
+        value, file = self.text(name), self._environ.get(f"{name}_FILE", "").strip()
+        if file and _for_everybody(Path(file)):
+            self.warnings.append(
+                f"{name}_FILE: {file!a} can be read by every user of this machine; chmod 640 or 600 mends it."
+            )
+        return value
 
     def choice(self, name: str, allowed: tuple[T, ...], default: T) -> T:
         value = self.text(name, default)
@@ -69,3 +80,11 @@ class Reader:
         if not value:
             self.problem(name, f"{path} is empty.")
         return value
+
+
+def _for_everybody(path: Path) -> bool:
+    """Whether every user of the machine can read, write or run it; what cannot be looked at is told elsewhere."""
+    try:
+        return bool(path.stat().st_mode & 0o007)
+    except OSError:
+        return False

@@ -69,7 +69,7 @@ def _server(reader: Reader) -> str:
 
 def _token(reader: Reader) -> str:
     name = "CLOUDFLARE_API_TOKEN"
-    token = reader.text(name)
+    token = reader.secret(name)
     if not token:
         reader.problem(
             name, "missing; make one that may read the zone and edit its DNS, or set ACME_CHALLENGE=http-01."

@@ -33,7 +33,7 @@ class CaptureFolder:
         self._lock = asyncio.Lock()
 
     async def keep(self, message_id: str, pieces: AsyncIterator[bytes]) -> Path:
-        """Writes one message. Raises OSError; then nothing is left behind. ``message_id`` must be an id of ours."""
+        """Writes one message. Raises OSError; then nothing half is left. ``message_id`` must be an id of ours."""
         if not ids.is_id(message_id):
             raise ValueError("not a message id")
         temporary = self._folder / f".{message_id}.tmp"
@@ -68,8 +68,12 @@ class CaptureFolder:
             oldest = next(iter(held))
             (self._folder / oldest).unlink(missing_ok=True)
             del held[oldest]
-        os.replace(temporary, self._folder / name)
-        _sync_folder(self._folder)
+        try:
+            os.replace(temporary, self._folder / name)
+            _sync_folder(self._folder)
+        except OSError:
+            self._held = None  # there may be an old one, a new one or none: look again
+            raise
         held[name] = size
         return self._folder / name
 

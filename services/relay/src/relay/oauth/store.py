@@ -71,11 +71,15 @@ class Store:
         text = json.dumps({"refresh_token": token, **self._made_under})
         fresh = self._file.with_suffix(".new")
         fresh.unlink(missing_ok=True)  # of a run that was killed
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._file)
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self._file)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
         _sync(self._folder)
 
     @contextlib.contextmanager

@@ -169,7 +169,7 @@ class Intake:
 
     async def _finish(self) -> None:
         ended = self._desk.clock.monotonic()
-        refusal = self._refusal_at_the_end() or self._account_lost()
+        refusal = self._refusal_at_the_end() or self._account_changed()
         desk, size = self._desk, self._written + self._waiting
         kept = await self._keep_once(size) if refusal is None else refusal
         if isinstance(kept, Refusal):
@@ -209,15 +209,19 @@ class Intake:
             self._judge(bytes(self._head), b"")  # the message ended with its header
         return self._refusal
 
-    def _account_lost(self) -> Refusal | None:
-        """Whether the account was taken away since MAIL: hours may have passed, and whoever did it meant this too."""
-        account, accounts = self._account, self._desk.accounts.current
-        if self._desk.lan is not None:  # nobody logged in there, so a new password changes nothing
-            account = accounts.find(account.name) or account
-        refusal = policy.check_session(account, accounts)
-        if refusal is not None:
+    def _account_changed(self) -> Refusal | None:
+        """What the account may not do any more: hours may have passed, and whoever changed it meant this mail too."""
+        before, accounts = self._account, self._desk.accounts.current
+        now = accounts.find(before.name)
+        # Nobody logged in at the LAN's port, so a new password changes nothing there.
+        refusal = policy.check_session(now or before if self._desk.lan is not None else before, accounts)
+        if refusal is not None or now is None:
             self._dialogue.closing = True
-        return refusal
+            return refusal
+        self._account = now
+        if now is before:
+            return None
+        return policy.check_sender(now, self._transaction.mail_from or "") or policy.check_senders_kept(before, now)
 
     def _take_from_budgets(self) -> Refusal | None:
         """Count the recipients, for good: two sessions of an account must not pass the same gap at once."""
@@ -236,17 +240,18 @@ class Intake:
     async def _commit(self, size: int, fingerprint: bytes) -> Refusal | None:
         upload = self._upload or self._desk.spool.upload(self._id)
         message, event = self._records(size, fingerprint)
-        events = (event, *self._unusual(event))
+        unusual = self._unusual(event)
         last = b"".join(self._pieces)
         self._pieces, self._upload = [], None
         self._dialogue.flush()
         try:
-            await upload.commit(message, last, events)
+            await upload.commit(message, last, (event, *unusual))
         except (SpoolFull, SpoolFailed) as error:
             upload.abort()
             for budget in self._budgets():
                 self._desk.limiter.give_back(budget.name, len(message.recipients))
-            self._desk.limiter.volume.add(self._account.name, -len(message.recipients), event.at)
+            count, volume = len(message.recipients), self._desk.limiter.volume
+            volume.withdraw(self._account.name, count, event.at, judged=bool(unusual))
             return NO_ROOM if isinstance(error, SpoolFull) else NOT_KEPT
         return None
 

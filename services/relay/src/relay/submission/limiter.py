@@ -214,7 +214,7 @@ class Limiter:
     def check(self, account: Account, count: int) -> Exceeded | None:
         """Whether ``count`` recipients more are within the account's limits now."""
         now = self._clock.time()
-        if until := self.volume.paused_until(account, now):
+        if until := self.volume.paused_until(account.name, now):
             return Exceeded("pause", 0, 0, until)
         per_hour, per_day = account.recipients_per_hour, account.recipients_per_day
         if per_hour is None and per_day is None:

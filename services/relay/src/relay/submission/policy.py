@@ -25,6 +25,7 @@ __all__ = [
     "check_originators",
     "check_recipient_count",
     "check_sender",
+    "check_senders_kept",
     "check_served",
     "check_session",
     "check_size",
@@ -67,6 +68,14 @@ def check_sender(account: Account, address: str) -> Refusal | None:
         Reason.SENDER,
         f"550 5.7.1 The sender <{shown(address)}> is not one of account {account.name}; {_remedy(account)}",
     )
+
+
+def check_senders_kept(before: Account, now: Account) -> Refusal | None:
+    """At the end of a message that was judged by ``before``: whether it might have turned out otherwise by ``now``."""
+    if all(map(now.may_send_as, before.senders)):
+        return None
+    why = f"The senders of account {now.name} were changed meanwhile; send the mail again."
+    return refuse(Reason.ACCOUNT_CHANGED, f"451 4.7.0 {why}")
 
 
 def check_served(account: Account, sender: str, reach: Reach) -> Refusal | None:

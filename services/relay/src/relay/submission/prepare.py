@@ -27,12 +27,14 @@ from relay.submission.rewrite import Edit, rewrite
 
 MESSAGE_ID_KEPT = 998  # a line's length, RFC 5322, 2.1.1: longer ones are cut in the spool's copy, not in the header
 
-_NAMES = frozenset(
-    b"from sender resent-from resent-sender reply-to received bcc resent-bcc date message-id to cc subject".split()
+# What makes a mail that mail, and what no server between a client and us changes: who sends again after a lost 250
+# sends the same bytes. Not the whole header, for a server may put a Received field or a fresh DKIM signature on it each
+# time. Date is among them: two alarms of one sensor may differ by nothing else. Resent-*: to send it on is another act.
+_SEEN = frozenset(
+    b"message-id date from reply-to to cc subject content-type content-transfer-encoding resent-date resent-from "
+    b"resent-sender resent-to resent-cc resent-bcc resent-message-id resent-reply-to".split()
 )
-# What a person sees of a mail in a list, and what no server between a client and us changes. Not the whole header: who
-# sends again may put a Received field, a Date or a fresh DKIM signature on it, and it is the same mail all the same.
-_SEEN = frozenset({b"message-id", b"from", b"to", b"cc", b"subject"})
+_NAMES = _SEEN | {b"sender", b"received", b"bcc"}
 _HIDDEN = frozenset({b"bcc", b"resent-bcc"})
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]+>")
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")

@@ -1,10 +1,11 @@
 """Whether a message was kept already: clients that miss our 250 send again, as SMTP tells them to (RFC 5321, 4.5.4.1).
 
-Same means: same account, sender, set of recipients, body, and Message-ID, From, To, Cc and Subject fields as the client
-wrote them, byte for byte, within the window. The header's other fields may differ: a server that sends again may put
-another Received field on top. A message that brings no Message-ID is never taken for a repeat: two equal lines of a
-cron job are two messages. Nor is one whose Message-ID is the same and whose Subject is not: there are devices that know
-one Message-ID and say everything in the subject, and to swallow an alarm is worse than to send a mail twice.
+Same means: same account, sender, set of recipients, body, and the same of those header fields that make it that mail
+(:mod:`relay.submission.prepare` lists them), as the client wrote them, byte for byte, within the window. Others may
+differ: a server that sends again may put another Received field on top. A message that brings no Message-ID is never
+taken for a repeat: two equal lines of a cron job are two messages. Nor is one whose Message-ID is the same and whose
+Subject or Date is not: there are devices that know one Message-ID and say everything in the subject, or nothing but
+when, and to swallow an alarm is worse than to send a mail twice. A Date that we had to add counts for nothing.
 
 A repeat is answered with the id of the first, so that first must still keep what its 250 promised: every delivery of it
 is open, or a provider has it. When one was refused, expired, ended as unknown or was dropped by the operator, its story

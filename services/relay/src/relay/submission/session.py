@@ -123,11 +123,22 @@ class Session(Hello):
             self.protest("503 5.5.1 Send MAIL first.", Reason.SEQUENCE)
         elif not envelope.rcpt_tos:
             self.protest("554 5.5.1 No recipient was accepted, so there is nobody to send to.", Reason.NO_RECIPIENTS)
-        elif not self.too_early():
+        elif (account := self._still_acting(envelope.account, envelope.mail_from)) and not self.too_early():
             self.reply("354 Go on; end with a line that holds a single dot.")
             self.flush()
-            await Intake(self, envelope, envelope.account, self._traced()).run()
+            await Intake(self, envelope, account, self._traced()).run()
             self._set_rset_state()
+
+    def _still_acting(self, before: Account, sender: str) -> Account | None:
+        """As :meth:`_acting`, for a transaction that was begun for ``before`` and may have waited for long."""
+        account = self._acting()
+        if account is None or account is before:
+            return account
+        _, refusal = self._check_sender(account, sender, 0)
+        if refusal is None:
+            return account
+        self.refuse(refusal.reply, refusal.reason)
+        return None
 
     def _traced(self) -> Trace:
         """What our Received field says of this session; made once."""
