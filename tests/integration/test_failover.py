@@ -54,9 +54,9 @@ class Scene:
         return next(one for one in self.dispatcher.providers() if one.name == name)
 
     def paused(self) -> list[tuple[str, str, str]]:
-        """(provider, sender domain, standing) of each pause that was told of."""
+        """(provider, sender, standing) of each pause that was told of."""
         told = [fields for event, fields in self.journal.said if event == "provider_paused"]
-        return [(fields["provider"], fields["domain"], fields["standing"]) for fields in told]
+        return [(fields["provider"], fields["sender"], fields["standing"]) for fields in told]
 
 
 NAMES = ("one", "two", "three")
@@ -88,7 +88,7 @@ def secure(**more: Any) -> ScriptedProvider:
     return ScriptedProvider(**{"tls": "starttls", "users": {"user": "secret"}, **more})
 
 
-# preset, stage, what the first provider does there, how it is paused then ("": not; "@": for the sender's domain)
+# preset, stage, what the first provider does there, how it is paused then ("": not; "@": for the sender)
 FAULTS: list[tuple[str, str, Act, str]] = [
     ("sendgrid", "auth", "451 Authentication failed: Maximum credits exceeded", "used up"),
     ("sendgrid", "auth", "550 Authentication failed: Maximum credits exceeded", "used up"),
@@ -149,10 +149,10 @@ async def test_what_one_provider_does_not_take_the_next_gets_at_once(
         deferred, delivered = here.spool.events
         assert (deferred.kind, deferred.provider, deferred.detail["goes_on"]) == (EventKind.DEFERRED, "one", True)
         assert (delivered.kind, delivered.provider) == (EventKind.DELIVERED, "two")
-        domain = "example.org" if pause.startswith("@") else ""
-        assert here.paused() == ([("one", domain, pause.removeprefix("@"))] if pause else [])
-        assert here.state("one").state == ("paused" if pause and not domain else "open")
-        assert [one.domain for one in here.state("one").domains] == ([domain] if domain else [])
+        sender = "anna@example.org" if pause.startswith("@") else ""
+        assert here.paused() == ([("one", sender, pause.removeprefix("@"))] if pause else [])
+        assert here.state("one").state == ("paused" if pause and not sender else "open")
+        assert [one.domain for one in here.state("one").domains] == ([sender] if sender else [])
         assert here.state("two").state == "open"
 
 
@@ -396,7 +396,40 @@ async def test_a_domain_that_is_not_set_up_there_leaves_the_others_alone() -> No
         here.spool.add(BODY, sender="anna@other.example")
         await here.rest()
         assert here.kept() == [1, 1]
-        assert here.paused() == [("one", "example.org", "not set up")]
+        assert here.paused() == [("one", "anna@example.org", "not set up")]
+
+
+async def test_one_address_that_is_not_known_there_stops_no_other_of_its_domain() -> None:
+    async with scene(secure(), facts=[{"rules": PRESETS["ses"].rules}]) as here:
+        peer = here.peers[0]
+        peer.once("final", "554 Message rejected: Email address is not verified.")
+        bad = [here.spool.add(BODY, sender="bob@example.org", account="printer") for _ in range(10)]
+        await here.rest()
+        assert here.paused() == [("one", "bob@example.org", "not set up")]
+        good = here.spool.add(BODY, sender="anna@example.org")
+        await here.rest()
+        assert here.spool.states(good) == [DELIVERED]
+        assert here.kept() == [1]
+        assert {row.attempts for one in bad for row in here.spool.of(one)} == {0}
+        assert len(peer.messages) == 2, "and he knocks once an hour, not with every mail"
+
+
+async def test_what_two_addresses_met_is_the_domains_and_others_ask_first_when_its_time_is_over() -> None:
+    async with scene(secure(), facts=[{"rules": PRESETS["ses"].rules, "connections": 1}]) as here:
+        refusal = "554 Message rejected: Email address is not verified."
+        here.peers[0].once("final", refusal, refusal)
+        for name in ("bob", "carol"):
+            for _ in range(10):
+                here.spool.add(BODY, sender=f"{name}@example.org")
+        await here.rest()
+        assert here.paused() == [("one", who, "not set up") for who in ("bob@example.org", "example.org")]
+        anna = here.spool.add(BODY, sender="anna@example.org")
+        await here.rest()
+        assert here.spool.states(anna) == [DUE]
+        here.spool.advance(0.75 * 3600 + 1)
+        await here.rest()
+        assert here.spool.states(anna) == [DELIVERED]
+        assert here.kept() == [1]
 
 
 async def test_a_domain_that_is_set_up_nowhere_waits_and_is_no_bounce() -> None:

@@ -11,10 +11,11 @@ from relay.choice.allowance import Allowance
 from relay.choice.offer import Closed, Offer, Terms
 from relay.choice.quota import Quota
 from relay.choice.routes import Routes
-from relay.delivery.breaker import Breaker, Sign
+from relay.delivery.breaker import Breaker
 from relay.delivery.judging import Said, said
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Outcome, Refused, Reply, Verdict
 from relay.delivery.outlook import Delay, delay_of, reasons, state_of, strangers, waits
+from relay.delivery.pause import Sign
 from relay.model import Message, State
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage, Standing
@@ -117,7 +118,7 @@ def breakers(**standings: Standing | None) -> dict[str, Breaker]:
     found = {"brevo": Breaker(), "ses": Breaker()}
     for name, standing in standings.items():
         if standing is not None:
-            found[name].failed(Sign(standing=standing, reason="so", domain="example.org"), 0.0)
+            found[name].failed(Sign(standing=standing, reason="so", sender="anna@example.org"), 0.0)
     return found
 
 
@@ -158,13 +159,15 @@ def test_what_all_seem_not_to_know_is_told_soon_when_they_have_said_it_twice(
     known, one = breakers(**{certain: NOT_SET_UP} if certain else {}), entry()
     for name, times in rounds.items():
         for _ in range(times):
-            guess = Sign(standing=NOT_SET_UP, reason="550 no", message=one.message.id, domain="example.org", needed=3)
+            guess = Sign(
+                standing=NOT_SET_UP, reason="550 no", message=one.message.id, sender="anna@example.org", needed=3
+            )
             assert known[name].failed(guess, 0.0) is None
     assert delay_of(one, offer(), left(), known) is delay
     told = strangers(one.message, offer(), left(), known)
     assert bool(told) is (delay is Delay.NOT_SET_UP)
     if told:
-        assert told[0] == "Brevo does not seem to know example.org as a sender: 550 no"
+        assert told[0] == "Brevo does not seem to know anna@example.org as a sender: 550 no"
         assert waits(one, offer(), left(), told) == f"waits: {'; '.join(told)}"
 
 
@@ -188,7 +191,7 @@ def test_how_a_provider_stands() -> None:
     clock, breaker = FakeClock(NOON), Breaker()
     provider = Provider(name="brevo", title="Brevo", host="h", ports=((587, "starttls"),))
     assert state_of(provider, breaker, clock, 3, 587).state == "open"
-    breaker.failed(Sign(standing=NOT_SET_UP, reason="who?", domain="example.org"), clock.monotonic())
+    breaker.failed(Sign(standing=NOT_SET_UP, reason="who?", sender="anna@example.org"), clock.monotonic())
     breaker.failed(Sign(standing=DEAD, reason="no"), clock.monotonic())
     found = state_of(provider, breaker, clock, 3, 587)
     assert (found.name, found.title, found.state, found.standing, found.reason) == (
@@ -199,7 +202,9 @@ def test_how_a_provider_stands() -> None:
         "no",
     )
     assert found.until == pytest.approx(NOON + 300, abs=5)
-    assert [(one.domain, one.standing, one.reason) for one in found.domains] == [("example.org", "not set up", "who?")]
+    assert [(one.domain, one.standing, one.reason) for one in found.domains] == [
+        ("anna@example.org", "not set up", "who?")
+    ]
     clock.passed += 301
     assert state_of(provider, breaker, clock, 3, 587).state == "probing"
 
@@ -263,4 +268,4 @@ def test_what_is_against_it_outweighs_what_speaks_for_it() -> None:
     used_up = (Stage.FINAL, Reply(550, "credits"), Deferred(550, "credits"), USED)
     found = attempt(refused, used_up)
     assert found.sign is not None
-    assert (found.sign.standing, found.sign.reason, found.sign.domain) == (USED, "credits", "example.org")
+    assert (found.sign.standing, found.sign.reason, found.sign.sender) == (USED, "credits", "anna@example.org")
