@@ -114,11 +114,14 @@ def test_a_sender_that_nobody_serves_is_named() -> None:
 
 
 # --- who is told of a delay, and when
-def breakers(**standings: Standing | None) -> dict[str, Breaker]:
+def breakers(reset: float = 7000.0, times: int = 1, **standings: Standing | None) -> dict[str, Breaker]:
+    """``reset``: in how many seconds a quota begins anew, if that is known; ``times``: pauses in a row."""
     found = {"brevo": Breaker(), "ses": Breaker()}
     for name, standing in standings.items():
-        if standing is not None:
-            found[name].failed(Sign(standing=standing, reason="so", sender="anna@example.org"), 0.0)
+        for time in range(times if standing is not None else 0):
+            assert standing is not None
+            sign = Sign(standing=standing, reason="so", sender="anna@example.org")
+            assert found[name].failed(sign, time * 7000.0, reset=reset)
     return found
 
 
@@ -140,6 +143,21 @@ def test_when_a_sender_is_told_of_a_delay(
     brevo: Standing | None, ses: Standing | None, used: dict[str, int], delay: Delay
 ) -> None:
     assert delay_of(entry(), offer(), left(used), breakers(brevo=brevo, ses=ses)) is delay
+
+
+@pytest.mark.parametrize(
+    ("reset", "times", "used", "delay"),
+    [
+        (7000.0, 1, {}, Delay.QUOTA),
+        (0.0, 1, {}, Delay.ORDINARY),  # used up, and no clock known: perhaps for good
+        (7000.0, 2, {}, Delay.ORDINARY),  # its clock was not ours
+        (7000.0, 2, {"brevo": 10}, Delay.ORDINARY),
+        (0.0, 2, {"ses": 10}, Delay.QUOTA),  # through the other one it has a known end
+    ],
+)
+def test_silence_is_for_a_reset_that_is_known(reset: float, times: int, used: dict[str, int], delay: Delay) -> None:
+    known = breakers(reset, times, brevo=USED, ses=None if "ses" in used else USED)
+    assert delay_of(entry(), offer(), left(used), known) is delay
 
 
 @pytest.mark.parametrize(

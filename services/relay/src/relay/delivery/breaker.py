@@ -78,9 +78,15 @@ class Breaker:
         running, length = self._whole, self._length(sign, jitter, reset)
         if running is not None and now < running.until and _covered(running, sign, now + length):
             return None
-        self._failures[sign.standing] = self._failures.get(sign.standing, 0) + 1
+        before = self._failures.get(sign.standing, 0)
+        self._failures[sign.standing] = before + 1
         self._whole = Pause(
-            sender=ALL, standing=sign.standing, reason=sign.reason, until=now + length, spoken=sign.spoken
+            sender=ALL,
+            standing=sign.standing,
+            reason=sign.reason,
+            until=now + length,
+            known=sign.standing is Standing.USED_UP and length == reset and not before,
+            spoken=sign.spoken,
         )
         return self._whole
 

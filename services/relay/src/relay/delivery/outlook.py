@@ -101,7 +101,7 @@ class Delay(Enum):
     """Why a delivery is late, as far as that decides when its sender is told."""
 
     ORDINARY = "it was tried in vain, or waits for somebody to act; told after some hours"
-    QUOTA = "only quotas are in its way, which end before its five days do; not told"
+    QUOTA = "only quotas are in its way, one of which is known to end before its five days do; not told"
     NOT_SET_UP = "no provider knows its sender, or all seem not to; told soon, since waiting does not help"
 
 
@@ -127,8 +127,9 @@ def delay_of(entry: QueueEntry, offer: Offer, allowance: Allowance, breakers: Ma
     names = Onward(message, offer, allowance.left).allowed()
     high = offer.is_high(message.account)
     last = message.received_at + entry.held + limits.LIFETIME
-    quota = names and all(_by_quota(breakers[name].pause(), allowance.left(name, high)) for name in names)
-    if quota and any(breakers[name].pause() is not None or allowance.resets(name, high) < last for name in names):
+    pauses = {name: breakers[name].pause() for name in names}
+    quota = names and all(_by_quota(pause, allowance.left(name, high)) for name, pause in pauses.items())
+    if quota and any(pause.known if pause else allowance.resets(name, high) < last for name, pause in pauses.items()):
         return Delay.QUOTA
     return Delay.ORDINARY
 

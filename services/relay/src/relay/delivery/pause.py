@@ -29,6 +29,7 @@ class Pause:
     standing: Standing
     reason: str
     until: float
+    known: bool = False  # it ends when a quota begins anew, by a clock that was not wrong yet
     spoken: bool = False  # as in the sign that began it
 
     def left(self, now: float) -> float:
