@@ -685,6 +685,43 @@ async def test_a_provider_that_no_mail_prefers_is_open_again_once_a_look_got_thr
         assert here.journal.said[-1][0] == "provider_resumed"
 
 
+async def test_where_there_is_no_login_a_look_ends_the_pause_of_a_dead_key_once_its_time_is_over() -> None:
+    """A relay that lets us in by our address."""
+    bare, facts = ScriptedProvider(), [{"rules": PRESETS["workspace"].rules}]
+    async with scene(bare, secure(), facts=facts, routes=Routes(("two", "one"))) as here:
+        bare.always("rcpt", "550 5.7.1 Mail relay denied [192.0.2.1]. Invalid credentials for relay.")
+        here.peers[1].once("mail", "451 4.3.0 later")  # so that one message comes here
+        here.spool.add(BODY)
+        await here.rest()
+        assert here.state("one").standing == "key dead"
+        port = PortLook(port=bare.port, tls="none", open=True, login=None)
+        found = Readiness(provider="one", at=0.0, ports=(port,))
+        here.dispatcher.looked(found)
+        assert here.state("one").state == "paused"
+        here.spool.advance(400)
+        await here.rest()
+        assert here.dispatcher.unprobed() == ["one"]
+        here.dispatcher.looked(found)
+        assert here.state("one").state == "open"
+
+
+async def test_a_sender_that_sends_nothing_more_is_not_told_of_for_ever() -> None:
+    facts = [{"rules": PRESETS["ses"].rules}]
+    async with scene(secure(), secure(), facts=facts, routes=Routes(("two", "one"))) as here:
+        here.peers[0].always("final", "554 Message rejected: Email address is not verified.")
+        here.peers[1].once("mail", "451 4.3.0 later")
+        here.spool.add(BODY)
+        await here.rest()
+        for minutes in (0, 61, 50):
+            here.spool.advance(minutes * 60.0)
+            await here.rest()
+            assert [one.domain for one in here.state("one").domains] == ["anna@example.org"]
+        here.spool.advance(600)
+        await here.rest()
+        assert here.state("one").domains == ()
+        assert here.journal.said[-1][0] == "provider_resumed"
+
+
 async def test_a_look_that_fails_in_place_of_a_message_begins_the_next_pause() -> None:
     async with scene(secure()) as here:
         here.peers[0].always("greeting", "421 4.3.2 not now")

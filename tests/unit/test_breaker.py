@@ -152,7 +152,9 @@ def test_after_an_end_the_next_pause_is_short_again() -> None:
     ("standing", "key", "at", "ends"),
     [
         (DEAD, True, 1.0, True),
-        (DEAD, False, 4000.0, False),  # it could be reached, and wants no login: that proves no key
+        (DEAD, False, 4000.0, False),  # it could be reached, and our login was not tried
+        (DEAD, None, 1.0, False),
+        (DEAD, None, 4000.0, True),  # there is no login: nothing else would ever end it
         (BUSY, True, 1.0, False),
         (BUSY, True, 5.0, True),
         (BUSY, False, 5.0, True),
@@ -162,7 +164,7 @@ def test_after_an_end_the_next_pause_is_short_again() -> None:
     ],
 )
 def test_a_look_ends_a_pause_for_a_dead_key_at_once_and_of_others_those_whose_time_is_over(
-    standing: Standing, key: bool, at: float, ends: bool
+    standing: Standing, key: bool | None, at: float, ends: bool
 ) -> None:
     breaker = Breaker()
     breaker.failed(sign(standing), 0.0)

@@ -201,10 +201,14 @@ class Offers:
             self.look()
 
     def unprobed(self) -> list[str]:
-        """Providers whose pause is over and that no message probes. One with a dead key is none of them: it is what
-        is offered a wrong password again and again that gets an account locked.
+        """Providers whose pause is over and that no message probes. One with a dead key is none of them, unless there
+        is no login: a wrong password that is offered again and again gets an account locked.
         """
-        return [name for name in self.breakers if self._unprobed(name, Standing.KEY_DEAD)]
+        return [
+            name
+            for name, one in self.providers.items()
+            if self._unprobed(name, Standing.KEY_DEAD if one.username else None)
+        ]
 
     def looked(self, found: Readiness) -> None:
         """Take into account what was found. A login that works ends the pause of a dead key; and while no message
@@ -214,7 +218,8 @@ class Offers:
         pause, unprobed = breaker.pause(), self._unprobed(found.provider)
         mended = found.key and pause is not None and pause.standing is Standing.KEY_DEAD
         if mended or (unprobed and found.ready):
-            self._ended(name, breaker.found_ready(self._clock.monotonic(), key=bool(found.key)))
+            key = bool(found.key) if self.providers[name].username else None
+            self._ended(name, breaker.found_ready(self._clock.monotonic(), key=key))
         elif unprobed:
             self._failed(name, Sign(standing=found.standing, reason=found.sentence))
 
