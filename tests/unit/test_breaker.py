@@ -20,8 +20,10 @@ ANNA, BOB, CAROL, DAVE = (f"{name}@{HERE}" for name in ("anna", "bob", "carol", 
 ELSEWHERE = "anna@example.net"
 
 
-def sign(standing: Standing, message: str = "m1", sender: str = ANNA, needed: int = 1) -> Sign:
-    return Sign(standing=standing, reason="because", message=message, sender=sender, needed=needed)
+def sign(standing: Standing, message: str = "m1", sender: str = ANNA, needed: int = 1, **more: Any) -> Sign:
+    return Sign(
+        **{"standing": standing, "reason": "because", "message": message, "sender": sender, "needed": needed, **more}
+    )
 
 
 def paused(breaker: Breaker) -> set[str]:
@@ -80,6 +82,37 @@ def test_when_a_quota_that_is_called_used_up_may_allow_more(quotas: list[Quota],
     assert reset_in(quotas, MORNING) == seconds
 
 
+@pytest.mark.parametrize(
+    ("needed", "reason", "length"),
+    [
+        (1, "Daily quota exceeded", 85_000),
+        (3, "Daily quota exceeded", 3600),  # guessed from words that any provider may use
+        (1, "You have exceeded your hourly sending limit", 3600),
+        (1, "too many messages per minute", 3600),
+    ],
+)
+def test_a_guess_and_a_limit_of_an_hour_stop_nobody_for_a_day(needed: int, reason: str, length: float) -> None:
+    breaker = Breaker()
+    for message in ("m1", "m2", "m3")[:needed]:
+        breaker.failed(sign(USED, message, needed=needed, reason=reason), 0.0, reset=85_000.0)
+    pause = breaker.pause()
+    assert pause is not None
+    assert pause.until == length
+    assert pause.known is (length == 85_000)
+
+
+def test_a_run_of_silences_after_the_dot_pauses_for_longer_than_other_failures() -> None:
+    """Each that tries costs a message in doubt."""
+    breaker, now, lengths = Breaker(), 0.0, []
+    for _ in range(12):
+        pause = breaker.failed(sign(BUSY, doubt=True), now)
+        assert pause is not None
+        lengths.append(pause.until - now)
+        now = pause.until
+    assert lengths[:3] == [5, 10, 20]
+    assert lengths[-3:] == [2560, 3600, 3600]
+
+
 @given(st.floats(0, 1, exclude_max=True), st.sampled_from([BUSY, DEAD, NOT_SET_UP]))
 def test_jitter_keeps_providers_from_being_probed_in_step(jitter: float, standing: Standing) -> None:
     plain = Breaker().failed(sign(standing), 0.0)
@@ -136,6 +169,13 @@ def test_what_ends_a_pause(standing: Standing, took: bool, sender: str, at: floa
     pause = breaker.failed(sign(standing), 0.0)
     assert breaker.reached(at, took=took, sender=sender) == ([pause] if ends else [])
     assert (list(breaker) == []) is ends
+
+
+def test_what_was_under_way_does_not_end_the_pause_of_a_provider_that_says_it_is_busy() -> None:
+    breaker = Breaker()
+    pause = breaker.failed(sign(BUSY, spoken=True), 0.0)
+    assert breaker.reached(4.9, took=True) == []
+    assert breaker.reached(5.0, took=True) == [pause]
 
 
 def test_after_an_end_the_next_pause_is_short_again() -> None:
@@ -225,6 +265,17 @@ def test_a_login_refutes_no_guess() -> None:
         breaker.failed(sign(USED, message, needed=3), 0.0)
     breaker.reached(1.0, took=False)
     assert breaker.failed(sign(USED, "m3", needed=3), 1.0) is not None
+
+
+def test_guesses_of_unlike_kinds_and_of_different_days_are_no_run() -> None:
+    breaker = Breaker()
+    for number in range(2):
+        assert breaker.failed(sign(BUSY, f"m{number}", needed=10), 0.0) is None
+    assert breaker.failed(sign(BUSY, "m2", needed=3), 0.0) is None, "two that put mail off, and one that broke"
+    for day in range(3, 9):
+        assert breaker.failed(sign(BUSY, f"m{day}", needed=3), day * 86_400.0) is None
+    breaker.lapse(10 * 86_400.0)
+    assert breaker.quiet
 
 
 def test_while_a_pause_is_probed_one_guess_is_enough() -> None:

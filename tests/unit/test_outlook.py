@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from aiosmtplib import SMTPAuthenticationError, SMTPConnectResponseError
 
 from relay.choice.allowance import Allowance
 from relay.choice.offer import Closed, Offer, Terms
@@ -256,6 +257,8 @@ FINE = Standing.FINE
         (Stage.MAIL, LOST, Deferred(0, ""), BUSY, 1, False, False),
         (Stage.BODY, LOST, Deferred(0, ""), BUSY, 3, False, False),
         (Stage.FINAL, LOST, Doubtful(0, ""), BUSY, 3, False, False),
+        (Stage.FINAL, TimeoutError(), Doubtful(0, ""), BUSY, 1, False, False),  # ten minutes of silence
+        (Stage.BODY, TimeoutError(), Deferred(0, ""), BUSY, 3, False, False),
         (Stage.FINAL, Reply(421, "bye"), Deferred(421, ""), BUSY, 1, False, False),
     ],
 )
@@ -279,6 +282,25 @@ def test_a_guess_needs_three_and_our_own_failure_says_nothing() -> None:
     assert found.sign is not None
     assert found.sign.needed == 3
     assert attempt(guess, ours=True).sign is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "answer", "spoken", "doubt"),
+    [
+        (Stage.MAIL, Reply(421, "busy"), True, False),
+        (Stage.LOGIN, SMTPAuthenticationError(454, "later"), True, False),
+        (Stage.CONNECT, SMTPConnectResponseError(421, "not now"), False, False),  # one connection too many, it may be
+        (Stage.MAIL, LOST, False, False),
+        (Stage.CONNECT, TimeoutError(), False, False),
+        (Stage.FINAL, TimeoutError(), False, True),
+        (Stage.FINAL, LOST, False, True),
+    ],
+)
+def test_whether_it_said_so_itself(stage: Stage, answer: Reply | BaseException, spoken: bool, doubt: bool) -> None:
+    outcome: Outcome = Doubtful(0, "") if doubt else Deferred(0, "")
+    found = attempt((stage, answer, outcome, BUSY))
+    assert found.sign is not None
+    assert (found.sign.spoken, found.sign.doubt) == (spoken, doubt)
 
 
 def test_what_is_against_it_outweighs_what_speaks_for_it() -> None:

@@ -81,6 +81,7 @@ CONNECT_TIME = 30.0
 DOUBT_WAIT = 15 * MINUTE  # before a message is sent again whose final dot got no answer
 DOUBTS = 2  # how often it is sent again
 PAUSE_FIRST, PAUSE_MOST = 5.0, 5 * MINUTE  # after a provider could not be reached, or said that it is busy
+PAUSE_DOUBT_MOST = 1 * HOUR  # after it gave no answer to a whole message: each that tries may arrive twice
 PAUSE_KEY_FIRST, PAUSE_KEY_MOST = 5 * MINUTE, 1 * HOUR  # after it refused the login: soon, since somebody mends it
 PAUSE_USED_UP = 1 * HOUR  # after it said so, where its clock is not known
 PAUSE_NOT_SET_UP = 1 * HOUR  # for one sender; DNS changes take about that long to be seen

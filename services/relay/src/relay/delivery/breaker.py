@@ -31,6 +31,7 @@ class Lengths:
 
     busy: float = limits.PAUSE_FIRST  # doubled by each probe that fails
     busy_most: float = limits.PAUSE_MOST
+    doubt_most: float = limits.PAUSE_DOUBT_MOST  # where each that tries ends in doubt
     key: float = limits.PAUSE_KEY_FIRST  # likewise
     key_most: float = limits.PAUSE_KEY_MOST
     used_up: float = limits.PAUSE_USED_UP  # where no clock of its quotas tells more
@@ -68,8 +69,8 @@ class Breaker:
         """Take ``sign`` into account; the pause that begins by it, if one does. ``jitter`` in [0, 1).
 
         ``reset``: in how many seconds the clock of a quota begins anew, 0.0 if none is known; believed once, since a
-        clock that we had wrong must not cost a day. Failures inside a running pause are the same failure, unless they
-        are of a kind that lasts longer.
+        clock that we had wrong must not cost a day; for a guess, or the limit of an hour, not believed. Failures inside
+        a running pause are the same failure, unless they are of a kind that lasts longer.
         """
         if sign.standing is Standing.NOT_SET_UP:
             return self.senders.failed(sign, now, _shaken(jitter))
@@ -147,9 +148,10 @@ class Breaker:
             case Standing.KEY_DEAD:
                 length = min(lengths.key * doubled, lengths.key_most)
             case Standing.USED_UP:
-                return reset if reset > 0 and doubled == 1 else min(reset or lengths.used_up, lengths.used_up)
+                sure = sign.needed <= 1 and not _SHORT.search(sign.reason)
+                return reset if reset and sure and doubled == 1 else min(reset or lengths.used_up, lengths.used_up)
             case _:
-                length = min(lengths.busy * doubled, lengths.busy_most)
+                length = min(lengths.busy * doubled, lengths.doubt_most if sign.doubt else lengths.busy_most)
         return length * _shaken(jitter)
 
     def _forget(self) -> None:
@@ -165,7 +167,7 @@ def _ends(pause: Pause, now: float, took: bool) -> bool:
         case Standing.KEY_DEAD:
             return now >= pause.until
         case _:
-            return True
+            return now >= pause.until or not pause.spoken
 
 
 def _shaken(jitter: float) -> float:

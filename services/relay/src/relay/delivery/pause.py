@@ -19,6 +19,7 @@ class Sign:
     sender: str = ALL  # its sender's address, folded
     needed: int = 1  # so many different messages must have met it
     spoken: bool = False  # it said so on a connection that it had accepted; False: the connection failed, or never was
+    doubt: bool = False  # it had the whole message and gave no answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
