@@ -113,6 +113,7 @@ class Digests:
                 one.reply,
                 one.next_attempt,
                 PUT_ASIDE if one.state is State.HELD else self._delivery.waits(one),
+                _fate(one),
             )
             for one in entries
         ]
@@ -127,3 +128,9 @@ class Digests:
         )
         await self._spool.delay_noticed([one.delivery for one in entries], (message, content, [queued]))
         self._written[about] = now
+
+
+def _fate(entry: QueueEntry) -> notice.Fate:
+    if entry.state is State.HELD:
+        return notice.Fate.ASIDE
+    return notice.Fate.UNSURE if entry.doubts else notice.Fate.WAITS
