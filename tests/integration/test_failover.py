@@ -24,8 +24,9 @@ from relay.model import EventKind, State
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider
 from relay.providers.rules import Standing
+from relay.spool import QueueEntry
 from support.delivering import BODY, SHORT, FakeJournal, at_rest, delivering, pausing, provider_for
-from support.memory_spool import FakeClock, MemorySpool
+from support.memory_spool import FakeClock, MemorySpool, Row
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
 
 # long enough for a busy machine, and only where something hangs
@@ -125,7 +126,13 @@ FAULTS: list[tuple[str, str, Act, str]] = [
     ("generic", "starttls", ["220 go", CLOSE], "busy"),
     ("generic", "data", RESET, ""),
     ("generic", "data", "554 5.5.1 no", ""),
+    ("generic", "data", "421 4.3.2 closing", "busy"),
+    ("generic", "data", "451 4.3.0 later", ""),
+    ("generic", "body", ["421 4.3.2 had enough", HANG], "busy"),  # unasked
+    ("generic", "body", HANG, ""),
+    ("generic", "body", RESET, ""),
 ]
+HUGE = BODY + (b"x" * 998_000 + b"\r\n") * 20  # more than all the buffers on the way: its dot is not written
 
 
 def named(value: Any) -> str:
@@ -136,15 +143,15 @@ def named(value: Any) -> str:
 async def test_what_one_provider_does_not_take_the_next_gets_at_once(
     preset: str, stage: str, act: Act, pause: str
 ) -> None:
-    times = QUICK if act is HANG else SHORT
+    times, content = QUICK if act is HANG else SHORT, HUGE if stage == "body" else BODY
     async with scene(secure(), secure(), facts=[{"rules": PRESETS[preset].rules}], times=times) as here:
         here.peers[0].always(stage, act)
-        message = here.spool.add(BODY)
+        message = here.spool.add(content)
         await here.rest()
         (row,) = here.spool.of(message)
         assert (row.state, row.attempts, row.provider) == (DELIVERED, 1, "two")
         assert here.kept() == [0, 1]
-        assert here.peers[1].kept[0].content == BODY
+        assert here.peers[1].kept[0].content == content
         assert here.spool.notices == [], "the sender need not know"
         deferred, delivered = here.spool.events
         assert (deferred.kind, deferred.provider, deferred.detail["goes_on"]) == (EventKind.DEFERRED, "one", True)
@@ -154,6 +161,58 @@ async def test_what_one_provider_does_not_take_the_next_gets_at_once(
         assert here.state("one").state == ("paused" if pause and not sender else "open")
         assert [one.domain for one in here.state("one").domains] == ([sender] if sender else [])
         assert here.state("two").state == "open"
+
+
+@pytest.mark.parametrize(
+    ("preset", "stage", "act", "said"),
+    [
+        ("sendgrid", "auth", "451 Authentication failed: Maximum credits exceeded", "{}'s quota is used up"),
+        ("generic", "auth", "535 5.7.8 wrong", "{} refused the login: 5.7.8 wrong"),
+        ("generic", "data", "421 4.3.2 closing", "{} is in trouble: 4.3.2 closing"),
+        ("generic", "body", ["421 4.3.2 had enough", HANG], "{} is in trouble: 4.3.2 had enough"),
+        (
+            "smtp2go",
+            "final",
+            "550 sender domain not verified",
+            "anna@example.org is not set up at {}: sender domain not",
+        ),
+        ("generic", "data", "451 4.3.0 later", ""),  # it is tried again by the schedule
+    ],
+    ids=named,
+)
+async def test_what_the_queue_says_when_no_provider_takes_it(preset: str, stage: str, act: Act, said: str) -> None:
+    facts = [{"rules": PRESETS[preset].rules}] * 2
+    async with scene(secure(), secure(), facts=facts) as here:
+        for peer in here.peers:
+            peer.always(stage, act)
+        message = here.spool.add(HUGE if stage == "body" else BODY)
+        await here.rest()
+        (row,) = here.spool.of(message)
+        assert row.state is DUE
+        words = here.dispatcher.waits(entry_of(row))
+        assert words.startswith("waits until 2027-01-15 ") if said else words == ""
+        assert all(said.format(name) in words for name in ("One", "Two"))
+
+
+def entry_of(row: Row) -> QueueEntry:
+    """As the spool would give it."""
+    return QueueEntry(
+        delivery=row.number,
+        message=row.message,
+        recipient=row.recipient,
+        state=row.state,
+        next_attempt=row.next_attempt,
+        changed_at=0.0,
+        attempts=row.attempts,
+        doubts=row.doubts,
+        provider=row.provider,
+        code=0,
+        reply=row.reply,
+        held=0.0,
+        delay_noticed=False,
+        acknowledged=False,
+        tried=row.tried,
+    )
 
 
 @pytest.mark.parametrize("act", [HANG, CLOSE, RESET, "garbage", "354 go on", b"250-half"], ids=named)
