@@ -16,7 +16,7 @@ from relay.providers.rules import Standing
 
 BUSY, DEAD, USED, NOT_SET_UP = Standing.BUSY, Standing.KEY_DEAD, Standing.USED_UP, Standing.NOT_SET_UP
 HERE = "example.org"
-ANNA, BOB, CAROL, DAVE = (f"{name}@{HERE}" for name in ("anna", "bob", "carol", "dave"))
+ANNA, BOB, CAROL, DAVE, ERIN = (f"{name}@{HERE}" for name in ("anna", "bob", "carol", "dave", "erin"))
 ELSEWHERE = "anna@example.net"
 
 
@@ -368,14 +368,21 @@ def test_mail_of_another_address_ends_a_domains_pause_at_once_and_leaves_those_o
 
 
 def test_when_a_domain_is_asked_about_again_those_that_met_it_are_not_the_first() -> None:
-    breaker, now = strangers(BOB, CAROL), 1.0
-    for _ in range(3):
+    breaker, now, lengths = strangers(BOB, CAROL), 1.0, []
+    for number in range(6):
         domain = breaker.pause(HERE)
         assert domain is not None
+        lengths.append(domain.until - now)
         now = domain.until
-        assert all(one.left(now) > 300 for one in breaker if one.sender in (BOB, CAROL))
-        breaker.failed(sign(NOT_SET_UP, "m7", DAVE), now)
-    assert paused(breaker) == {BOB, CAROL, DAVE, HERE}
+        assert all(one.left(now) >= 900 for one in breaker if one.sender != HERE)
+        breaker.failed(sign(NOT_SET_UP, f"m{number}", f"{number}@{HERE}"), now)
+    assert lengths == [300, 600, 1200, 2400, 2700, 2700]
+    breaker.reached(now, took=True, sender=ANNA)
+    breaker.failed(sign(NOT_SET_UP, "m8", DAVE), now)
+    breaker.failed(sign(NOT_SET_UP, "m9", ERIN), now)
+    domain = breaker.pause(HERE)
+    assert domain is not None
+    assert domain.left(now) == 300
 
 
 def test_a_domain_that_was_set_up_meanwhile_is_open_to_all_of_its_addresses() -> None:
@@ -394,8 +401,9 @@ def test_a_new_address_in_each_mail_fills_no_memory() -> None:
 
 def test_a_pause_that_no_mail_asks_about_lapses_an_hour_after_its_end() -> None:
     breaker = strangers(BOB, CAROL)
-    assert breaker.lapse(3601.0 + 3599.0 - 900.0) == []
-    assert {one.sender for one in breaker.lapse(3601.0 + 3601.0)} == {BOB, CAROL, HERE}
+    assert breaker.lapse(301.0 + 3599.0) == []
+    assert [one.sender for one in breaker.lapse(301.0 + 3600.0)] == [HERE]
+    assert {one.sender for one in breaker.lapse(3601.0 + 3600.0)} == {BOB, CAROL}
     assert breaker.quiet
     breaker.failed(sign(NOT_SET_UP, "m1", CAROL), 8000.0)
     assert paused(breaker) == {CAROL}, "it begins anew"

@@ -6,8 +6,8 @@ From must not stop the mail of all the others. So the address alone is left alon
 address met the same and no mail of the domain was taken in between. An address that met it before somebody else's mail
 was taken is a matter of its own, and says nothing of the domain any more.
 
-A pause of a domain ends a little before those of the addresses that brought it about, so that somebody else of the
-domain may try first.
+A pause of a domain is short at first, and always ends before those of the addresses that brought it about, so that
+somebody else of the domain tries first. What a domain costs that is really not set up is bounded by both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from relay.delivery.pause import Pause, Sign, domain_of
 
 Guess = tuple[str, int]  # the address, and how many messages must have met it
 SUSPECTS = 2  # addresses that make it the domain's matter
-SOONER = 0.75  # the pause of a domain, as a part of those of its addresses
+FIRST, MOST = 1 / 12, 3 / 4  # the pauses of a domain, each twice the last, as parts of those of its addresses
 
 
 @dataclass(slots=True)
@@ -31,6 +31,7 @@ class Senders:
     length: float = limits.PAUSE_NOT_SET_UP
     _pauses: dict[str, Pause] = field(default_factory=dict)  # by address or domain
     _suspects: dict[str, set[str]] = field(default_factory=dict)  # by domain: addresses that may show what it lacks
+    _runs: dict[str, int] = field(default_factory=dict)  # by domain: its pauses in a row
     _guesses: Guesses[Guess] = field(default_factory=Guesses)
 
     def __iter__(self) -> Iterator[Pause]:
@@ -79,6 +80,7 @@ class Senders:
         if own is not None and now < own.until:  # it was under way when the pause began
             return []
         suspects = self._suspects.pop(domain, set())
+        self._runs.pop(domain, None)
         # whom it did not know, and knows now, was not known for the domain's sake: so the others may be known as well
         ending = {sender, domain, *(suspects if own is not None else ())}
         ended = [pause for pause in self if pause.sender in ending]
@@ -125,8 +127,10 @@ class Senders:
         return pause
 
     def _of_domain(self, domain: str, sign: Sign, now: float, until: float) -> Pause | None:
-        begun = self._begin(domain, sign, now, now + (until - now) * SOONER)
+        run = self._runs.get(domain, 0)
+        begun = self._begin(domain, sign, now, now + (until - now) * min(FIRST * 2 ** min(run, 9), MOST))
         if begun is not None:
+            self._runs[domain] = run + 1
             for pause in self:
                 if domain_of(pause.sender) == domain != pause.sender:
                     self._pauses[pause.sender] = replace(pause, until=max(pause.until, until))
@@ -134,6 +138,7 @@ class Senders:
 
     def _drop(self, sender: str) -> None:
         del self._pauses[sender]
+        self._runs.pop(sender, None)
         suspects = self._suspects.get(domain_of(sender), set())
         suspects.discard(sender)
         if not suspects:
