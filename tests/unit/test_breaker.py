@@ -399,6 +399,14 @@ def test_a_new_address_in_each_mail_fills_no_memory() -> None:
     assert [one and one.sender for one in begun] == [None, None, f"b2@{HERE}", HERE]
 
 
+def test_one_odd_reply_to_anna_and_two_to_bob_stop_nobody() -> None:
+    breaker = Breaker()
+    for message, sender in (("m1", BOB), ("m2", BOB), ("m3", ANNA)):
+        assert breaker.failed(sign(NOT_SET_UP, message, sender, 3), 0.0) is None
+    assert breaker.failed(sign(NOT_SET_UP, "m4", BOB, 3), 0.0) is not None
+    assert paused(breaker) == {BOB}
+
+
 def test_a_pause_that_no_mail_asks_about_lapses_an_hour_after_its_end() -> None:
     breaker = strangers(BOB, CAROL)
     assert breaker.lapse(301.0 + 3599.0) == []

@@ -140,7 +140,7 @@ class Breaker:
             return True
         kind = (sign.standing, sign.needed)
         self._guesses.add(kind, sign.message, sign.reason, now)
-        return self._guesses.messages(lambda one: one == kind) >= sign.needed
+        return self._guesses.messages(kind) >= sign.needed
 
     def _length(self, sign: Sign, jitter: float, reset: float) -> float:
         lengths, doubled = self.lengths, 2.0 ** min(self._failures.get(sign.standing, 0), 16)

@@ -37,9 +37,9 @@ class Guesses(Generic[K]):
         said = [*(met[message].said if message in met else ()), reason]
         met[message] = Met(now, said[-limits.ROUNDS_TO_BELIEVE :])
 
-    def messages(self, which: Callable[[K], bool]) -> int:
-        """How many messages met such a thing."""
-        return sum(len(met) for what, met in self._met.items() if which(what))
+    def messages(self, what: K) -> int:
+        """How many messages met it."""
+        return len(self._met.get(what, ()))
 
     def said(self, what: K, message: str) -> list[str]:
         """What ``message`` was told, the latest last."""

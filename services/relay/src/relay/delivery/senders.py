@@ -107,13 +107,15 @@ class Senders:
         return ended
 
     def _enough(self, sign: Sign, now: float) -> bool:
-        """Whether as many messages of the domain met it as are needed; one is enough where a pause is being probed."""
+        """Whether as many messages of the address met it as are needed, or as many addresses of its domain; one is
+        enough where a pause is being probed.
+        """
         domain = domain_of(sign.sender)
         if sign.needed <= 1 or sign.sender in self._pauses or domain in self._pauses:
             return True
         self._guesses.add((sign.sender, sign.needed), sign.message, sign.reason, now)
-        met = self._guesses.messages(lambda kind: kind[1] == sign.needed and domain_of(kind[0]) == domain)
-        return met >= sign.needed
+        addresses = {address for address, _ in self._guesses.kinds() if domain_of(address) == domain}
+        return max(self._guesses.messages((sign.sender, sign.needed)), len(addresses)) >= sign.needed
 
     def _begin(self, sender: str, sign: Sign, now: float, until: float) -> Pause | None:
         """A pause, unless one is running: what was under way then met the same failure."""
