@@ -1,7 +1,7 @@
 """Tells senders of delays: one letter per sender and day, on everything that has waited for more than four hours.
 
 What waits for nothing but a quota is not told: its end is known and nobody need act. What waits because no provider
-knows its sender's domain is told within minutes, once a day for each such domain: there waiting does not help. What
+knows its sender is told within minutes, once a day for each such domain: there waiting does not help. What
 was put aside because it may have been delivered is told like the rest: it ends only when somebody decides.
 
 The letter and the note that its deliveries have been told of are one commit, so a crash neither repeats nor loses it.
