@@ -24,8 +24,9 @@ from relay.model import EventKind, State
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Provider
 from relay.providers.rules import Standing
+from relay.spool import QueueEntry
 from support.delivering import BODY, SHORT, FakeJournal, at_rest, delivering, pausing, provider_for
-from support.memory_spool import FakeClock, MemorySpool
+from support.memory_spool import FakeClock, MemorySpool, Row
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
 
 # long enough for a busy machine, and only where something hangs
@@ -54,9 +55,9 @@ class Scene:
         return next(one for one in self.dispatcher.providers() if one.name == name)
 
     def paused(self) -> list[tuple[str, str, str]]:
-        """(provider, sender domain, standing) of each pause that was told of."""
+        """(provider, sender, standing) of each pause that was told of."""
         told = [fields for event, fields in self.journal.said if event == "provider_paused"]
-        return [(fields["provider"], fields["domain"], fields["standing"]) for fields in told]
+        return [(fields["provider"], fields["sender"], fields["standing"]) for fields in told]
 
 
 NAMES = ("one", "two", "three")
@@ -88,7 +89,7 @@ def secure(**more: Any) -> ScriptedProvider:
     return ScriptedProvider(**{"tls": "starttls", "users": {"user": "secret"}, **more})
 
 
-# preset, stage, what the first provider does there, how it is paused then ("": not; "@": for the sender's domain)
+# preset, stage, what the first provider does there, how it is paused then ("": not; "@": for the sender)
 FAULTS: list[tuple[str, str, Act, str]] = [
     ("sendgrid", "auth", "451 Authentication failed: Maximum credits exceeded", "used up"),
     ("sendgrid", "auth", "550 Authentication failed: Maximum credits exceeded", "used up"),
@@ -128,7 +129,13 @@ FAULTS: list[tuple[str, str, Act, str]] = [
     ("generic", "starttls", ["220 go", CLOSE], "busy"),
     ("generic", "data", RESET, ""),
     ("generic", "data", "554 5.5.1 no", ""),
+    ("generic", "data", "421 4.3.2 closing", "busy"),
+    ("generic", "data", "451 4.3.0 later", ""),
+    ("generic", "body", ["421 4.3.2 had enough", HANG], "busy"),  # unasked
+    ("generic", "body", HANG, ""),
+    ("generic", "body", RESET, ""),
 ]
+HUGE = BODY + (b"x" * 998_000 + b"\r\n") * 20  # more than all the buffers on the way: its dot is not written
 
 
 def named(value: Any) -> str:
@@ -139,24 +146,76 @@ def named(value: Any) -> str:
 async def test_what_one_provider_does_not_take_the_next_gets_at_once(
     preset: str, stage: str, act: Act, pause: str
 ) -> None:
-    times = QUICK if act is HANG else SHORT
+    times, content = QUICK if act is HANG else SHORT, HUGE if stage == "body" else BODY
     async with scene(secure(), secure(), facts=[{"rules": PRESETS[preset].rules}], times=times) as here:
         here.peers[0].always(stage, act)
-        message = here.spool.add(BODY)
+        message = here.spool.add(content)
         await here.rest()
         (row,) = here.spool.of(message)
         assert (row.state, row.attempts, row.provider) == (DELIVERED, 1, "two")
         assert here.kept() == [0, 1]
-        assert here.peers[1].kept[0].content == BODY
+        assert here.peers[1].kept[0].content == content
         assert here.spool.notices == [], "the sender need not know"
         deferred, delivered = here.spool.events
         assert (deferred.kind, deferred.provider, deferred.detail["goes_on"]) == (EventKind.DEFERRED, "one", True)
         assert (delivered.kind, delivered.provider) == (EventKind.DELIVERED, "two")
-        domain = "example.org" if pause.startswith("@") else ""
-        assert here.paused() == ([("one", domain, pause.removeprefix("@"))] if pause else [])
-        assert here.state("one").state == ("paused" if pause and not domain else "open")
-        assert [one.domain for one in here.state("one").domains] == ([domain] if domain else [])
+        sender = "anna@example.org" if pause.startswith("@") else ""
+        assert here.paused() == ([("one", sender, pause.removeprefix("@"))] if pause else [])
+        assert here.state("one").state == ("paused" if pause and not sender else "open")
+        assert [one.domain for one in here.state("one").domains] == ([sender] if sender else [])
         assert here.state("two").state == "open"
+
+
+@pytest.mark.parametrize(
+    ("preset", "stage", "act", "said"),
+    [
+        ("sendgrid", "auth", "451 Authentication failed: Maximum credits exceeded", "{}'s quota is used up"),
+        ("generic", "auth", "535 5.7.8 wrong", "{} refused the login: 5.7.8 wrong"),
+        ("generic", "data", "421 4.3.2 closing", "{} is in trouble: 4.3.2 closing"),
+        ("generic", "body", ["421 4.3.2 had enough", HANG], "{} is in trouble: 4.3.2 had enough"),
+        (
+            "smtp2go",
+            "final",
+            "550 sender domain not verified",
+            "anna@example.org is not set up at {}: sender domain not",
+        ),
+        ("generic", "data", "451 4.3.0 later", ""),  # it is tried again by the schedule
+    ],
+    ids=named,
+)
+async def test_what_the_queue_says_when_no_provider_takes_it(preset: str, stage: str, act: Act, said: str) -> None:
+    facts = [{"rules": PRESETS[preset].rules}] * 2
+    async with scene(secure(), secure(), facts=facts) as here:
+        for peer in here.peers:
+            peer.always(stage, act)
+        message = here.spool.add(HUGE if stage == "body" else BODY)
+        await here.rest()
+        (row,) = here.spool.of(message)
+        assert row.state is DUE
+        words = here.dispatcher.waits(entry_of(row))
+        assert words.startswith("waits until 2027-01-15 ") if said else words == ""
+        assert all(said.format(name) in words for name in ("One", "Two"))
+
+
+def entry_of(row: Row) -> QueueEntry:
+    """As the spool would give it."""
+    return QueueEntry(
+        delivery=row.number,
+        message=row.message,
+        recipient=row.recipient,
+        state=row.state,
+        next_attempt=row.next_attempt,
+        changed_at=0.0,
+        attempts=row.attempts,
+        doubts=row.doubts,
+        provider=row.provider,
+        code=0,
+        reply=row.reply,
+        held=0.0,
+        delay_noticed=False,
+        acknowledged=False,
+        tried=row.tried,
+    )
 
 
 @pytest.mark.parametrize("act", [HANG, CLOSE, RESET, "garbage", "354 go on", b"250-half"], ids=named)
@@ -399,7 +458,40 @@ async def test_a_domain_that_is_not_set_up_there_leaves_the_others_alone() -> No
         here.spool.add(BODY, sender="anna@other.example")
         await here.rest()
         assert here.kept() == [1, 1]
-        assert here.paused() == [("one", "example.org", "not set up")]
+        assert here.paused() == [("one", "anna@example.org", "not set up")]
+
+
+async def test_one_address_that_is_not_known_there_stops_no_other_of_its_domain() -> None:
+    async with scene(secure(), facts=[{"rules": PRESETS["ses"].rules}]) as here:
+        peer = here.peers[0]
+        peer.once("final", "554 Message rejected: Email address is not verified.")
+        bad = [here.spool.add(BODY, sender="bob@example.org", account="printer") for _ in range(10)]
+        await here.rest()
+        assert here.paused() == [("one", "bob@example.org", "not set up")]
+        good = here.spool.add(BODY, sender="anna@example.org")
+        await here.rest()
+        assert here.spool.states(good) == [DELIVERED]
+        assert here.kept() == [1]
+        assert {row.attempts for one in bad for row in here.spool.of(one)} == {0}
+        assert len(peer.messages) == 2, "and he knocks once an hour, not with every mail"
+
+
+async def test_what_two_addresses_met_is_the_domains_and_others_ask_first_when_its_time_is_over() -> None:
+    async with scene(secure(), facts=[{"rules": PRESETS["ses"].rules, "connections": 1}]) as here:
+        refusal = "554 Message rejected: Email address is not verified."
+        here.peers[0].once("final", refusal, refusal)
+        for name in ("bob", "carol"):
+            for _ in range(10):
+                here.spool.add(BODY, sender=f"{name}@example.org")
+        await here.rest()
+        assert here.paused() == [("one", who, "not set up") for who in ("bob@example.org", "example.org")]
+        anna = here.spool.add(BODY, sender="anna@example.org")
+        await here.rest()
+        assert here.spool.states(anna) == [DUE]
+        here.spool.advance(301)
+        await here.rest()
+        assert here.spool.states(anna) == [DELIVERED]
+        assert here.kept() == [1]
 
 
 async def test_a_domain_that_is_set_up_nowhere_waits_and_is_no_bounce() -> None:
@@ -652,6 +744,43 @@ async def test_a_provider_that_no_mail_prefers_is_open_again_once_a_look_got_thr
         assert here.dispatcher.unprobed() == ["one"]
         here.dispatcher.looked(look(here, key=True))
         assert here.state("one").state == "open"
+        assert here.journal.said[-1][0] == "provider_resumed"
+
+
+async def test_where_there_is_no_login_a_look_ends_the_pause_of_a_dead_key_once_its_time_is_over() -> None:
+    """A relay that lets us in by our address."""
+    bare, facts = ScriptedProvider(), [{"rules": PRESETS["workspace"].rules}]
+    async with scene(bare, secure(), facts=facts, routes=Routes(("two", "one"))) as here:
+        bare.always("rcpt", "550 5.7.1 Mail relay denied [192.0.2.1]. Invalid credentials for relay.")
+        here.peers[1].once("mail", "451 4.3.0 later")  # so that one message comes here
+        here.spool.add(BODY)
+        await here.rest()
+        assert here.state("one").standing == "key dead"
+        port = PortLook(port=bare.port, tls="none", open=True, login=None)
+        found = Readiness(provider="one", at=0.0, ports=(port,))
+        here.dispatcher.looked(found)
+        assert here.state("one").state == "paused"
+        here.spool.advance(400)
+        await here.rest()
+        assert here.dispatcher.unprobed() == ["one"]
+        here.dispatcher.looked(found)
+        assert here.state("one").state == "open"
+
+
+async def test_a_sender_that_sends_nothing_more_is_not_told_of_for_ever() -> None:
+    facts = [{"rules": PRESETS["ses"].rules}]
+    async with scene(secure(), secure(), facts=facts, routes=Routes(("two", "one"))) as here:
+        here.peers[0].always("final", "554 Message rejected: Email address is not verified.")
+        here.peers[1].once("mail", "451 4.3.0 later")
+        here.spool.add(BODY)
+        await here.rest()
+        for minutes in (0, 61, 50):
+            here.spool.advance(minutes * 60.0)
+            await here.rest()
+            assert [one.domain for one in here.state("one").domains] == ["anna@example.org"]
+        here.spool.advance(600)
+        await here.rest()
+        assert here.state("one").domains == ()
         assert here.journal.said[-1][0] == "provider_resumed"
 
 

@@ -171,7 +171,9 @@ async def test_a_domain_that_every_provider_seems_not_to_know_is_told_within_min
             assert count(box, EventKind.REFUSED) + count(box, EventKind.EXPIRED) == 0
         (letter,) = [entry for entry in await box.spool.queue() if entry.message.kind == "notice"]
         content = (await box.spool.read(letter.message.id).__anext__()).replace(b"=\r\n", b"")
-        assert b"One does not seem to know example.org as a sender: 5.7.1 Sender address is not verified" in content
+        assert (
+            b"One does not seem to know anna@example.org as a sender: 5.7.1 Sender address is not verified" in content
+        )
         assert b"Two does not seem to know" in content
 
 

@@ -77,7 +77,9 @@ def provider_for(peer: ScriptedProvider, **more: Any) -> Provider:
 
 def pausing(first: float = 0.01, most: float = 0.05) -> Callable[[], Breaker]:
     """Breakers whose pauses are so long, in real seconds."""
-    lengths = Lengths(busy=first, busy_most=most, key=first, key_most=most, used_up=most, not_set_up=most)
+    lengths = Lengths(
+        busy=first, busy_most=most, doubt_most=most, key=first, key_most=most, used_up=most, not_set_up=most
+    )
     return lambda: Breaker(lengths)
 
 

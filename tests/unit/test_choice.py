@@ -116,6 +116,13 @@ def test_a_pause_for_one_sender_domain_is_a_pause_for_no_other() -> None:
     assert ask(MAIL._replace(sender="a@other.example", domain="other.example"), given) == Take("brevo", 1)
 
 
+def test_a_pause_for_one_address_is_a_pause_for_no_other_of_its_domain() -> None:
+    given = offer("brevo", closed_for={("brevo", MAIL.sender): Closed(99.0, "not set up")})
+    assert ask(MAIL, given) == Wait(99.0, ("not set up",))
+    assert ask(MAIL._replace(sender="bert@example.org"), given) == Take("brevo", 1)
+    assert blocked(MAIL._replace(sender=""), given, lambda *_: 1) is None, "others of its domain may wait there"
+
+
 def test_when_all_are_paused_it_waits_for_the_first_that_opens_and_says_why() -> None:
     closed = {"brevo": Closed(200.0, "Brevo's quota is used up"), "ses": Closed(99.0, "SES refused the key")}
     found = ask(MAIL, offer("brevo", "ses", closed=closed))
@@ -141,6 +148,9 @@ def test_a_sender_domain_that_is_being_tried_gets_one_job_at_a_time() -> None:
     assert ask(MAIL, given) == Take("ses", 1)
     assert ask(MAIL, replace(given, rooms_for={("brevo", "example.org"): 1})) == Take("brevo", 1)
     assert ask(MAIL._replace(sender="a@other.example", domain="other.example"), given) == Take("brevo", 1)
+    given = offer("brevo", "ses", rooms_for={("brevo", MAIL.sender): 0, ("brevo", "example.org"): 1})
+    assert ask(MAIL, given) == Take("ses", 1), "nor does an address"
+    assert ask(MAIL._replace(sender="bert@example.org"), given) == Take("brevo", 1)
 
 
 # --- size and recipients
@@ -280,7 +290,7 @@ def terms_of(name: str) -> st.SearchStrategy[Terms]:
 def offers(draw: st.DrawFn) -> Offer:
     names = tuple(draw(st.permutations(ALL)))[: draw(st.integers(1, 3))]
     weights = draw(seldom((), (1, 2, 3)))[: len(names)]
-    pairs = {name: (name, "example.org") for name in ALL}
+    pairs = {name: (name, draw(st.sampled_from(["example.org", "anna@example.org"]))) for name in ALL}
     return Offer(
         {name: draw(terms_of(name)) for name in (*ALL, "spare")},
         Routes(("gone", *names), (Route(names, weights, account="anna"),)),
@@ -319,7 +329,8 @@ def test_choices_of_one_claim_are_those_of_an_offer_that_shrinks(offered: Offer,
         if isinstance(found, Take) and found.provider in rooms:
             assert found == expected
             rooms[found.provider] -= 1
-            if (found.provider, asked.domain) in rooms_for:
-                rooms_for[found.provider, asked.domain] -= 1
+            for pair in ((found.provider, asked.domain), (found.provider, asked.sender)):
+                if pair in rooms_for:
+                    rooms_for[pair] -= 1
             taken[found.provider] = taken.get(found.provider, 0) + found.recipients
         assert desk.room == sum(rooms.values())

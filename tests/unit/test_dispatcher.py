@@ -583,6 +583,16 @@ async def test_what_was_put_aside_in_doubt_is_told_though_it_is_held() -> None:
     ((numbers, _, content),) = spool.letters
     assert numbers == [1]
     assert b"it waits until whoever runs the relay sends it again or drops it" in content
+    assert b"need not send them again" not in content
+
+
+async def test_mail_in_doubt_is_not_called_undelivered() -> None:
+    clock = FakeClock()
+    spool = Delayed([replace(entry(1, clock, 5 * 3600), doubts=1)])
+    assert await Digests(spool, clock, "mail.example.org", "postmaster@example.org", Outlook()).look() == 1
+    ((_, _, content),) = spool.letters
+    assert b"may have been delivered" in content
+    assert b"have not been delivered" not in content
 
 
 async def test_a_full_disk_only_delays_the_letters() -> None:

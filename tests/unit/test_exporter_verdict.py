@@ -176,6 +176,11 @@ def test_a_provider_that_would_take_no_mail_is_told_before_any_met_it() -> None:
     assert "brevo for shop.example.net" in finding("providers", given)
 
 
+def test_a_sender_that_the_next_mail_asks_about_anew_is_no_warning() -> None:
+    over = dataclasses.replace(STRANGE, until=NOW - 60)
+    assert finding("providers", snapshot(providers=(provider(domains=(over,)),))) == "In use: brevo."
+
+
 def test_quotas_are_told_in_numbers() -> None:
     given = snapshot(providers=(provider(quotas=(quota(1_200, 2_000, period="rolling"), quota(9, 100))),))
     assert finding("quota", given) == "Used: brevo 1,200 of 2,000 in 24 hours, brevo 9 of 100 a day."

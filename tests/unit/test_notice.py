@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import limits
-from relay.delivery.notice import LISTED, Delay, Failure, Post, digest, failure, field, subject, wanted
+from relay.delivery.notice import LISTED, Delay, Failure, Fate, Post, digest, failure, field, subject, wanted
 from relay.delivery.outcome import clean
 from relay.model import Kind, Message, State
 
@@ -225,6 +225,21 @@ def test_delays_come_as_one_plain_letter() -> None:
         assert one.message_id in text
     assert "the last answer: 451 4.3.0 later" in text
     assert text.count("the last answer") == 1
+
+
+def test_what_may_have_arrived_is_not_promised_to_be_tried_nor_called_undelivered() -> None:
+    def of(number: int, fate: Fate) -> Delay:
+        return Delay(f"id{number}", f"r{number}@example.net", NOW - 5 * 3600, "later", NOW + 600, fate=fate)
+
+    late = [of(1, Fate.ASIDE), of(2, Fate.WAITS), of(3, Fate.UNSURE), of(4, Fate.WAITS)]
+    _, content = digest("anna", "anna@example.org", late, POST, NOW)
+    text = content.decode().replace("=\r\n", "")
+    waits, unsure, aside = text.index("not been delivered yet"), text.index("did not confirm"), text.index("decides")
+    assert waits < text.index("r2@") < text.index("r4@") < unsure < text.index("r3@") < aside < text.index("r1@")
+    _, content = digest("anna", "anna@example.org", late[:1], POST, NOW)
+    assert b"need not send" not in content
+    assert b"goes on trying" not in content
+    assert b"Ask the recipient before you send one again" in content
 
 
 @pytest.mark.parametrize(("late", "more"), [(LISTED, None), (LISTED + 1, b"and 1 more."), (20_000, b"and 19900 more.")])

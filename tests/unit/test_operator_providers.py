@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,10 @@ def row(name: str, **changes: Any) -> dict[str, Any]:
         "look": look(port(587), port(465)),
     }
     return {**usual, **changes}
+
+
+def stranger(sender: str, until: float | None) -> dict[str, Any]:
+    return {"domain": sender, "standing": "not set up", "reason": "550 no", "until": until}
 
 
 def paused(standing: str, reason: str, until: float | None = AT + HOUR) -> dict[str, Any]:
@@ -183,13 +188,22 @@ def test_a_certificate_that_is_not_valid_is_no_blocked_port() -> None:
 def test_a_port_that_is_shut_beside_an_open_one_is_no_failure() -> None:
     one = row("brevo", look=look(port(587), shut(2525)))
     assert "Port 2525 is shut: the provider did not answer in time. Another port is open. All is well." in words(one)
-    assert providers.well(one)
+    assert providers.well(one, AT)
 
 
 def test_what_is_kept_for_priority_is_told_when_others_wait_for_it() -> None:
     assert "kept" not in words(row("brevo", quotas=[quota(269, 300, reserve=30)]))
     text = words(row("brevo", quotas=[quota(265, 300, in_hand=5, reserve=30)]))
     assert "270 of 300 recipients a day are used. The last 30 are kept for accounts with priority" in text
+
+
+def test_what_to_do_about_a_sender_that_is_not_known_there() -> None:
+    running, over = stranger("example.org", AT + HOUR), stranger("bob@example.org", AT - HOUR)
+    text = words(row("brevo", domains=[running, over]))
+    assert "It does not take example.org as a sender until 2026-09-21 15:13 UTC (in 60 min): 550 no." in text
+    assert "Set example.org up there (`make plan` has the records), then" in text
+    assert "It did not take bob@example.org as a sender, and is asked again with the next mail from there: 550" in text
+    assert "Have bob@example.org accepted as a sender there. It is" in text
 
 
 @pytest.mark.parametrize(
@@ -201,7 +215,9 @@ def test_what_is_kept_for_priority_is_told_when_others_wait_for_it() -> None:
         (paused("busy", SILENT), 1),
         ({**paused("busy", SILENT), "state": "probing"}, 1),
         ({"look": look(shut(587), ready=False, key=None, sentence=SILENT)}, 1),
-        ({"domains": [{"domain": "d", "standing": "not set up", "reason": "no", "until": None}]}, 1),
+        ({"domains": [stranger("d", None)]}, 1),
+        ({"domains": [stranger("d", time.time() + HOUR)]}, 1),
+        ({"domains": [stranger("d", time.time() - HOUR)]}, 0),  # nothing keeps mail from it, if there was any
     ],
 )
 def test_the_exit_code(relay: FakeRelay, changes: dict[str, Any], code: int) -> None:

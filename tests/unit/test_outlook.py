@@ -6,15 +6,17 @@ import math
 from typing import Any
 
 import pytest
+from aiosmtplib import SMTPAuthenticationError, SMTPConnectResponseError
 
 from relay.choice.allowance import Allowance
 from relay.choice.offer import Closed, Offer, Terms
 from relay.choice.quota import Quota
 from relay.choice.routes import Routes
-from relay.delivery.breaker import Breaker, Sign
+from relay.delivery.breaker import Breaker
 from relay.delivery.judging import Said, said
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Outcome, Refused, Reply, Verdict
 from relay.delivery.outlook import Delay, delay_of, reasons, state_of, strangers, waits
+from relay.delivery.pause import Sign
 from relay.model import Message, State
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage, Standing
@@ -113,11 +115,14 @@ def test_a_sender_that_nobody_serves_is_named() -> None:
 
 
 # --- who is told of a delay, and when
-def breakers(**standings: Standing | None) -> dict[str, Breaker]:
+def breakers(reset: float = 7000.0, times: int = 1, **standings: Standing | None) -> dict[str, Breaker]:
+    """``reset``: in how many seconds a quota begins anew, if that is known; ``times``: pauses in a row."""
     found = {"brevo": Breaker(), "ses": Breaker()}
     for name, standing in standings.items():
-        if standing is not None:
-            found[name].failed(Sign(standing=standing, reason="so", domain="example.org"), 0.0)
+        for time in range(times if standing is not None else 0):
+            assert standing is not None
+            sign = Sign(standing=standing, reason="so", sender="anna@example.org")
+            assert found[name].failed(sign, time * 7000.0, reset=reset)
     return found
 
 
@@ -142,6 +147,21 @@ def test_when_a_sender_is_told_of_a_delay(
 
 
 @pytest.mark.parametrize(
+    ("reset", "times", "used", "delay"),
+    [
+        (7000.0, 1, {}, Delay.QUOTA),
+        (0.0, 1, {}, Delay.ORDINARY),  # used up, and no clock known: perhaps for good
+        (7000.0, 2, {}, Delay.ORDINARY),  # its clock was not ours
+        (7000.0, 2, {"brevo": 10}, Delay.ORDINARY),
+        (0.0, 2, {"ses": 10}, Delay.QUOTA),  # through the other one it has a known end
+    ],
+)
+def test_silence_is_for_a_reset_that_is_known(reset: float, times: int, used: dict[str, int], delay: Delay) -> None:
+    known = breakers(reset, times, brevo=USED, ses=None if "ses" in used else USED)
+    assert delay_of(entry(), offer(), left(used), known) is delay
+
+
+@pytest.mark.parametrize(
     ("rounds", "certain", "delay"),
     [
         ({"brevo": 1, "ses": 1}, None, Delay.ORDINARY),  # one odd round may be a fault of that moment
@@ -158,13 +178,15 @@ def test_what_all_seem_not_to_know_is_told_soon_when_they_have_said_it_twice(
     known, one = breakers(**{certain: NOT_SET_UP} if certain else {}), entry()
     for name, times in rounds.items():
         for _ in range(times):
-            guess = Sign(standing=NOT_SET_UP, reason="550 no", message=one.message.id, domain="example.org", needed=3)
+            guess = Sign(
+                standing=NOT_SET_UP, reason="550 no", message=one.message.id, sender="anna@example.org", needed=3
+            )
             assert known[name].failed(guess, 0.0) is None
     assert delay_of(one, offer(), left(), known) is delay
     told = strangers(one.message, offer(), left(), known)
     assert bool(told) is (delay is Delay.NOT_SET_UP)
     if told:
-        assert told[0] == "Brevo does not seem to know example.org as a sender: 550 no"
+        assert told[0] == "Brevo does not seem to know anna@example.org as a sender: 550 no"
         assert waits(one, offer(), left(), told) == f"waits: {'; '.join(told)}"
 
 
@@ -188,7 +210,7 @@ def test_how_a_provider_stands() -> None:
     clock, breaker = FakeClock(NOON), Breaker()
     provider = Provider(name="brevo", title="Brevo", host="h", ports=((587, "starttls"),))
     assert state_of(provider, breaker, clock, 3, 587).state == "open"
-    breaker.failed(Sign(standing=NOT_SET_UP, reason="who?", domain="example.org"), clock.monotonic())
+    breaker.failed(Sign(standing=NOT_SET_UP, reason="who?", sender="anna@example.org"), clock.monotonic())
     breaker.failed(Sign(standing=DEAD, reason="no"), clock.monotonic())
     found = state_of(provider, breaker, clock, 3, 587)
     assert (found.name, found.title, found.state, found.standing, found.reason) == (
@@ -199,7 +221,9 @@ def test_how_a_provider_stands() -> None:
         "no",
     )
     assert found.until == pytest.approx(NOON + 300, abs=5)
-    assert [(one.domain, one.standing, one.reason) for one in found.domains] == [("example.org", "not set up", "who?")]
+    assert [(one.domain, one.standing, one.reason) for one in found.domains] == [
+        ("anna@example.org", "not set up", "who?")
+    ]
     clock.passed += 301
     assert state_of(provider, breaker, clock, 3, 587).state == "probing"
 
@@ -233,6 +257,8 @@ FINE = Standing.FINE
         (Stage.MAIL, LOST, Deferred(0, ""), BUSY, 1, False, False),
         (Stage.BODY, LOST, Deferred(0, ""), BUSY, 3, False, False),
         (Stage.FINAL, LOST, Doubtful(0, ""), BUSY, 3, False, False),
+        (Stage.FINAL, TimeoutError(), Doubtful(0, ""), BUSY, 1, False, False),  # ten minutes of silence
+        (Stage.BODY, TimeoutError(), Deferred(0, ""), BUSY, 3, False, False),
         (Stage.FINAL, Reply(421, "bye"), Deferred(421, ""), BUSY, 1, False, False),
     ],
 )
@@ -258,9 +284,28 @@ def test_a_guess_needs_three_and_our_own_failure_says_nothing() -> None:
     assert attempt(guess, ours=True).sign is None
 
 
+@pytest.mark.parametrize(
+    ("stage", "answer", "spoken", "doubt"),
+    [
+        (Stage.MAIL, Reply(421, "busy"), True, False),
+        (Stage.LOGIN, SMTPAuthenticationError(454, "later"), True, False),
+        (Stage.CONNECT, SMTPConnectResponseError(421, "not now"), False, False),  # one connection too many, it may be
+        (Stage.MAIL, LOST, False, False),
+        (Stage.CONNECT, TimeoutError(), False, False),
+        (Stage.FINAL, TimeoutError(), False, True),
+        (Stage.FINAL, LOST, False, True),
+    ],
+)
+def test_whether_it_said_so_itself(stage: Stage, answer: Reply | BaseException, spoken: bool, doubt: bool) -> None:
+    outcome: Outcome = Doubtful(0, "") if doubt else Deferred(0, "")
+    found = attempt((stage, answer, outcome, BUSY))
+    assert found.sign is not None
+    assert (found.sign.spoken, found.sign.doubt) == (spoken, doubt)
+
+
 def test_what_is_against_it_outweighs_what_speaks_for_it() -> None:
     refused = (Stage.RCPT, Reply(550, "unknown"), Refused(550, ""), FINE)
     used_up = (Stage.FINAL, Reply(550, "credits"), Deferred(550, "credits"), USED)
     found = attempt(refused, used_up)
     assert found.sign is not None
-    assert (found.sign.standing, found.sign.reason, found.sign.domain) == (USED, "credits", "example.org")
+    assert (found.sign.standing, found.sign.reason, found.sign.sender) == (USED, "credits", "anna@example.org")

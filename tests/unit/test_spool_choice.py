@@ -343,6 +343,21 @@ def test_what_only_a_paused_provider_can_carry_is_put_off_and_bars_nobodys_way(o
     assert [(job.message.id, job.provider) for job in jobs] == [(one.id, "ses") for one in large]
 
 
+def test_an_address_that_is_left_alone_bars_no_other_of_its_domain(opened: Opened) -> None:
+    for _ in range(4 * PUT_OFF):
+        add(opened, at=NOW - 60, sender="bob@example.org")
+    other = add(opened, at=NOW - 30, sender="anna@example.org")
+    given = offer("brevo", room=100, closed_for={("brevo", "bob@example.org"): Closed(NOW + 3000, "not set up")})
+    jobs = [job for _ in range(5) for job in seize(opened.store, given)]
+    assert [job.message.id for job in jobs] == [other.id]
+    assert opened.store.next_due == NOW + waiting.AGAIN
+    one, *_ = seize(
+        opened.store, replace(given, closed_for={}, rooms_for={("brevo", "bob@example.org"): 1}), NOW + 3600
+    )
+    assert one.message.sender == "bob@example.org"
+    assert seize(opened.store, given, NOW + 3600) == []
+
+
 def test_of_many_that_are_put_off_one_claim_looks_at_a_few(opened: Opened) -> None:
     for _ in range(4 * PUT_OFF):
         add(opened, at=NOW - 60, body=b"x" * 1001)

@@ -47,15 +47,19 @@ class Quota:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A provider is left alone for one sender domain."""
+    """A provider is left alone for one sender domain, or for one address of it."""
 
-    domain: str
+    domain: str  # or the address
     reason: str
     until: float | None  # None: not known
 
     @classmethod
     def from_json(cls, found: Json) -> Pause:
         return cls(domain=str(found["domain"]), reason=str(found["reason"]), until=_time(found["until"]))
+
+    def running(self, now: float) -> bool:
+        """Whether its time is not over: else the next mail from there asks anew."""
+        return self.until is None or self.until > now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,12 +199,12 @@ def _providers(snapshot: Snapshot) -> Found:
     if unready:
         advice = "Mail has not met this yet. make providers says what to do."
         return Level.WARNING, f"Would take no mail: {'; '.join(unready)}.", advice
-    strange = [f"{one.name} for {pause.domain}" for one in told for pause in one.domains]
+    strange = [f"{one.name} for {pause.domain}" for one in told for pause in one.domains if pause.running(snapshot.now)]
     if strange:
         advice = (
-            "Set the domain up there: make plan shows its records. Mail takes another provider meanwhile, or waits."
+            "Set it up there: make plan shows the records of a domain. Mail takes another provider meanwhile, or waits."
         )
-        return Level.WARNING, f"Left alone, for the sender's domain is not set up there: {', '.join(strange)}.", advice
+        return Level.WARNING, f"Left alone, for the sender is not set up there: {', '.join(strange)}.", advice
     return Level.GOOD, f"In use: {', '.join(one.name for one in told)}."
 
 

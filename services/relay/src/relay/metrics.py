@@ -93,7 +93,9 @@ class Metrics:
         )
         paused = self._gauge("provider_paused", "1 while a provider is left alone for a while.", "provider")
         reason = self._gauge("provider_pause_reason", "1 for the reason of a pause that holds.", "provider", "reason")
-        domains = self._gauge("provider_paused_domains", "Sender domains that it is left alone for.", "provider")
+        domains = self._gauge(
+            "provider_paused_domains", "Sender domains, and addresses, that it is left alone for.", "provider"
+        )
         self.last_success = dict.fromkeys(names, 0.0)
         for name in names:
             success.labels(name).set_function(partial(self.last_success.__getitem__, name))

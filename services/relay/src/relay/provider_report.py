@@ -45,7 +45,7 @@ class Quotas(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Whether a provider is left alone, for everyone or for one sender domain, and why."""
+    """Whether a provider is left alone, for everyone or for some senders, and why."""
 
     state: str  # open, paused, probing
     standing: str = ""

@@ -140,7 +140,7 @@ def _first(
     some: Take | None = None
     for terms in able:
         name = terms.name
-        closed = offer.closing(name, asked.domain)
+        closed = offer.closing(name, asked.domain, asked.sender)
         if closed is not None:
             until = min(until, closed.until)
             reasons.append(closed.reason)
@@ -149,7 +149,7 @@ def _first(
         if quota <= 0:
             until = min(until, resets(name, high))
             reasons.append(f"{terms.title or name}'s quota is used up")
-        elif offer.room(name, asked.domain) <= 0:
+        elif offer.room(name, asked.domain, asked.sender) <= 0:
             crowded = True
             if patient and name in offer.patient and quota >= asked.recipients:
                 return Wait(until, tuple(reasons), for_room=True)

@@ -77,7 +77,7 @@ class Desk:
                 return Take(terms.name, asked.recipients)
         choice = self.look(asked)
         if isinstance(choice, Take):
-            self._reserve(choice, asked.domain)
+            self._reserve(choice, asked)
         return choice
 
     def look(self, asked: Asked) -> Choice:
@@ -94,11 +94,12 @@ class Desk:
             self._plain[key] = plain(account, domain, self._given)
         return self._plain[key]
 
-    def _reserve(self, take: Take, domain: str) -> None:
+    def _reserve(self, take: Take, asked: Asked) -> None:
         if take.provider in self._rooms:
             self._rooms[take.provider] -= 1
-            if (take.provider, domain) in self._rooms_for:
-                self._rooms_for[take.provider, domain] -= 1
+            for pair in ((take.provider, asked.domain), (take.provider, asked.sender)):
+                if pair in self._rooms_for:
+                    self._rooms_for[pair] -= 1
             self._allowance.take(take.provider, take.recipients)
 
     def _offer(self) -> Offer:

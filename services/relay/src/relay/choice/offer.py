@@ -49,22 +49,24 @@ class Offer:
     routes: Routes
     rooms: Mapping[str, int]  # jobs that each may be given now; a provider that is not named has no room
     closed: Mapping[str, Closed] = field(default_factory=dict)
-    closed_for: Mapping[tuple[str, str], Closed] = field(default_factory=dict)  # (provider, sender domain)
+    closed_for: Mapping[tuple[str, str], Closed] = field(default_factory=dict)  # (provider, sender domain or address)
     rooms_for: Mapping[tuple[str, str], int] = field(default_factory=dict)  # the same; a pair that is being probed
     high: frozenset[str] = frozenset()  # accounts of high priority
     patient: frozenset[str] = frozenset()  # open providers that are waited for when all their room is taken: else the
     # mail of a busy minute would go on to the next, which may be the one that costs money
 
-    def closing(self, provider: str, domain: str) -> Closed | None:
-        """Why the provider takes nothing from this sender domain, if so."""
+    def closing(self, provider: str, domain: str, sender: str) -> Closed | None:
+        """Why the provider takes nothing from this sender, if so; ``sender`` empty: from this domain, whoever it is."""
         if provider in self.closed:
             return self.closed[provider]
-        return self.closed_for.get((provider, domain)) if self.closed_for else None
+        if not self.closed_for:
+            return None
+        return self.closed_for.get((provider, domain)) or self.closed_for.get((provider, sender))
 
-    def room(self, provider: str, domain: str) -> int:
-        """Jobs that the provider may be given from this sender domain."""
-        room = self.rooms.get(provider, 0)
-        return min(room, self.rooms_for.get((provider, domain), room)) if self.rooms_for else room
+    def room(self, provider: str, domain: str, sender: str) -> int:
+        """Jobs that the provider may be given from this sender; likewise."""
+        room, some = self.rooms.get(provider, 0), self.rooms_for
+        return min(room, *(some.get((provider, who), room) for who in (domain, sender))) if some else room
 
     def is_high(self, account: str) -> bool:
         """Whether the account may use the reserve. Where none is of high priority, nothing is kept for any."""

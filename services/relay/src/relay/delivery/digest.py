@@ -1,7 +1,7 @@
 """Tells senders of delays: one letter per sender and day, on everything that has waited for more than four hours.
 
 What waits for nothing but a quota is not told: its end is known and nobody need act. What waits because no provider
-knows its sender's domain is told within minutes, once a day for each such domain: there waiting does not help. What
+knows its sender is told within minutes, once a day for each such domain: there waiting does not help. What
 was put aside because it may have been delivered is told like the rest: it ends only when somebody decides.
 
 The letter and the note that its deliveries have been told of are one commit, so a crash neither repeats nor loses it.
@@ -113,6 +113,7 @@ class Digests:
                 one.reply,
                 one.next_attempt,
                 PUT_ASIDE if one.state is State.HELD else self._delivery.waits(one),
+                _fate(one),
             )
             for one in entries
         ]
@@ -127,3 +128,9 @@ class Digests:
         )
         await self._spool.delay_noticed([one.delivery for one in entries], (message, content, [queued]))
         self._written[about] = now
+
+
+def _fate(entry: QueueEntry) -> notice.Fate:
+    if entry.state is State.HELD:
+        return notice.Fate.ASIDE
+    return notice.Fate.UNSURE if entry.doubts else notice.Fate.WAITS

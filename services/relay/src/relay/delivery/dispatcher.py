@@ -18,7 +18,7 @@ from relay.choice.offer import Offer
 from relay.choice.routes import Routes
 from relay.clock import Clock
 from relay.delivery import notice, onward, outlook
-from relay.delivery.breaker import ALL, Breaker, Pause
+from relay.delivery.breaker import Breaker
 from relay.delivery.capture import CaptureCarrier, CaptureFolder
 from relay.delivery.carrier import Carrier, Ports, SmtpCarrier
 from relay.delivery.connection import Times
@@ -28,6 +28,7 @@ from relay.delivery.lane import Lane
 from relay.delivery.offers import Offers
 from relay.delivery.outcome import Finding
 from relay.delivery.outlook import Delay, ProviderState
+from relay.delivery.pause import ALL, Pause
 from relay.delivery.recording import Notice, Recorder
 from relay.delivery.settling import Settler
 from relay.model import Event, Job, Result
@@ -186,8 +187,8 @@ class Dispatcher:
         return outlook.delay_of(entry, self._offers.current, self._counts.allowance(), self._offers.breakers)
 
     def domains_in_trouble(self) -> frozenset[str]:
-        """Sender domains that some provider does not know, or seems not to."""
-        return frozenset[str]().union(*(one.strange_domains() for one in self._offers.breakers.values()))
+        """Domains with a sender that some provider does not know, or seems not to."""
+        return frozenset[str]().union(*(one.senders.domains() for one in self._offers.breakers.values()))
 
     async def look_at_quotas(self) -> None:
         """Ask the spool what is left of the quotas, for :meth:`waits` and :meth:`delay_of`."""
@@ -292,5 +293,5 @@ class Dispatcher:
     def _paused(self, pause: Pause, provider: str) -> None:
         """What waits in the lane of a provider that was paused goes back, so that another may take it."""
         self._returned += self._lanes[provider].take_back(
-            lambda job: pause.domain in (ALL, onward.asked(job.message).domain)
+            lambda job: pause.sender == ALL or pause.sender in onward.senders(job.message)
         )

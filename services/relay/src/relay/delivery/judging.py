@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import aiosmtplib
+
 from relay import limits
 from relay.delivery import notice
-from relay.delivery.breaker import Sign
 from relay.delivery.onward import asked
-from relay.delivery.outcome import Deferred, Delivered, Finding, Reply, Verdict, judge, went_well
+from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Reply, Verdict, judge, went_well
+from relay.delivery.pause import Sign
 from relay.model import Job, Message
 from relay.providers.rules import Rule, Stage, Standing
 from relay.spool import SpoolFailed
@@ -100,15 +102,15 @@ def said(message: Message, findings: Sequence[Finding], verdicts: Sequence[Verdi
     """
     if all(isinstance(verdict.outcome, Delivered) for verdict in verdicts):
         return TAKEN
-    domain = asked(message).domain
-    signs = [sign for pair in zip(findings, verdicts, strict=True) if (sign := _sign(message.id, domain, *pair))]
+    sender = asked(message).sender
+    signs = [sign for pair in zip(findings, verdicts, strict=True) if (sign := _sign(message.id, sender, *pair))]
     if signs:
         return Said(min(signs, key=lambda sign: sign.needed))
     took = any(_took(*pair) for pair in zip(findings, verdicts, strict=True))
     return Said(None, took or any(_reached(*pair) for pair in zip(findings, verdicts, strict=True)), took)
 
 
-def _sign(message: str, domain: str, finding: Finding, verdict: Verdict) -> Sign | None:
+def _sign(message: str, sender: str, finding: Finding, verdict: Verdict) -> Sign | None:
     if verdict.ours:
         return None
     standing, needed = verdict.standing, _needed(finding, verdict)
@@ -116,7 +118,20 @@ def _sign(message: str, domain: str, finding: Finding, verdict: Verdict) -> Sign
         if needed == 1:
             return None
         standing = Standing.BUSY
-    return Sign(standing=standing, reason=verdict.outcome.text, message=message, domain=domain, needed=needed)
+    return Sign(
+        standing=standing,
+        reason=verdict.outcome.text,
+        message=message,
+        sender=sender,
+        needed=needed,
+        spoken=finding.stage is not Stage.CONNECT and _replied(finding),
+        doubt=isinstance(verdict.outcome, Doubtful),
+    )
+
+
+def _replied(finding: Finding) -> bool:
+    answer = finding.answer
+    return isinstance(answer, Reply) or (isinstance(answer, aiosmtplib.SMTPResponseException) and answer.code > 0)
 
 
 def _needed(finding: Finding, verdict: Verdict) -> int:
@@ -128,7 +143,8 @@ def _needed(finding: Finding, verdict: Verdict) -> int:
     if not verdict.certain:
         return limits.GUESSES
     if verdict.standing is Standing.BUSY and stage in _UNDER_WAY and not isinstance(answer, Reply):
-        return limits.GUESSES  # one connection broke: that happens to the best
+        # one connection broke: that happens to the best; not so ten minutes of silence on a whole message
+        return 1 if stage is Stage.FINAL and isinstance(answer, TimeoutError) else limits.GUESSES
     return 1
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import format_datetime
+from enum import Enum
 
 from relay import limits
 from relay.delivery.outcome import clean, enhanced
@@ -48,9 +49,26 @@ class Failure:
     earlier: tuple[Said, ...] = ()  # what other providers said before, the last answer of each
 
 
+class Fate(Enum):
+    """What is known of a delivery that is late, in the words that its sender is told."""
+
+    WAITS = (
+        "These messages have not been delivered yet. Nothing is lost and you need not send them again:",
+        "Ownpost goes on trying until they are five days old, and tells you if it gives up.",
+    )
+    UNSURE = (
+        "These messages may have been delivered: the provider took them and did not confirm it. Ownpost asks",
+        "the same provider again, twice at most. Ask the recipient before you send one again.",
+    )
+    ASIDE = (
+        "These messages may have been delivered, and are not tried any more until whoever runs the relay",
+        "decides. Ask the recipient before you send one again.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """One recipient that a message has not reached yet."""
+    """One recipient that a message has not reached yet, or may not have reached."""
 
     message_id: str  # ours
     recipient: str
@@ -58,6 +76,7 @@ class Delay:
     reply: str
     next_attempt: float
     waits: str = ""  # for what, if every provider is closed to it
+    fate: Fate = Fate.WAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +115,10 @@ def failure(
 
 def digest(account: str, notify: str, delays: Sequence[Delay], post: Post, now: float) -> tuple[Message, bytes]:
     """One letter on everything of one sender that is late."""
-    number = new_id(now)
-    lines = ["These messages have not been delivered yet. Nothing is lost and you need not send them again:"]
-    lines += ["Ownpost goes on trying until they are five days old, and tells you if it gives up.", ""]
-    for late in delays[:LISTED]:
-        lines += [f"  to {late.recipient}", f"    accepted {_date(late.received_at)}, id {late.message_id}"]
-        lines += [f"    the last answer: {late.reply}"] if late.reply else []
-        lines += [f"    it {late.waits}" if late.waits else f"    next try: {_date(late.next_attempt)}", ""]
+    number, lines = new_id(now), list[str]()
+    for fate in Fate:
+        late = [line for one in delays[:LISTED] if one.fate is fate for line in _late(one)]
+        lines += [*fate.value, "", *late] if late else []
     lines += [f"and {len(delays) - LISTED} more."] if len(delays) > LISTED else []
     head = _head(number, notify, "Your mail is delayed", post, now)
     return _sealed(
@@ -111,6 +127,16 @@ def digest(account: str, notify: str, delays: Sequence[Delay], post: Post, now: 
 
 
 # --- what people read
+def _late(one: Delay) -> list[str]:
+    return [
+        f"  to {one.recipient}",
+        f"    accepted {_date(one.received_at)}, id {one.message_id}",
+        *([f"    the last answer: {one.reply}"] if one.reply else ()),
+        f"    it {one.waits}" if one.waits else f"    next try: {_date(one.next_attempt)}",
+        "",
+    ]
+
+
 def _text(message: Message, header: bytes, failures: Sequence[Failure]) -> str:
     lines = [f"Your message of {_date(message.received_at)}"]
     title = subject(header)

@@ -3,7 +3,7 @@ long.
 
 The offer is an immutable value, replaced whenever something changes; the spool reads :attr:`Offers.current` in its own
 thread. Promises: a pause is in the offer before the outcome that began it is recorded; what opens (room after there
-was little, the end of a pause) is told to the spool once; of a provider that is being probed, or of a sender domain
+was little, the end of a pause) is told to the spool once; of a provider that is being probed, or of a sender
 that is, one message at a time is in hand.
 """
 
@@ -17,15 +17,17 @@ from typing import Protocol
 from relay.choice.offer import Closed, Offer, Terms
 from relay.choice.routes import Routes
 from relay.clock import Clock
-from relay.delivery.breaker import ALL, Breaker, Pause, Sign, reset_in
+from relay.delivery.breaker import Breaker, reset_in
 from relay.delivery.judging import Said
 from relay.delivery.lane import Lane
-from relay.delivery.onward import asked
+from relay.delivery.onward import asked, senders
+from relay.delivery.pause import ALL, Pause, Sign
 from relay.delivery.probe import Readiness
 from relay.model import Job, Message
 from relay.providers.provider import Provider
 from relay.providers.rules import Standing
 
+Pair = tuple[str, str]  # provider, sender address or domain
 LOOK_AGAIN = 60.0  # longest sleep before a look at the pauses: the machine may have been suspended meanwhile
 PROBING = "is being tried again with one message"
 
@@ -57,7 +59,7 @@ class Offers:
         self._routes, self._high = routes, high
         self._clock, self._journal, self._jitter, self._poke = clock, journal, jitter, poke
         self._lanes: Mapping[str, Lane] = {}
-        self._probes: dict[int, tuple[str, str]] = {}  # first delivery of a probing job -> (provider, sender domain)
+        self._probes: dict[int, list[Pair]] = {}  # first delivery of a probing job -> what it asks about
         self._room: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.current = Offer(self._terms, routes, {}, high=high())
@@ -76,6 +78,10 @@ class Offers:
     # --- the offer
     def look(self) -> None:
         """Bring the offer up to date; tell the spool, and who waits for room, when something opened."""
+        now = self._clock.monotonic()
+        for name, breaker in self.breakers.items():
+            if not breaker.quiet:
+                self._tell_ends(name, breaker.lapse(now))
         before, self.current = self.current, self._offer()
         if _opened(before, self.current):
             self._poke()
@@ -93,26 +99,26 @@ class Offers:
                 self._room = None
 
     def _offer(self) -> Offer:
-        now = self._clock.monotonic()
+        now, asking = self._clock.monotonic(), self._asking()
         rooms: dict[str, int] = {}
         closed: dict[str, Closed] = {}
-        closed_for: dict[tuple[str, str], Closed] = {}
-        rooms_for: dict[tuple[str, str], int] = {}
+        closed_for: dict[Pair, Closed] = {}
+        rooms_for: dict[Pair, int] = {}
         patient: list[str] = []
         for name, lane in self._lanes.items():
             room = lane.room
             for pause in self._running(name):
-                title, left, pair = self.title(name), pause.left(now), (name, pause.domain)
-                if pause.domain == ALL:
+                title, left, pair = self.title(name), pause.left(now), (name, pause.sender)
+                if pause.sender == ALL:
                     probing = lane.in_hand > 0
                     room = 0 if left or probing else min(room, 1)
                 else:
-                    probing = pair in self._probes.values()
+                    probing = pair in asking
                 if left or probing:
                     shut = Closed(self._clock.time() + left if left else math.inf, _reason(title, pause, left))
-                    closed.update({name: shut} if pause.domain == ALL else {})
-                    closed_for.update({} if pause.domain == ALL else {pair: shut})
-                elif pause.domain != ALL:
+                    closed.update({name: shut} if pause.sender == ALL else {})
+                    closed_for.update({} if pause.sender == ALL else {pair: shut})
+                elif pause.sender != ALL:
                     rooms_for[pair] = 1
             if self.breakers[name].pause() is None:
                 patient.append(name)
@@ -130,25 +136,30 @@ class Offers:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waits = [left for name in self._lanes for pause in self._running(name) if (left := pause.left(now))]
+        pauses = [pause for name in self._lanes for pause in self._running(name)]
+        waits = [pause.left(now) or LOOK_AGAIN for pause in pauses if pause.left(now) or pause.sender != ALL]
         if waits:
             self._timer = asyncio.get_running_loop().call_later(min(*waits, LOOK_AGAIN), self.look)
 
     # --- what lanes took and did
     def taken(self, job: Job) -> bool:
         """Whether ``job``, just claimed, may go to its lane: its provider may have been paused in the meantime."""
-        name = job.provider
-        if self.breakers[name].quiet:
+        name, breaker = job.provider, self.breakers[job.provider]
+        if breaker.quiet:
             return True
-        domain = asked(job.message).domain
-        now, whole, part = self._clock.monotonic(), self.breakers[name].pause(), self.breakers[name].pause(domain)
+        now, whole, asking = self._clock.monotonic(), breaker.pause(), self._asking()
         if whole is not None and (whole.left(now) or self._lanes[name].in_hand):
             return False
-        if part is not None:
-            if part.left(now) or (name, domain) in self._probes.values():
-                return False
-            self._probes[job.recipients[0].delivery] = (name, domain)
+        parts = [pause for who in senders(job.message) if (pause := breaker.pause(who)) is not None]
+        if any(pause.left(now) or (name, pause.sender) in asking for pause in parts):
+            return False
+        if parts:
+            self._probes[job.recipients[0].delivery] = [(name, pause.sender) for pause in parts]
         return True
+
+    def _asking(self) -> set[Pair]:
+        """Senders that are being probed, each at its provider."""
+        return {pair for pairs in self._probes.values() for pair in pairs}
 
     def probed(self, provider: str) -> bool:
         """Whether a pause for everyone is over there, and what is under way finds out if it goes on."""
@@ -166,8 +177,8 @@ class Offers:
         if what.sign is not None:
             return self._failed(provider, what.sign)
         if not breaker.quiet and what.reached:
-            domain = asked(message).domain
-            self._ended(provider, breaker.reached(self._clock.monotonic(), took=what.took, domain=domain))
+            sender = asked(message).sender
+            self._ended(provider, breaker.reached(self._clock.monotonic(), took=what.took, sender=sender))
         return []
 
     def _failed(self, provider: str, sign: Sign) -> list[Pause]:
@@ -181,19 +192,23 @@ class Offers:
 
     # --- what looks without a message found
     def retried(self, message: Message) -> None:
-        """Somebody had ``message`` tried again: what providers said of its sender's domain is asked anew with the next
-        message of it. Whoever has just set the domain up there need not wait for the pause to end.
+        """Somebody had ``message`` tried again: what providers said of its sender is asked anew by the next message
+        from there. Whoever has just set it up need not wait for the pause to end.
         """
-        domain, now = asked(message).domain, self._clock.monotonic()
-        ended = [name for name, breaker in self.breakers.items() if breaker.try_now(domain, now)]
+        sender, now = asked(message).sender, self._clock.monotonic()
+        ended = [name for name, breaker in self.breakers.items() if breaker.senders.try_now(sender, now)]
         if ended:
             self.look()
 
     def unprobed(self) -> list[str]:
-        """Providers whose pause is over and that no message probes. One with a dead key is none of them: it is what
-        is offered a wrong password again and again that gets an account locked.
+        """Providers whose pause is over and that no message probes. One with a dead key is none of them, unless there
+        is no login: a wrong password that is offered again and again gets an account locked.
         """
-        return [name for name in self.breakers if self._unprobed(name, Standing.KEY_DEAD)]
+        return [
+            name
+            for name, one in self.providers.items()
+            if self._unprobed(name, Standing.KEY_DEAD if one.username else None)
+        ]
 
     def looked(self, found: Readiness) -> None:
         """Take into account what was found. A login that works ends the pause of a dead key; and while no message
@@ -203,7 +218,8 @@ class Offers:
         pause, unprobed = breaker.pause(), self._unprobed(found.provider)
         mended = found.key and pause is not None and pause.standing is Standing.KEY_DEAD
         if mended or (unprobed and found.ready):
-            self._ended(name, breaker.found_ready(self._clock.monotonic(), key=bool(found.key)))
+            key = bool(found.key) if self.providers[name].username else None
+            self._ended(name, breaker.found_ready(self._clock.monotonic(), key=key))
         elif unprobed:
             self._failed(name, Sign(standing=found.standing, reason=found.sentence))
 
@@ -214,17 +230,20 @@ class Offers:
         return lane is None or lane.in_hand == 0
 
     def _ended(self, provider: str, pauses: Sequence[Pause]) -> None:
-        for pause in pauses:
-            self._tell("provider_resumed", provider, pause)
+        self._tell_ends(provider, pauses)
         if pauses:
             self.look()
+
+    def _tell_ends(self, provider: str, pauses: Sequence[Pause]) -> None:
+        for pause in pauses:
+            self._tell("provider_resumed", provider, pause)
 
     def _tell(self, event: str, provider: str, pause: Pause) -> None:
         until = self._clock.time() + pause.left(self._clock.monotonic())
         self._journal.system(
             event,
             provider=provider,
-            domain=pause.domain,
+            sender=pause.sender,
             standing=str(pause.standing),
             reason=pause.reason,
             until=round(until, 3),
@@ -255,6 +274,6 @@ def _reason(title: str, pause: Pause, left: float) -> str:
         case Standing.KEY_DEAD:
             return f"{title} refused the login: {pause.reason}"
         case Standing.NOT_SET_UP:
-            return f"{pause.domain} is not set up at {title}: {pause.reason}"
+            return f"{pause.sender} is not set up at {title}: {pause.reason}"
         case _:
             return f"{title} is in trouble: {pause.reason}"

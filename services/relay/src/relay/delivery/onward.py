@@ -35,6 +35,12 @@ def asked(message: Message, tried: frozenset[str] = frozenset(), tied_to: str = 
     )
 
 
+def senders(message: Message) -> tuple[str, str]:
+    """The domain and the address that a pause of ``message``'s sender may hold for."""
+    known = asked(message)
+    return known.domain, known.sender
+
+
 class Onward:
     """The prospects of one message, as the offer stands."""
 

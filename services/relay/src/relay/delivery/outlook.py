@@ -13,8 +13,9 @@ from relay.choice.allowance import Allowance
 from relay.choice.choose import Choice, Nobody, Wait, choose
 from relay.choice.offer import Offer
 from relay.clock import Clock
-from relay.delivery.breaker import ALL, Breaker, Pause
+from relay.delivery.breaker import Breaker
 from relay.delivery.onward import Onward, asked
+from relay.delivery.pause import Pause
 from relay.model import Message, State
 from relay.providers.provider import Provider
 from relay.providers.rules import Standing
@@ -23,9 +24,9 @@ from relay.spool import QueueEntry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainPause:
-    """A provider is left alone for one sender domain."""
+    """A provider is left alone for one sender domain, or for one address of it."""
 
-    domain: str
+    domain: str  # or the address
     standing: str
     reason: str
     until: float  # Unix seconds; past while it is being probed
@@ -50,9 +51,8 @@ def state_of(provider: Provider, breaker: Breaker, clock: Clock, in_hand: int, p
     """How ``provider`` stands now."""
     now, wall = clock.monotonic(), clock.time()
     domains = tuple(
-        DomainPause(domain=one.domain, standing=str(one.standing), reason=one.reason, until=wall + one.until - now)
-        for one in breaker
-        if one.domain != ALL
+        DomainPause(domain=one.sender, standing=str(one.standing), reason=one.reason, until=wall + one.until - now)
+        for one in breaker.senders
     )
     title, pause = provider.title or provider.name, breaker.pause()
     if pause is None:
@@ -101,25 +101,22 @@ class Delay(Enum):
     """Why a delivery is late, as far as that decides when its sender is told."""
 
     ORDINARY = "it was tried in vain, or waits for somebody to act; told after some hours"
-    QUOTA = "only quotas are in its way, which end before its five days do; not told"
-    NOT_SET_UP = "no provider knows its sender's domain, or all seem not to; told soon, since waiting does not help"
+    QUOTA = "only quotas are in its way, one of which is known to end before its five days do; not told"
+    NOT_SET_UP = "no provider knows its sender, or all seem not to; told soon, since waiting does not help"
 
 
 def strangers(message: Message, offer: Offer, allowance: Allowance, breakers: Mapping[str, Breaker]) -> tuple[str, ...]:
-    """A sentence for each provider that may carry ``message``, if none of them knows its sender's domain; else none.
+    """A sentence for each provider that may carry ``message``, if none of them knows its sender; else none.
 
     Such mail is told of soon, and never bounced: the words may be guessed, and the domain may be set up any minute.
     """
-    domain = asked(message).domain
-    reasons = {
-        name: breakers[name].stranger(domain, message.id) for name in Onward(message, offer, allowance.left).allowed()
-    }
-    if None in reasons.values():
-        return ()
-    return tuple(
-        f"{offer.terms[name].title or name} does not seem to know {domain} as a sender: {reason}"
-        for name, reason in sorted(reasons.items())
-    )
+    sender, sentences = asked(message).sender, list[str]()
+    for name in sorted(Onward(message, offer, allowance.left).allowed()):
+        found = breakers[name].senders.stranger(sender, message.id)
+        if found is None:
+            return ()
+        sentences.append(f"{offer.terms[name].title or name} does not seem to know {found[0]} as a sender: {found[1]}")
+    return tuple(sentences)
 
 
 def delay_of(entry: QueueEntry, offer: Offer, allowance: Allowance, breakers: Mapping[str, Breaker]) -> Delay:
@@ -130,8 +127,9 @@ def delay_of(entry: QueueEntry, offer: Offer, allowance: Allowance, breakers: Ma
     names = Onward(message, offer, allowance.left).allowed()
     high = offer.is_high(message.account)
     last = message.received_at + entry.held + limits.LIFETIME
-    quota = names and all(_by_quota(breakers[name].pause(), allowance.left(name, high)) for name in names)
-    if quota and any(breakers[name].pause() is not None or allowance.resets(name, high) < last for name in names):
+    pauses = {name: breakers[name].pause() for name in names}
+    quota = names and all(_by_quota(pause, allowance.left(name, high)) for name, pause in pauses.items())
+    if quota and any(pause.known if pause else allowance.resets(name, high) < last for name, pause in pauses.items()):
         return Delay.QUOTA
     return Delay.ORDINARY
 

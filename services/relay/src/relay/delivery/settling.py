@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from relay import limits
 from relay.clock import Clock
 from relay.delivery import judging, outlook, settlement
-from relay.delivery.breaker import Pause
 from relay.delivery.counts import Counts
 from relay.delivery.judging import Judge
 from relay.delivery.offers import Offers
 from relay.delivery.onward import Onward
 from relay.delivery.outcome import Delivered, Doubtful, Finding, Verdict, clean
+from relay.delivery.pause import Pause
 from relay.delivery.recording import Recorder
 from relay.delivery.schedule import ClockWatch
 from relay.delivery.settlement import Moment

@@ -44,7 +44,7 @@ def register(
             console.file.write(json.dumps(found, indent=1) + "\n")
         else:
             print_all(console, found["providers"], now())
-        return show.EX_OK if all(map(well, found["providers"])) else EX_NOT_WELL
+        return show.EX_OK if all(well(row, now()) for row in found["providers"]) else EX_NOT_WELL
 
     parser.set_defaults(run=run, without_relay=EX_NOT_WELL)
 
@@ -60,13 +60,18 @@ def print_all(console: Console, rows: list[Row], now: float) -> None:
             remarks.add_row(Text(show.safe(row["name"]), "bold"), Text(show.safe(f"{sentence} {advice}".strip())))
     for part in (Text(), remarks) if remarks.row_count else ():
         console.print(part)
-    console.print(Text(f"\n{_summary(rows)}"))
+    console.print(Text(f"\n{_summary(rows, now)}"))
 
 
-def well(row: Row) -> bool:
+def well(row: Row, now: float) -> bool:
     """Whether nothing keeps mail from this provider."""
     look = row["look"]
-    return row["state"] == "open" and not row["domains"] and (look is None or bool(look["ready"]))
+    strange = any(_running(one, now) for one in row["domains"])
+    return row["state"] == "open" and not strange and (look is None or bool(look["ready"]))
+
+
+def _running(pause: Row, now: float) -> bool:
+    return pause["until"] is None or pause["until"] > now
 
 
 # --- the table
@@ -138,15 +143,23 @@ def _remarks(row: Row, now: float) -> Iterator[tuple[str, str]]:
         yield _pause(row, now), _advice(row, row["standing"], row["reason"])
     yield from _looked(row)
     for one in row["domains"]:
-        yield (
-            f"It does not take {one['domain']} as a sender{_until(one, now)}: {_ended(one['reason'])}",
-            f"Set {one['domain']} up there (`make plan` has the records), then `make queue ARGS='retry ID'` tries it.",
-        )
+        yield _stranger(one, now)
     for quota in row["quotas"]:
         if _taken(quota) >= HIGH * quota["limit"] and row["standing"] != "used up":
             yield f"{_taken(quota):,} of {quota['limit']:,} recipients {_period(quota)} are used.", _kept(quota)
     if not row["routes"]:
         yield "No route leads to it, so nothing is sent through it.", ""
+
+
+def _stranger(pause: Row, now: float) -> tuple[str, str]:
+    who, why = pause["domain"], _ended(pause["reason"])
+    address, then = "@" in who, "then `make queue ARGS='retry ID'` tries it."
+    advice = (
+        f"Have {who} accepted as a sender there" if address else f"Set {who} up there (`make plan` has the records)"
+    )
+    if _running(pause, now):
+        return f"It does not take {who} as a sender{_until(pause, now)}: {why}", f"{advice}, {then}"
+    return f"It did not take {who} as a sender, and is asked again with the next mail from there: {why}", f"{advice}."
 
 
 def _kept(quota: Row) -> str:
@@ -222,8 +235,8 @@ def _ended(sentence: str) -> str:
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 
-def _summary(rows: list[Row]) -> str:
-    good = sum(map(well, rows))
+def _summary(rows: list[Row], now: float) -> str:
+    good = sum(well(row, now) for row in rows)
     if good == len(rows):
         return "All is well." if rows else "There is no provider."
     return "It is not well." if len(rows) == 1 else f"{good} of {len(rows)} providers are well."

@@ -28,7 +28,7 @@ class Standing(StrEnum):
     FINE = "fine"
     USED_UP = "used up"  # its quota
     KEY_DEAD = "key dead"
-    NOT_SET_UP = "not set up"  # this sender's domain, there
+    NOT_SET_UP = "not set up"  # this sender, or its domain, there
     BUSY = "busy"  # or not to be reached
 
 
