@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .backup import INSIDE
@@ -93,6 +93,7 @@ class Settings:
     config: Path
     backups: Path
     run: Path | None
+    warnings: tuple[str, ...] = ()  # sentences ``NAME: ...``: legal, but perhaps not meant
 
     @property
     def mark(self) -> str:
@@ -136,7 +137,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     reader.unknown("DOMAIN_", known())
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
-    return settings
+    return replace(settings, warnings=tuple(reader.warnings))
 
 
 def known() -> set[str]:

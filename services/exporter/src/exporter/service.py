@@ -36,6 +36,8 @@ async def run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     log = Log(sys.stdout, settings.log_format, time.time)
+    for warning in settings.warnings:
+        log.event("warning", text=warning)
     async with contextlib.AsyncExitStack() as stack:
         own = Own()
         sources = Sources(settings.run, clock=time.monotonic, log=log)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -48,6 +48,7 @@ class Settings:
     submission_port: int  # as published: what people type in
     submissions_port: int
     lan_port: int
+    warnings: tuple[str, ...] = ()  # sentences ``NAME: ...`` for the log: legal, but perhaps not meant
 
     @property
     def socket(self) -> Path:
@@ -63,7 +64,7 @@ def read(environ: Mapping[str, str], unknown: Callable[[Sequence[str]], Sequence
     settings = read_all(reader, unknown)
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
-    return settings
+    return replace(settings, warnings=tuple(reader.warnings))
 
 
 def read_all(reader: Reader, unknown: Callable[[Sequence[str]], Sequence[int]]) -> Settings:

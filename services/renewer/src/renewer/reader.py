@@ -18,16 +18,17 @@ class Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def problem(self, name: str, sentence: str) -> None:
         self.problems.append(f"{name}: {sentence}")
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or what the file named by ``NAME_FILE`` holds."""
+        """The value of ``name``, or what the file named by ``NAME_FILE`` holds; the file wins."""
         value, file = self._environ.get(name, "").strip(), self._environ.get(f"{name}_FILE", "").strip()
         if value and file:
-            self.problem(name, f"given together with {name}_FILE; keep one of them.")
-        elif file:
+            self.warnings.append(f"{name}: given together with {name}_FILE; the file is used.")
+        if file:
             value = self._from_file(f"{name}_FILE", Path(file))
         return value or default
 

@@ -34,6 +34,8 @@ async def run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     log = Log(sys.stdout, settings.log_format, time.time)
+    for warning in settings.warnings:
+        log.event("warning", text=warning)
     try:
         publisher = Publisher(settings.certs)
     except (BusyError, OSError) as error:

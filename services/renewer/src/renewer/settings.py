@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -47,6 +47,7 @@ class Settings:
     files_cert: Path
     files_key: Path
     acme: AcmeSettings | None  # with OWNPOST_TLS=acme only
+    warnings: tuple[str, ...] = ()  # sentences ``NAME: ...`` for the log: legal, but perhaps not meant
 
     @property
     def socket(self) -> Path:
@@ -73,7 +74,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         )
     if reader.problems:
         raise SettingsError(tuple(reader.problems))
-    return settings
+    return replace(settings, warnings=tuple(reader.warnings))
 
 
 def _names(reader: Reader, *, addresses: bool) -> tuple[str, ...]:
