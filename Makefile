@@ -26,7 +26,7 @@ down: # stops the containers; mail that waits stays in the spool
 logs: # follows the containers' log
 	@tools/ask logs --follow --tail 100
 
-account: # ARGS="add NAME --sender ADDRESS", "list", "password NAME", "disable NAME [--hold-queue]", "enable NAME", "remove NAME"
+account: # ARGS="add NAME --sender ADDRESS", "list", "password NAME", "disable NAME [--hold-queue]", "enable NAME", "remove NAME", "priority NAME high"
 	@tools/ask account $(ARGS)
 
 queue: # what waits; ARGS="retry ID", and likewise hold, release, drop, acknowledge
@@ -88,7 +88,7 @@ bench-serve: services-venv # the relay for a load generator: 127.0.0.1:2515 to 1
 lock: # pins all dependencies anew, with hashes
 	@tools/lock
 
-audit: tests-venv # known vulnerabilities of what the images hold; asks the index that they come from
+audit: tests-venv # known vulnerabilities of what the images and the tests hold; asks PyPI itself, whatever index pip is set to
 	@.venv/bin/python tools/audit.py
 
 sbom: # each image's list of parts, written when it was built, into var/sbom (CycloneDX)

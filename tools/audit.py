@@ -1,4 +1,6 @@
-"""``make audit``: asks PyPI's list of known vulnerabilities about every package that the images hold or are built with.
+"""``make audit``: asks for known vulnerabilities of every package that the images hold, are built with or tested by.
+
+Asked is PyPI itself, whatever index pip is set to; PIP_AUDIT_VULNERABILITY_SERVICE=osv asks OSV instead.
 
 Prints one line for each finding. Exit code 0 when all were looked up and none has any, 1 when one has, 75 (EX_TEMPFAIL)
 when some could not be looked up: an audit that saw nothing must not pass for one that found nothing.
@@ -18,8 +20,9 @@ EX_TEMPFAIL = 75
 
 
 def locks() -> list[Path]:
-    """Every file of pins that an image is made from."""
-    return [*sorted((ROOT / "services").glob("*/requirements.txt")), ROOT / "services/bom.txt"]
+    """Every file of pins: of the images, of what writes their lists, of the tests, of what makes the pins."""
+    services = sorted((ROOT / "services").glob("*/requirements.txt"))
+    return [*services, *(ROOT / name for name in ("services/bom.txt", "tests/requirements.txt", "tools/uv.txt"))]
 
 
 def findings(dependencies: list[dict[str, Any]]) -> list[str]:
@@ -42,12 +45,10 @@ def judge(report: dict[str, Any] | None) -> tuple[list[str], int]:
     if found:
         return [*found, "ownpost: `make lock` takes the newest versions; then `make test`."], 1
     if not known:
-        return [
-            "ownpost: nothing was audited: the package index's list of vulnerabilities cannot be had from here."
-        ], EX_TEMPFAIL
+        return ["ownpost: nothing was audited: the list of known vulnerabilities cannot be had from here."], EX_TEMPFAIL
     if missed:
         return [
-            f"ownpost: none found in {len(known)} packages, but the package index does not know {', '.join(missed)}."
+            f"ownpost: none found in {len(known)} packages, but nothing is known of {', '.join(missed)}."
         ], EX_TEMPFAIL
     return [f"ownpost: {len(known)} packages, none with a known vulnerability."], 0
 

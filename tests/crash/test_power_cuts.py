@@ -95,6 +95,8 @@ def test_a_cut_at_any_moment_loses_nothing(tmp_path: Path, sink: ExactSink, scra
     losses = list(Loss)
     at = recording.choose(max(1, CUTS // len(losses)), dice)
     cut: Counter[str] = Counter()
+    lost: list[str] = []
+    torn: list[str] = []
     doubtful = 0
     for moment, loss, image in recording.cuts(at, scratch / "image", losses, seed=CUTS):
         try:
@@ -102,6 +104,8 @@ def test_a_cut_at_any_moment_loses_nothing(tmp_path: Path, sink: ExactSink, scra
         except Exception as error:
             raise AssertionError(f"cut after operation {moment}, loss {loss}: {error}") from error
         cut[loss] += 1
+        lost += [f"cut after operation {moment}, loss {loss}: {sentence}" for sentence in verdict.lost]
+        torn += [f"cut after operation {moment}, loss {loss}: {sentence}" for sentence in verdict.torn]
         doubtful += len(verdict.doubtful)
     promised = len(traffic.acknowledged)
     figures(
@@ -110,10 +114,11 @@ def test_a_cut_at_any_moment_loses_nothing(tmp_path: Path, sink: ExactSink, scra
         moments=len(at),
         of=len(recording.moments()),
         acknowledged=promised,
-        lost=0,
-        torn=0,
+        lost=len(lost),
+        torn=len(torn),
         in_doubt=doubtful,
     )
+    assert not lost + torn
     assert promised > 100
 
 
@@ -146,7 +151,8 @@ def test_the_relay_goes_on_after_each_of_many_cuts(tmp_path: Path, sink: ExactSi
                 disk.leave(image, dice.choice(list(Loss)), seed=n)
             relay.process.wait()  # until the disk is gone the kernel waits for its answers
             shutil.copytree(image, scratch / "look")
-            judge(scratch / "look/var/spool", traffic, sink)
+            verdict = judge(scratch / "look/var/spool", traffic, sink)
+            assert not verdict.lost + verdict.torn
             shutil.rmtree(scratch / "look")
             if before is not None:
                 shutil.rmtree(before)

@@ -25,9 +25,11 @@ SECRET = re.compile(
 BUILT = ("relay", "renewer", "exporter", "domain")
 SERVICES = (*BUILT, "domain-daily", "account")
 OWNERS = {"CLOUDFLARE_API_TOKEN": "renewer", "EXPORTER_": "exporter", "DOMAIN_": "domain"}  # by how a name begins
-CACHES = re.compile(r"var/lib/apt/lists/.|var/cache/apt|var/log/.|tmp/.|home/.|.*/\.cache|.*\.(deb|whl)$")
+CACHES = re.compile(
+    r"var/lib/apt/lists/.|var/cache/apt|var/cache/debconf/.|var/log/.|tmp/.|home/.|.*/\.cache|.*\.(deb|whl)$"
+)
 INSTALLERS = re.compile(
-    r"installer|.*/ensurepip|.*/(s?bin|\w+-packages)/(pip|setuptools|uv|gcc|cc|make|git|curl|wget)\b"
+    r"installer|.*/ensurepip|.*/(s?bin|\w+-packages)/(pip[\d.]*|setuptools|uv|gcc|cc|make|git|curl|wget)\b"
 )
 WRITABLE = re.compile(r"(tmp|var/tmp|run/lock|dev/.*|run/ownpost|var/lib/ownpost/[a-z]+)$")
 

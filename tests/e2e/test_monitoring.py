@@ -32,6 +32,23 @@ def test_images_are_official_and_pinned(config: Any) -> None:
         assert re.fullmatch(rf"{image}:v?\d+\.\d+\.\d+", config["services"][name]["image"])
 
 
+@pytest.mark.parametrize(
+    ("name", "user", "state"), [("prometheus", 65534, "/prometheus"), ("grafana", 472, "/var/lib/grafana")]
+)
+def test_they_are_fenced_in_like_our_own(config: Any, name: str, user: int, state: str) -> None:
+    """The users are those of their images, to whom the folder of their state belongs there."""
+    service = config["services"][name]
+    assert service["user"].partition(":")[0] == str(user)
+    assert service["read_only"] is True
+    assert (service["cap_drop"], service.get("cap_add"), service.get("privileged")) == (["ALL"], None, None)
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    writable = [volume["target"] for volume in service["volumes"] if not volume.get("read_only")]
+    assert writable == [state]
+    assert [one.partition(":")[0] for one in service["tmpfs"]] == ["/tmp"]
+    assert service["logging"]["options"]["max-size"] == "10m"
+    assert service["restart"] == "unless-stopped"
+
+
 def test_they_are_published_on_this_machine_only_and_share_a_network_with_the_exporter_alone(config: Any) -> None:
     inside = {name for name, one in config["services"].items() if "monitoring" in (one.get("networks") or {})}
     assert inside == {"exporter", "prometheus", "grafana"}

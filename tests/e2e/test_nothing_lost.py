@@ -205,6 +205,25 @@ def test_down_in_mid_data_keeps_what_got_a_250_and_nothing_else(away: Project, s
     assert away.waiting() == set(sent.numbers)
 
 
+def test_a_plain_down_waits_for_who_ends_soon_and_for_nobody_else(away: Project, sent: Sent) -> None:
+    """As people type it, with the time limit of compose.yaml."""
+    number, mail = sent.mail()
+    client = in_mid_data(away, mail)
+    stopping = threading.Thread(target=away.compose, args=("down",))
+    stopping.start()
+    eventually(lambda: not away.reachable(), "the ports to close")
+    assert stopping.is_alive()
+    client.send(mail[-5:] + b".\r\n")
+    sent.note(number, *client.getreply())
+    client.close()
+    assert number in sent.numbers.values(), "it got its 250"
+    stopping.join(45)
+    assert not stopping.is_alive(), "nobody else is there to wait for"
+    assert away.compose("ps", "--all", "--quiet") == ""
+    away.make("up")
+    assert away.waiting() == set(sent.numbers)
+
+
 class Sender(threading.Thread):
     """Sends one message after the other until ``enough``, whatever becomes of the relay meanwhile."""
 

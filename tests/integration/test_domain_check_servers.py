@@ -88,6 +88,18 @@ def test_a_providers_port_that_is_blocked(world: World, monkeypatch: pytest.Monk
     assert advice.fix == f"Set the provider's PORT to {opened}."
 
 
+def test_a_provider_of_ones_own_is_left_to_the_relay(world: World) -> None:
+    """Compose cannot hand over a name that it does not know: to set it would not help."""
+    world.host()
+    world.env["OWNPOST_PROVIDERS"] = "acmemail"
+    [found] = [one for one in world.findings(WELL) if one.domain == "acmemail"]
+    assert (found.verdict, found.finding) == (Verdict.UNKNOWN, "its host is not known here")
+    assert "`make providers`" in found.fix
+    world.env |= {"ACMEMAIL_HOST": "127.0.0.1", "ACMEMAIL_PORT": world.env["OWNPOST_SUBMISSION_PORT"]}
+    [found] = [one for one in world.findings(WELL) if one.domain == "acmemail" and one.check == "ports outward"]
+    assert found.verdict is Verdict.GOOD
+
+
 def test_a_clock_that_is_wrong(world: World) -> None:
     world.host()
     [found] = bad(world.findings(WELL, now=datetime.now(UTC).timestamp() - 3600))

@@ -224,6 +224,14 @@ def test_settings_from_a_file(told: Stage) -> None:
     assert done.stderr.startswith("DOMAIN_TLS_REPORTS")
 
 
+def test_a_setting_that_is_given_twice_is_warned_of_where_no_json_is(told: Stage) -> None:
+    (told.folder / "reports").write_text("tls@example.org\n")
+    told.env |= {"DOMAIN_TLS_REPORTS": "me@example.org", "DOMAIN_TLS_REPORTS_FILE": str(told.folder / "reports")}
+    done = run(told, "plan", "--json", code=2)
+    assert done.stderr == "DOMAIN_TLS_REPORTS: given together with DOMAIN_TLS_REPORTS_FILE; the file is used.\n"
+    assert "mailto:tls@example.org" in str(json.loads(done.stdout))
+
+
 def test_check_prints_a_list_and_ends_with_2_when_something_is_wrong(told: Stage) -> None:
     told.env |= {"OWNPOST_PROVIDERS": "capture"}
     done = run(told, "check", code=2)

@@ -333,7 +333,9 @@ def test_one_that_hangs_or_talks_nonsense_costs_itself_only(tmp_path: Path) -> N
 
 def test_with_a_password_only_those_who_know_it_see_anything(tmp_path: Path) -> None:
     inside = free_port()
-    exporter = Exporter(tmp_path, tmp_path, EXPORTER_PASSWORD="correct horse", EXPORTER_INSIDE_PORT=str(inside))
+    (tmp_path / "password").write_text("correct horse")
+    words = {"EXPORTER_PASSWORD": "another one", "EXPORTER_PASSWORD_FILE": str(tmp_path / "password")}
+    exporter = Exporter(tmp_path, tmp_path, EXPORTER_INSIDE_PORT=str(inside), **words)
     try:
         for path in ("/", "/metrics", "/status.json", "/readyz", "/style.css", "/nothing"):
             assert fetch(exporter.url + path)[0] == 401, path
@@ -343,6 +345,7 @@ def test_with_a_password_only_those_who_know_it_see_anything(tmp_path: Path) -> 
         assert fetch(f"http://127.0.0.1:{inside}/")[0] == 404
         assert fetch(exporter.url + "/", Authorization=right, Host="evil.example")[0] == 421
         assert "correct horse" not in exporter.log.read_text()
+        assert "EXPORTER_PASSWORD: given together with EXPORTER_PASSWORD_FILE" in exporter.log.read_text()
     finally:
         assert exporter.stop() == 0
 

@@ -130,8 +130,10 @@ def test_an_unknown_argument_is_told_the_usage(tmp_path: Path) -> None:
 def test_a_second_renewer_in_the_same_folder_leaves_with_75(renewer: Renewer, tmp_path: Path) -> None:
     renewer.start()
     renewer.published()
-    second = Renewer(tmp_path).check()
+    (tmp_path / "format").write_text("text\n")
+    second = Renewer(tmp_path, RENEWER_LOG_FORMAT="json", RENEWER_LOG_FORMAT_FILE=str(tmp_path / "format")).check()
     assert second.returncode == 75
+    assert 'warning text="RENEWER_LOG_FORMAT: given together with RENEWER_LOG_FORMAT_FILE; the' in second.stdout
     assert f"Another renewer works in {renewer.certs}." in second.stdout
 
 

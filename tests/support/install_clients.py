@@ -2,13 +2,14 @@
 
 Each of them is Debian's ``mail-transport-agent`` and would push the others out, so none is installed: the packages of
 this system's own release are downloaded and unpacked, each into a folder of its own, and the tests run them in a mount
-namespace where that folder lies over ``/usr`` (:mod:`support.stage`). nodemailer comes by npm, pinned.
+namespace where that folder lies over ``/usr`` (:mod:`support.stage`). nodemailer comes by npm, pinned by its hash.
 
 Run it as ``python3 tests/support/install_clients.py``. Downloading needs no root.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from pathlib import Path
 CACHE = Path(__file__).parents[2] / "var" / "peers"
 COMMAND = "python3 tests/support/install_clients.py"
 PACKAGES = ("dma", "exim4-daemon-light", "nullmailer", "opensmtpd")
-NODEMAILER = "nodemailer@10.6.1"
+NODEMAILER = "10.6.1"
+INTEGRITY = "sha512-d7kfFfS/tR4Aca+SBvRaQ+MXKNv7d2JiRe5TxaRcFT/kYMh4GGPnW9aKksTIEvyEbA7d/7HYWE4YPDEHxzJj/g=="
 
 
 def unpack(package: str) -> None:
@@ -36,9 +38,14 @@ def unpack(package: str) -> None:
 
 def install_nodemailer() -> None:
     """nodemailer as ``var/peers/nodemailer/node_modules/nodemailer``. It has no dependencies and no scripts to run."""
+    pinned = {"version": NODEMAILER, "integrity": INTEGRITY}  # what does not fit is refused by `npm ci`
+    package = {"name": "peers", "dependencies": {"nodemailer": NODEMAILER}}
+    packages = {"": package, "node_modules/nodemailer": pinned}
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
-        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--no-package-lock"]
-        subprocess.run(["npm", "install", *quiet, "--prefix", work, NODEMAILER], check=True, stdout=sys.stderr)
+        Path(work, "package.json").write_text(json.dumps(package))
+        Path(work, "package-lock.json").write_text(json.dumps({"lockfileVersion": 3, "packages": packages}))
+        quiet = ["--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(["npm", "ci", *quiet, "--prefix", work], check=True, stdout=sys.stderr)
         shutil.move(work, CACHE / "nodemailer")
         Path(work).mkdir()
 

@@ -13,25 +13,30 @@ from relay.spool import recovery
 from support import invariants
 from support.appliance import Appliance, eventually
 from support.invariants import Kept
-from support.traffic import Acknowledged, Copies, ExactSink, Traffic, whole
+from support.traffic import Acknowledged, Copies, ExactSink, Torn, Traffic, whole
 from support.unix_http import get
 
 
 @dataclass
 class Verdict:
-    """What was found in a spool that is right; ``doubtful`` are numbers that may come twice from here on."""
+    """What was found in a spool; ``doubtful`` are numbers that may come twice from here on.
+
+    ``lost`` and ``torn`` hold a sentence for each: the figures count them, and the caller asserts that there are none.
+    """
 
     kept: dict[str, Kept]
+    lost: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
     unfinished: set[int] = field(default_factory=set)
     doubtful: set[int] = field(default_factory=set)
 
 
 def judge(folder: Path, traffic: Traffic, sink: ExactSink, moment: int | None = None) -> Verdict:
-    """Open the spool in ``folder`` as the relay's next start would, and assert that it keeps every promise.
+    """Open the spool in ``folder`` as the relay's next start would, and see whether it keeps every promise.
 
     ``moment`` is the disk's count at the crash: what was promised later is not asked for. None: all that was.
 
-    - What had got its 250 is there: whole, once, for exactly its recipients.
+    - What had got its 250 is there (else ``lost``): whole (else ``torn``), once, for exactly its recipients.
     - What had not is there whole, or not at all.
     - What the provider had seen the dot of is not as if it had never been sent; what it has not seen has not ended.
     """
@@ -40,10 +45,15 @@ def judge(folder: Path, traffic: Traffic, sink: ExactSink, moment: int | None = 
     acknowledged, taken = dict(traffic.acknowledged), dict(sink.taken)
     numbers = _numbers(acknowledged, taken)
     for number, one in acknowledged.items():
-        assert one.id in verdict.kept or _later(one.steps, moment), f"number {number} ({one.id}) got a 250 and is lost"
+        if one.id not in verdict.kept and not _later(one.steps, moment):
+            verdict.lost.append(f"number {number} ({one.id}) got a 250 and is lost")
     seen: dict[int, str] = {}
     for name, kept in verdict.kept.items():
-        number = whole(kept.body) if kept.body is not None else numbers.get(name, -1)
+        try:
+            number = whole(kept.body) if kept.body is not None else numbers.get(name, -1)
+        except Torn as torn:
+            verdict.torn.append(f"{name}: {torn}")
+            continue
         assert number >= 0, f"{name} has ended, but no provider has seen it"
         assert seen.setdefault(number, name) == name, f"number {number} is there twice: {seen[number]} and {name}"
         sent = traffic.sent[number]

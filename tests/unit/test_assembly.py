@@ -6,10 +6,11 @@ import pytest
 
 from relay import limits
 from relay.accounts import Account, Accounts
-from relay.assembly import announced_size, providers, warn_of_routes
+from relay.assembly import providers, warn_of_routes
 from relay.choice.routes import Route, Routes
 from relay.providers.reach import Reach
 from relay.settings import read
+from relay.wiring import announced_size
 from support.delivering import FakeJournal
 from support.presets import environ
 

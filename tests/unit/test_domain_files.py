@@ -241,18 +241,18 @@ def test_a_wrong_setting_is_told(name: str, value: str, problem: str) -> None:
     assert any(problem in one for one in error.value.problems)
 
 
-def test_a_setting_and_its_file_contradict_each_other(tmp_path: Path) -> None:
+def test_of_a_setting_and_its_file_the_file_wins_and_a_warning_says_so(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("b\n")
+    found = settings.read({**BASE, "DOMAIN_BREVO_API_KEY": "a", "DOMAIN_BREVO_API_KEY_FILE": str(tmp_path / "key")})
+    assert found.keys["brevo"].secrets == ("b",)
+    assert found.warnings == ("DOMAIN_BREVO_API_KEY: given together with DOMAIN_BREVO_API_KEY_FILE; the file is used.",)
+
+
+def test_an_empty_file_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     with pytest.raises(settings.SettingsError) as error:
-        settings.read(
-            {
-                **BASE,
-                "DOMAIN_BREVO_API_KEY": "a",
-                "DOMAIN_BREVO_API_KEY_FILE": "b",
-                "DOMAIN_RESEND_API_KEY_FILE": str(tmp_path / "empty"),
-            }
-        )
-    assert [one.split(":")[0] for one in error.value.problems] == ["DOMAIN_BREVO_API_KEY", "DOMAIN_RESEND_API_KEY_FILE"]
+        settings.read({**BASE, "DOMAIN_RESEND_API_KEY_FILE": str(tmp_path / "empty")})
+    assert error.value.problems == (f"DOMAIN_RESEND_API_KEY_FILE: {tmp_path}/empty is empty.",)
 
 
 def test_providers_have_the_names_and_hosts_that_the_relay_gives_them() -> None:

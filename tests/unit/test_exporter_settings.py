@@ -92,7 +92,11 @@ def test_a_hash_that_compose_has_spoiled_is_told() -> None:
 
 def test_values_come_from_files(tmp_path: Path) -> None:
     (tmp_path / "password").write_text(PASSWORD + "\n")
-    assert of(EXPORTER_PASSWORD_FILE=str(tmp_path / "password")).password == PASSWORD
+    settings = of(EXPORTER_PASSWORD_FILE=str(tmp_path / "password"))
+    assert (settings.password, settings.warnings) == (PASSWORD, ())
+    both = of(EXPORTER_PASSWORD_FILE=str(tmp_path / "password"), EXPORTER_PASSWORD="another one")
+    assert both.password == PASSWORD
+    assert both.warnings == ("EXPORTER_PASSWORD: given together with EXPORTER_PASSWORD_FILE; the file is used.",)
     assert "cannot be read" in refused(EXPORTER_PASSWORD_FILE=str(tmp_path / "none"))[0]
     (tmp_path / "empty").touch()
     assert "is empty" in refused(EXPORTER_PASSWORD_FILE=str(tmp_path / "empty"), EXPORTER_BIND="0.0.0.0")[0]

@@ -54,7 +54,15 @@ def test_names_become_what_certificates_hold(base: dict[str, str]) -> None:
 
 def test_a_value_comes_from_a_file(base: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "host").write_text("smtp.example.org\n")
-    assert read(base | {"OWNPOST_HOSTNAME_FILE": str(tmp_path / "host")}).names == ("smtp.example.org",)
+    settings = read(base | {"OWNPOST_HOSTNAME_FILE": str(tmp_path / "host")})
+    assert (settings.names, settings.warnings) == (("smtp.example.org",), ())
+
+
+def test_of_a_value_and_its_file_the_file_wins_and_a_warning_says_so(base: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "host").write_text("smtp.example.org\n")
+    settings = read(base | {"OWNPOST_HOSTNAME": "mx.example.org", "OWNPOST_HOSTNAME_FILE": str(tmp_path / "host")})
+    assert settings.names == ("smtp.example.org",)
+    assert settings.warnings == ("OWNPOST_HOSTNAME: given together with OWNPOST_HOSTNAME_FILE; the file is used.",)
 
 
 MISTAKES = {
@@ -79,7 +87,6 @@ MISTAKES = {
         {"RENEWER_RUN": "/" + "r" * 92},
         "renewer/renewer.sock is too long for a socket; allowed are 107 bytes.",
     ),
-    "both": ({"OWNPOST_TLS": "files", "OWNPOST_TLS_FILE": "/x"}, "OWNPOST_TLS: given together with OWNPOST_TLS_FILE"),
     "no file": (
         {"OWNPOST_TLS_FILE": "/nowhere/x"},
         "OWNPOST_TLS_FILE: /nowhere/x cannot be read: No such file or directory.",

@@ -35,11 +35,11 @@ class Reader:
             self.problems.append(line)
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or what the file named by ``NAME_FILE`` holds."""
+        """The value of ``name``, or what the file named by ``NAME_FILE`` holds; the file wins."""
         value, file = self._environ.get(name, "").strip(), self._environ.get(f"{name}_FILE", "").strip()
         if value and file:
-            self.problem(name, f"given together with {name}_FILE; keep one of them.")
-        elif file:
+            self._warn(f"{name}: given together with {name}_FILE; the file is used.")
+        if file:
             value = self._from_file(f"{name}_FILE", Path(file))
         return value or default
 
@@ -107,6 +107,11 @@ class Reader:
             if name.startswith(prefix) and name not in known and name.removesuffix("_FILE") not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 self.problem(name, f"there is no such setting{f'; did you mean {near[0]}?' if near else '.'}")
+
+    def _warn(self, line: str) -> None:
+        """Notes a warning once: some values are asked for twice."""
+        if line not in self.warnings:
+            self.warnings.append(line)
 
     def _from_file(self, name: str, path: Path) -> str:
         try:

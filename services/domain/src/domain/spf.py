@@ -19,7 +19,6 @@ MANY = 8  # look-ups that deserve a word: two more and the next provider breaks 
 _VERSION = re.compile(r"v=spf1(?= |$)", re.IGNORECASE)
 _TERM = re.compile(r"([+?~-]?)(all|include|a|mx|ptr|ip4|ip6|exists)([:/].*)?", re.IGNORECASE)
 _MODIFIER = re.compile(r"([a-z][a-z0-9._-]*)=(.*)", re.IGNORECASE)
-_SOFTNESS = "-~?+"
 _QUERYING = frozenset({"include", "a", "mx", "ptr", "exists"})
 
 Fetch = Callable[[str, str], "tuple[str, ...] | None"]

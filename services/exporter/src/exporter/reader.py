@@ -36,9 +36,11 @@ class Reader:
         self.problem(name, f"{shown} is not allowed; allowed: {allowed}.")
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or what the file named by ``NAME_FILE`` holds."""
+        """The value of ``name``, or what the file named by ``NAME_FILE`` holds; the file wins."""
         self.asked |= {name, f"{name}_FILE"}
         value, file = self._environ.get(name, "").strip(), self._environ.get(f"{name}_FILE", "").strip()
+        if value and file:
+            self.warnings.append(f"{name}: given together with {name}_FILE; the file is used.")
         if file:
             return self._from_file(f"{name}_FILE", Path(_unquoted(file)))
         return _unquoted(value) or default

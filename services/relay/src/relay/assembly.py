@@ -1,4 +1,4 @@
-"""The composition root: builds the relay's parts from the settings and wires them; nothing else knows them all.
+"""The composition root: takes what the relay stands on, the spool, the accounts, the ports, and has it wired.
 
 What is wrong is gathered and told all at once (:class:`CannotStart`).
 
@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import ssl
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -23,34 +21,18 @@ from relay.accounts import Accounts, AccountsError, demo_problem
 from relay.accounts_file import AccountsFile
 from relay.choice.routes import Routes
 from relay.clock import Clock
-from relay.control import Control, ControlError
-from relay.control_pages import routes
-from relay.delivery.digest import Digests
-from relay.delivery.dispatcher import Dispatcher
-from relay.delivery.probe import Prober, login_of
+from relay.control import ControlError
 from relay.descriptors import CannotOpenFiles, raise_limit
-from relay.holding import Holding
 from relay.journal import Journal
-from relay.listening import front, take_ports
+from relay.listening import take_ports
 from relay.log import Log
 from relay.metrics import Metrics
-from relay.oauth.tokens import Tokens
-from relay.provider_report import ProviderReport
 from relay.providers.build import build
 from relay.providers.provider import Provider
-from relay.providers.reach import Reach
-from relay.quotas import Quotas
 from relay.service import Relay
 from relay.settings import LanSettings, Settings
 from relay.spool import Spool, SpoolUnusable
-from relay.status import Status
-from relay.submission.auth import Authenticator
-from relay.submission.dialogue import own_mistake
-from relay.submission.gateway import default_gateways
-from relay.submission.mirror import Mirror
-from relay.submission.tls import Certificates
-from relay.testmail import TestMail
-from relay.usage import limiter, repeats
+from relay.wiring import Ground, wire
 
 T = TypeVar("T")
 FILES_BESIDE_CONNECTIONS = 256  # the spool, the sockets to the provider, the control socket, libraries
@@ -101,26 +83,6 @@ def providers(settings: Settings) -> tuple[Provider, ...]:
     return tuple(build(one) for one in settings.providers)
 
 
-def tokens(settings: Settings, to: Sequence[Provider], journal: Journal, clock: Clock) -> dict[str, Tokens]:
-    """The access tokens of those providers that want one."""
-    return {
-        one.name: Tokens(
-            one.name,
-            one.username,
-            one.oauth,
-            settings.spool,
-            clock=clock,
-            trouble=partial(_trouble, journal, one.name),
-        )
-        for one in to
-        if one.oauth is not None
-    }
-
-
-def _trouble(journal: Journal, provider: str, sentence: str) -> None:
-    journal.system("oauth_trouble", provider=provider, reason=sentence)
-
-
 async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed: Callable[[str], None]) -> Spool:
     """The spool, recovered. Raises :class:`SpoolUnusable`."""
     spool = await Spool.open(
@@ -137,11 +99,6 @@ async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed:
     if spool.filesystem_problem:
         journal.system("spool_filesystem", problem=spool.filesystem_problem)
     return spool
-
-
-def announced_size(settings: Settings, reach: Reach) -> int:
-    """The message size that clients are told: what we take, and never more than some provider does with our fields."""
-    return min(settings.message_size_limit, reach.size_limit)
 
 
 def warn_of_routes(routes: Routes, accounts: Accounts, journal: Journal) -> None:
@@ -194,106 +151,14 @@ async def assemble(
     try:
         if accounts is None or to is None or problems:
             raise CannotStart(problems)
-        return await wire(settings, journal, metrics, clock, spool, accounts, to, taken)
+        warn_of_routes(settings.routes, accounts.current, journal)
+        ground = Ground(
+            settings=settings, journal=journal, metrics=metrics, clock=clock, spool=spool, accounts=accounts, to=to
+        )
+        return await wire(ground, taken)
+    except ControlError as error:
+        await spool.close()
+        raise CannotStart([f"RELAY_RUN: {error}"]) from error
     except BaseException:
         await spool.close()
         raise
-
-
-async def wire(
-    settings: Settings,
-    journal: Journal,
-    metrics: Metrics,
-    clock: Clock,
-    spool: Spool,
-    accounts: AccountsFile,
-    to: tuple[Provider, ...],
-    taken: dict[str, list[socket.socket]],
-) -> Relay:
-    """The parts that need the spool and the accounts, put together. Raises :class:`CannotStart`."""
-    gateways = default_gateways()
-    passwords = Authenticator(lambda: accounts.current, clock=clock, gateways=gateways)
-    certificates = Certificates(settings.certs, settings.hostname, clock=clock, journal=journal)
-    warn_of_routes(settings.routes, accounts.current, journal)
-    reach = Reach(tuple(one.terms for one in to), settings.routes)
-    counts = await limiter(settings, accounts.current, spool, clock, gateways, journal)
-    shared = {
-        "hostname": settings.hostname,
-        "domain": settings.domains[0],
-        "accounts": accounts,
-        "passwords": passwords,
-        "limiter": counts,
-        "repeats": await repeats(settings, spool, clock),
-        "spool": spool,
-        "journal": journal,
-        "clock": clock,
-        "size_limit": announced_size(settings, reach),
-        "reach": reach,
-        "recipients_limit": settings.recipients_limit,
-        "client_address_in_received": settings.client_address_in_received,
-    }
-    ports = front(settings, taken, certificates, shared, gateways)
-    mirror = Mirror(ports.listeners, certificates, settings.hostname, journal)
-    holding = Holding(spool, accounts.current)
-    hostname, postmaster = settings.hostname, settings.postmaster
-    grants = tokens(settings, to, journal, clock)
-    dispatcher = Dispatcher(
-        to,
-        spool=spool,
-        journal=journal,
-        clock=clock,
-        hostname=hostname,
-        postmaster=postmaster,
-        routes=settings.routes,
-        high=lambda: accounts.current.high,
-        stuck=spool.recovered_unknown,
-        tokens=grants,
-        doubt_wait=settings.doubt_minutes * limits.MINUTE,
-    )
-
-    def accounts_changed(old: Accounts, new: Accounts) -> None:
-        holding.accounts_changed(old, new)
-        counts.volume.accounts_changed(new, clock.time())
-        dispatcher.look()
-
-    accounts.on_change = accounts_changed
-    prober = Prober(
-        to,
-        hostname=hostname,
-        clock=clock,
-        journal=journal,
-        looked=dispatcher.looked,
-        unprobed=dispatcher.unprobed,
-        login=login_of(grants),
-    )
-    quotas = Quotas([one.terms for one in to], spool, clock, journal, lambda: bool(accounts.current.high))
-    state = Status(settings, ports, certificates, mirror, accounts, spool, clock)
-    pages = routes(
-        spool=spool,
-        metrics=metrics,
-        clock=clock,
-        ready=state.reasons,
-        status=state.facts,
-        test=TestMail(spool, clock, hostname=hostname, postmaster=postmaster).queue,
-        providers=ProviderReport(to, settings.routes, dispatcher, prober, quotas),
-        retried=dispatcher.retried,
-    )
-    control = Control(settings.socket, pages, lambda error: own_mistake(journal, error))
-    try:
-        await control.start()
-    except ControlError as error:
-        raise CannotStart([f"RELAY_RUN: {error}"]) from error
-    return Relay(
-        journal=journal,
-        accounts=accounts,
-        holding=holding,
-        passwords=passwords,
-        spool=spool,
-        front=ports,
-        mirror=mirror,
-        dispatcher=dispatcher,
-        digests=Digests(spool, clock, hostname, postmaster, dispatcher),
-        prober=prober,
-        quotas=quotas,
-        control=control,
-    )

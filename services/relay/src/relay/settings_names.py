@@ -9,9 +9,14 @@ from relay.settings_reader import Reader
 
 PREFIXES = ("OWNPOST_", "RELAY_", "RENEWER_", "EXPORTER_", "DOMAIN_", "ACME_")
 # Names that others read: the other services and ``compose.yaml`` itself. The relay alone sees the whole ``.env``, so it
-# alone reports unknown names, and must know these.
+# alone reports unknown names, and must know these. Compose reads no files: what it publishes by a program must not take
+# from one either, or the trial's fence would stand elsewhere than the ports.
 OF_COMPOSE = frozenset(
     {
+        "OWNPOST_BIND",
+        "RELAY_LAN_BIND",
+        "EXPORTER_BIND",
+        "RENEWER_PUBLISH",
         "OWNPOST_UID",
         "OWNPOST_GID",
         "OWNPOST_SUBMISSION_PORT",
@@ -93,14 +98,19 @@ OF_DOMAIN = frozenset(
 )
 OF_SERVICES = OF_RENEWER | OF_EXPORTER | OF_DOMAIN
 OF_OTHERS = OF_COMPOSE | OF_SERVICES | {f"{name}_FILE" for name in OF_SERVICES}
+NO_FILES = {f"{name}_FILE": name for name in OF_COMPOSE}
 
 
 def report_unknown(reader: Reader, prefixes: Iterable[str]) -> None:
     """A problem for each name with one of ``prefixes`` or of ours that has a value and that nobody reads."""
-    known = sorted(reader.asked | OF_OTHERS)
+    known = sorted((reader.asked | OF_OTHERS) - set(NO_FILES))
     every = (*PREFIXES, *prefixes)
     for name in sorted(reader.environ):
-        if name.startswith(every) and name not in known and reader.environ[name].strip():
+        if not name.startswith(every) or name in known or not reader.environ[name].strip():
+            continue
+        if plain := NO_FILES.get(name):
+            reader.problem(name, f"there is no such setting: compose.yaml reads {plain} itself; set that in .env.")
+        else:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else "allowed: the names in .env.example."
             reader.problem(name, f"is not a known setting; {hint}")

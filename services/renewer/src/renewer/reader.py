@@ -25,11 +25,11 @@ class Reader:
         self.problems.append(f"{name}: {sentence}")
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or what the file named by ``NAME_FILE`` holds."""
+        """The value of ``name``, or what the file named by ``NAME_FILE`` holds; the file wins."""
         value, file = self._environ.get(name, "").strip(), self._environ.get(f"{name}_FILE", "").strip()
         if value and file:
-            self.problem(name, f"given together with {name}_FILE; keep one of them.")
-        elif file:
+            self.warnings.append(f"{name}: given together with {name}_FILE; the file is used.")
+        if file:
             value = self._from_file(f"{name}_FILE", Path(file))
         return value or default
 

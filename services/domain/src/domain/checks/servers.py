@@ -186,7 +186,8 @@ def provider(title: str, hostname: str, ports: Sequence[int]) -> Finding:
     """Whether one of a provider's ports can be reached from here; many hosts block some of them."""
     check = "ports outward"
     if not hostname:
-        return Finding(title, check, Verdict.UNKNOWN, "its host is not known here", f"Set {title.upper()}_HOST.")
+        fix = "`make providers` asks the relay, which knows it, and tries its ports."
+        return Finding(title, check, Verdict.UNKNOWN, "its host is not known here", fix)
     try:
         socket.getaddrinfo(hostname, ports[0])
     except (OSError, UnicodeError):
