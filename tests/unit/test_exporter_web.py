@@ -11,12 +11,13 @@ import pytest
 from exporter.chart import FLOOR, TOP, draw
 from exporter.history import History, Slot
 from exporter.privacy import shorten, shorten_address
+from exporter.providers import Pause
 from exporter.verdict import judge
 from exporter.view import View
 from exporter.words import duration, iso, size, stamp
 from support.appliance import ROOT
 from support.exporter import fetch
-from support.shown import NOW, Shown, day, delivery, relay, snapshot, story, summary
+from support.shown import NOW, Shown, day, delivery, provider, relay, snapshot, story, summary
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,44 @@ def test_what_nobody_watched_is_not_shown_as_nothing(shown: Shown) -> None:
     assert "Nothing is known of them yet" in text
 
 
+PAUSES = {
+    "one that runs": (NOW + 60, "; asked again <time"),
+    "one without an end": (None, "is not set up there</span><br>"),
+    "one that is over": (NOW - 60, "; asked again with the next mail"),
+}
+
+
+@pytest.mark.parametrize("name", PAUSES)
+def test_the_page_tells_of_a_sender_that_a_provider_does_not_know(shown: Shown, name: str) -> None:
+    until, words = PAUSES[name]
+    pause = Pause(domain="shop.example.net", reason="550 Not verified", until=until)
+    shown.stage.snapshot = snapshot(providers=(provider(domains=(pause,)),))
+    code, text = fetch(shown.url + "/")
+    assert code == 200
+    assert "shop.example.net is not set up there" in text
+    assert words in text
+    assert "550 Not verified" in text
+
+
+def test_a_paused_address_is_cut_on_the_page_and_for_machines(shown: Shown) -> None:
+    pause = Pause(domain="carol@shop.example.net", reason="550 <carol@shop.example.net> unknown", until=NOW + 60)
+    shown.stage.snapshot = snapshot(providers=(provider(domains=(pause,)),))
+    for path in ("/", "/status.json"):
+        text = fetch(shown.url + path)[1]
+        assert "carol" not in text
+        assert "@shop.example.net" in text
+    status = View.of(show_addresses=False).status(shown.stage.snapshot, judge(shown.stage.snapshot))
+    (told,) = status["providers"][0]["domains"]
+    assert told == {
+        "domain": "c…@shop.example.net",
+        "reason": "550 <c…@shop.example.net> unknown",
+        "until": NOW + 60,
+        "running": True,
+    }
+    whole = View.of(show_addresses=True).status(shown.stage.snapshot, judge(shown.stage.snapshot))
+    assert whole["providers"][0]["domains"][0]["domain"] == "carol@shop.example.net"
+
+
 def test_addresses_are_cut_wherever_they_stand() -> None:
     bad = '550 5.1.1 <bob@example.net>: no "odd one"@example.net; see srs=x=anna@example.org.'
     row = delivery(reply=bad, code=550, account="anna@example.org", recipient='"odd one"@example.net')
@@ -98,6 +137,7 @@ def test_shortening() -> None:
     assert shorten("nothing @ all") == "nothing @ all"
     assert shorten_address("odd@one@example.org") == "o…@example.org"
     assert shorten_address("thunderbird") == "thunderbird"
+    assert shorten_address("shop.example.net") == "shop.example.net"
     assert shorten("x" * 100_000 + "@") == "x" * 100_000 + "@"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from .facts import Delivery, Event, Story, Summary
 from .history import KINDS, SLOT, Slot
 from .privacy import as_it_is, shorten, shorten_address
-from .providers import Provider, Quota
+from .providers import Pause, Provider, Quota
 from .snapshot import Snapshot
 from .verdict import Check, Verdict
 
@@ -72,7 +72,7 @@ class View:
                 "messages": [self._summary(one) for one in snapshot.latest],
                 "error": self.text(snapshot.latest_error),
             },
-            "providers": [self._provider(one) for one in snapshot.providers],
+            "providers": [self._provider(one, snapshot.now) for one in snapshot.providers],
             "domain": self._domain(snapshot),
             "history": {"seconds": SLOT, "slots": [_slot(one) for one in snapshot.slots]},
         }
@@ -146,7 +146,7 @@ class View:
             "reply": self._reply(event.code, event.reply),
         }
 
-    def _provider(self, provider: Provider) -> Json:
+    def _provider(self, provider: Provider, now: float) -> Json:
         nearest = provider.nearest
         return {
             "name": provider.name,
@@ -155,15 +155,21 @@ class View:
             "standing": provider.standing,
             "reason": self.text(provider.reason),
             "until": provider.until,
-            "domains": [
-                {"domain": one.domain, "reason": self.text(one.reason), "until": one.until} for one in provider.domains
-            ],
+            "domains": [self._pause(one, now) for one in provider.domains],
             "ready": provider.ready,
             "problem": self.text(provider.problem),
             "last_success": provider.last_success or None,
             "quota_used": nearest and nearest.taken,
             "quota_limit": nearest and nearest.limit,
             "quotas": [_quota(one) for one in provider.quotas],
+        }
+
+    def _pause(self, pause: Pause, now: float) -> Json:
+        return {
+            "domain": self.address(pause.domain),
+            "reason": self.text(pause.reason),
+            "until": pause.until,
+            "running": pause.running(now),
         }
 
     def _summary(self, summary: Summary) -> Json:
