@@ -255,9 +255,71 @@ GUESSED = [
     ),
     Said("generic", RCPT, 553, "5.7.1 <anna@example.org>: Sender address rejected: not logged in", S.NOT_SET_UP),
     Said("generic", RCPT, 550, "Sender verify failed", S.NOT_SET_UP),
+    Said("generic", RCPT, 550, "5.1.8 <anna@example.org>: Sender address rejected: Domain not found", S.NOT_SET_UP),
     Said("generic", RCPT, 550, "5.7.1 Sender domain not validated", S.NOT_SET_UP),
     # of everybody, or of this recipient
     Said("generic", RCPT, 554, "5.7.1 <bob@example.net>: Relay access denied", S.KEY_DEAD),
+    # words of the recipient's mailbox, or of the text, in a sentence that is about us all the same
+    *(
+        Said("generic", FINAL, 550, text, S.USED_UP)
+        for text in (
+            "Daily recipient quota exceeded",
+            "5.7.1 Your mailbox has exceeded its daily sending quota",
+            "Too many messages in the last hour",
+            "You have sent too many emails in the current month",
+            "Sending limits exceeded for this month",
+            "You have exceeded your hourly limits",
+            "Daily limit exceeded, follow this link to upgrade",
+            "Daily limit exceeded, it is part of your plan",
+            "Insufficient credits",
+            "Insufficient email credits",
+            "No credits left",
+            "5.7.1 You have no more credits",
+        )
+    ),
+    *(
+        Said("generic", FINAL, 550, text, S.KEY_DEAD)
+        for text in (
+            "Invalid API key",
+            "The API key is revoked",
+            "API key not found",
+            "Account locked",
+            "Your account has been locked for sending",
+            "Your account is under review",
+            "Your account is pending approval",
+            "Your user account has been suspended",
+            "5.7.0 Authentication required",
+            "5.7.1 Please authenticate before you send",
+        )
+    ),
+    *(
+        Said("generic", FINAL, 550, text, S.NOT_SET_UP)
+        for text in (
+            "The From address is not verified",
+            "The 'From' address is not permitted",
+            "Sending from this address is not allowed",
+            "5.7.1 Mail from <anna@example.org> not allowed",
+            "Sender domain unverified",
+            "Unverified sender domain",
+            "5.7.1 Invalid sender domain",
+            "5.7.1 Unauthorized sender",
+            "5.7.1 Unauthorised sender address",
+            "5.7.1 Sender unauthorized",
+            "5.7.1 Client does not have permissions to send as this sender",
+            "Sender domain is not verified: set up SPF and DKIM",
+        )
+    ),
+]
+# Words of Microsoft's that any preset understands: their x.2.x code is no word on the recipient's mailbox.
+GUESSED_ELSEWHERE = [
+    Said("generic", FINAL, 554, "5.2.252 SendAsDenied; x not allowed to send as y", S.NOT_SET_UP),
+    Said(
+        "generic",
+        FINAL,
+        554,
+        "5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message",
+        S.USED_UP,
+    ),
 ]
 
 # What is the message's own matter with every provider.
@@ -278,6 +340,60 @@ THE_MESSAGES_OWN = [
     (RCPT, 550, "5.7.1 Your account has been suspended"),
     (MAIL, 552, "5.3.4 Message size exceeds fixed limit"),
     (RCPT, 552, "5.2.2 The recipient's inbox is over quota"),
+    *(
+        (FINAL, 550, text)
+        for text in (
+            # what a filter counts in the content
+            "5.7.1 spam score exceeds the limit of 5",
+            "5.7.1 Message rejected due to spam score limit exceeded",
+            "5.7.1 Score 12.3 exceeds limit 10.0",
+            "5.7.1 rate of spam complaints exceeded",
+            "5.7.1 URL count exceeds the allowed limit",
+            "5.7.1 Limit of URLs exceeded",
+            "5.7.1 Too many links, limit exceeded",
+            "5.7.1 Link limit exceeded",
+            "MIME part limit exceeded",
+            "5.6.0 MIME part limit exceeded",
+            "5.7.1 Too many parts, limit of 100 exceeded",
+            "5.7.1 recursion limit reached while unpacking",
+            "5.7.1 The archive exceeds the scan limit",
+            "5.7.1 Scan limit exceeded",
+            "5.7.1 Too many messages like this one reported as spam",
+            "5.7.1 too many emails in the To field",
+            "5.7.1 API key found in message body (DLP)",
+            "5.7.1 Data loss prevention: message contains an API key",
+            "5.7.1 Phishing: claims that the account has been suspended",
+            "5.7.1 Message looks like phishing (PayPal account suspended)",
+            "5.7.1 attachments from external senders are not allowed",
+            "5.7.1 Links from URL shorteners are not allowed",
+            "5.7.1 Executable files from outside are not permitted",
+            "5.7.1 Mails from dynamic addresses are not allowed",
+            # a full or closed mailbox, without a code that says so
+            "Mailbox quota exceeded",
+            "mailbox for bob is over quota",
+            "The inbox is over its quota",
+            "The recipient is over quota",
+            "Quota exceeded for this recipient",
+            "5.1.1 mailbox disabled for this account",
+            "5.7.1 Mailbox disabled for this account",
+            "5.7.1 Account of the recipient is closed",
+            "5.1.1 no such account, or account disabled",
+            "User account is disabled",
+            "5.7.1 blocked for your account: recipient on suppression list",
+            "5.1.1 Recipient not allowed: address is not verified",
+            # RFC 7372, and others' words on the signatures of this message
+            "5.7.20 No passing DKIM signature found; authentication failed",
+            "5.7.23 SPF validation failed; sender is not authorized",
+            "5.7.26 Multiple authentication checks failed",
+            "5.7.1 DKIM authentication failed",
+            "5.7.1 SPF authentication failed",
+            "5.7.1 Message failed DMARC; authentication failed",
+            "5.7.1 Please authenticate your mail with DKIM",
+            # Exchange: a group that takes mail from inside only
+            "5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required",
+            "5.7.1 RESOLVER.RST.AuthRequired; authentication required",
+        )
+    ),
 ]
 
 
@@ -309,6 +425,14 @@ def test_no_preset_bounces_mail_for_what_another_provider_says_of_itself(said: S
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("said", GUESSED, ids=_name)
 def test_what_is_guessed_moves_the_mail_on_and_is_not_certain(said: Said, preset: str) -> None:
+    found = verdict(preset, said)
+    assert isinstance(found.outcome, Deferred)
+    assert (found.standing, found.certain) == (said.standing, False)
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"microsoft365"}))
+@pytest.mark.parametrize("said", GUESSED_ELSEWHERE, ids=_name)
+def test_words_of_microsofts_count_for_more_than_their_code(said: Said, preset: str) -> None:
     found = verdict(preset, said)
     assert isinstance(found.outcome, Deferred)
     assert (found.standing, found.certain) == (said.standing, False)
