@@ -476,6 +476,32 @@ async def test_one_address_that_is_not_known_there_stops_no_other_of_its_domain(
         assert len(peer.messages) == 2, "and he knocks once an hour, not with every mail"
 
 
+SANDBOX = (
+    "554 Message rejected: Email address is not verified. The following identities failed the check in region X: {}"
+)
+
+
+@pytest.mark.parametrize(
+    ("to", "named", "kept", "pauses"),
+    [
+        ("bob@example.net", "bob@example.net", [1, 1], []),
+        ("Anna@example.org", "anna@example.org", [0, 2], [("one", "anna@example.org", "not set up")]),
+    ],
+)
+async def test_a_recipient_that_is_not_verified_pauses_no_sender(
+    to: str, named: str, kept: list[int], pauses: list[tuple[str, str, str]]
+) -> None:
+    async with scene(secure(), secure(), facts=[{"rules": PRESETS["ses"].rules}, {}]) as here:
+        here.peers[0].once("final", SANDBOX.format(named))
+        first = here.spool.add(BODY, [to], sender="anna@example.org")
+        await here.rest()
+        second = here.spool.add(BODY, ["carol@example.net"], sender="anna@example.org")
+        await here.rest()
+        assert here.spool.states(first) == here.spool.states(second) == [DELIVERED]
+        assert here.kept() == kept
+        assert here.paused() == pauses
+
+
 async def test_what_two_addresses_met_is_the_domains_and_others_ask_first_when_its_time_is_over() -> None:
     async with scene(secure(), facts=[{"rules": PRESETS["ses"].rules, "connections": 1}]) as here:
         refusal = "554 Message rejected: Email address is not verified."

@@ -456,6 +456,36 @@ def test_a_test_account_of_mailguns_sends_the_mail_elsewhere() -> None:
     assert found == Verdict(Refused(550, said), elsewhere=True)
 
 
+SANDBOX = (
+    "Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1:"
+)
+
+
+@pytest.mark.parametrize("named", ["bob@example.net", "Bob <BOB@example.net>, carol@example.net"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_recipient_that_is_not_verified_sends_the_mail_elsewhere_and_is_no_word_on_the_sender(
+    preset: str, named: str
+) -> None:
+    to = ["bob@example.net", "carol@example.net"]
+    reply = Reply(554, f"{SANDBOX} {named}")
+    found = judge(Finding(FINAL, reply), PRESETS[preset].rules, ["anna@example.org", *to], to)
+    assert found == Verdict(Refused(*reply), elsewhere=True)
+
+
+def test_a_recipient_and_our_own_words_make_no_elsewhere() -> None:
+    subject = "Your address is not verified"
+    reply = Reply(554, f"5.7.1 spam to bob@example.net: {subject}")
+    assert judge(Finding(FINAL, reply), (), [*OURS, subject], OURS[1:]) == Verdict(Refused(*reply))
+
+
+@pytest.mark.parametrize("named", ["anna@example.org", "anna@example.org, bob@example.net", "example.org", ""])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_sender_that_is_not_verified_never_bounces_mail(preset: str, named: str) -> None:
+    reply = Reply(554, f"{SANDBOX} {named}")
+    found = judge(Finding(FINAL, reply), PRESETS[preset].rules, OURS, OURS[1:])
+    assert (type(found.outcome), found.standing) == (Deferred, S.NOT_SET_UP)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_words_that_we_sent_ourselves_are_no_rule(preset: str) -> None:
     """A subject that quotes a provider's reply must not pause it."""

@@ -62,10 +62,12 @@ class Judge:
         if len(findings) == 1 and isinstance(first.answer, Reply) and first.answer.code == 250:
             return [judge(first)]
         quoted = () if went_well(findings) else await self._quoted(job)
+        sender = job.message.sender.lower()
+        others = [one.address for one in job.recipients if one.address.lower() != sender]
         verdicts: dict[int, Verdict] = {}  # recipients mostly share a finding
         for finding in findings:
             if id(finding) not in verdicts:
-                verdicts[id(finding)] = judge(finding, rules, quoted)
+                verdicts[id(finding)] = judge(finding, rules, quoted, others)
         return [verdicts[id(finding)] for finding in findings]
 
     async def header(self, job: Job) -> bytes:

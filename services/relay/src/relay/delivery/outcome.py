@@ -14,7 +14,7 @@ rules, and promises:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,6 +83,9 @@ class Finding(NamedTuple):
 
 _ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
+# SES says so of senders and, in its sandbox, of recipients.
+_WHOSE = re.compile(r"\baddress(?:es)? (?:is|are) not verified", re.IGNORECASE)
+_ADDRESS = re.compile(r"""[^\s<>()\[\],;:"'@]{1,64}@[^\s<>()\[\],;:"'@]{1,255}""")
 _READ = 2_000  # characters of a reply that are looked through: patterns meet hostile input
 _CONTROLS = re.compile(r"[^\S ]+")
 
@@ -112,15 +115,20 @@ def went_well(findings: Iterable[Finding]) -> bool:
     return all(isinstance(finding.answer, Reply) and finding.answer.code < 300 for finding in findings)
 
 
-def judge(finding: Finding, rules: Iterable[Rule] = (), ours: Iterable[str] = ()) -> Verdict:
+def judge(
+    finding: Finding, rules: Iterable[Rule] = (), ours: Iterable[str] = (), others: Collection[str] = ()
+) -> Verdict:
     """What ``finding`` means. ``ours`` are addresses and header texts we sent: in a reply they are quotation, not the
-    provider's words.
+    provider's words. ``others`` are the recipients that are not the sender as well.
     """
     stage, answer = finding.stage, finding.answer
     if isinstance(answer, Reply):
         if stage is Stage.FINAL and 200 <= answer.code < 300:
             return Verdict(Delivered(answer.code, clean(answer.text)))
-        return _judge_reply(stage, answer, rules, ours)
+        verdict = _judge_reply(stage, answer, rules, ours)
+        if verdict.standing is Standing.NOT_SET_UP and stage is Stage.FINAL and _means(others, answer):
+            return Verdict(Refused(answer.code, verdict.outcome.text), elsewhere=True)
+        return verdict
     return _judge_error(stage, answer, rules, ours)
 
 
@@ -165,6 +173,14 @@ def _is_the_messages_own(stage: Stage, reply: Reply) -> bool:
     ):  # of what is refused there only the size belongs to the message (RFC 1870, section 6.1)
         return reply.code == 552 or enhanced(reply.text) == (5, 3, 4)
     return False
+
+
+def _means(others: Collection[str], reply: Reply) -> bool:
+    """Whether the address that is not verified is a recipient's, and the sender is not named."""
+    if reply.code < 500 or not _WHOSE.search(reply.text, 0, _READ):
+        return False
+    named = {address.rstrip(".").lower() for address in _ADDRESS.findall(reply.text, 0, _READ)}
+    return bool(named) and named <= {address.lower() for address in others}
 
 
 def _matching(stage: Stage, code: int, said: str, rules: Iterable[Rule]) -> Rule | None:
