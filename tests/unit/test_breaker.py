@@ -284,6 +284,17 @@ def test_while_a_pause_is_probed_one_guess_is_enough() -> None:
     assert breaker.failed(sign(USED, needed=3), 3600.0) is not None
 
 
+def test_a_guess_of_another_kind_begins_no_pause_while_one_is_probed() -> None:
+    """A provider was busy for five seconds, and the mail that tries it looks like spam: that must not cost an hour."""
+    breaker = Breaker()
+    breaker.failed(sign(BUSY), 0.0)
+    for message in ("m1", "m2"):
+        assert breaker.failed(sign(USED, message, needed=3), 10.0) is None
+    longer = breaker.failed(sign(USED, "m3", needed=3), 10.0)
+    assert longer is not None
+    assert longer.standing is USED
+
+
 def test_quiet_is_a_breaker_that_has_nothing_to_end() -> None:
     breaker = Breaker()
     assert breaker.quiet
