@@ -373,6 +373,16 @@ def test_thousands_of_an_address_that_is_left_alone_are_put_off_in_a_few_claims(
     assert attempts.fetchall() == [(NOW + 200,)]
 
 
+def test_what_waits_for_a_probe_is_looked_at_again_within_seconds(opened: Opened) -> None:
+    bob = add(opened, at=NOW - 60, sender="bob@example.org")
+    probed = Closed(math.inf, "it is being tried", probed=True)
+    given = offer("brevo", "ses", closed={"ses": SHUT}, closed_for={("brevo", "bob@example.org"): probed})
+    assert seize(opened.store, given) == []
+    assert opened.store.next_due == NOW + waiting.PROBE
+    (job,) = seize(opened.store, offer("brevo"), NOW + waiting.PROBE)
+    assert job.message.id == bob.id
+
+
 def test_the_one_message_that_tries_an_address_is_due_when_it_is_given_back(opened: Opened) -> None:
     sent = [add(opened, at=NOW - 60 + n, sender="bob@example.org") for n in range(5)]
     given = offer("brevo", rooms_for={("brevo", "bob@example.org"): 1})
