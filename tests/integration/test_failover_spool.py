@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from relay import limits
+from relay.choice import waiting
 from relay.choice.quota import Quota
 from relay.delivery.breaker import Breaker
 from relay.delivery.digest import Digests
@@ -23,7 +24,7 @@ from relay.providers.presets import PRESETS
 from support.appliance import PASSWORD, Appliance, account
 from support.appliance import eventually as in_time
 from support.delivering import BODY, SHORT, FakeJournal, provider_for
-from support.scripted_provider import HANG, RESET, ScriptedProvider
+from support.scripted_provider import HANG, RESET, ScriptedProvider, Talk
 from support.spooling import Opened, SetClock, a_message, eventually, opened
 
 DAY = (Quota(limit=5, period="day"),)
@@ -134,6 +135,45 @@ async def test_what_waited_five_days_for_a_pause_ends_and_the_sender_is_told(tmp
         assert story.deliveries[0].state is State.EXPIRED
         assert story.deliveries[0].reply == "no provider could take it: One's quota is used up"
         assert (count(box, EventKind.EXPIRED), count(box, EventKind.NOTICE_QUEUED)) == (1, 1)
+
+
+class Slow(ScriptedProvider):
+    """Takes no message while its gate is shut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def _on_mail(self, talk: Talk, line: str) -> None:
+        await self.gate.wait()
+        await super()._on_mail(talk, line)
+
+
+async def nothing_due(box: Opened) -> None:
+    """Wait until all that waits is put off."""
+    async with asyncio.timeout(20):
+        while any(one.state is State.DUE and one.next_attempt <= box.clock.now for one in await box.spool.queue()):
+            pass
+
+
+async def test_the_other_mail_of_an_address_follows_within_seconds_once_it_is_known(tmp_path: Path) -> None:
+    async with Slow() as one, opened(tmp_path) as box:
+        one.once("final", "554 Message rejected: Email address is not verified.")
+        await box.add(a_message("bob", at=box.clock.now), BODY)
+        async with delivering(box, one, rules=PRESETS["ses"].rules) as dispatcher:
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 1)
+            one.gate.clear()
+            for _ in range(5):
+                await box.add(a_message("bob", at=box.clock.now), BODY)
+            later(box, dispatcher, limits.PAUSE_NOT_SET_UP)
+            await nothing_due(box)
+            later(box, dispatcher, waiting.ROOM)
+            await nothing_due(box)
+            one.gate.set()
+            await eventually(lambda: count(box, EventKind.DELIVERED) == 1)
+            later(box, dispatcher, waiting.PROBE)
+            await eventually(lambda: count(box, EventKind.DELIVERED) == 6)
 
 
 async def test_a_domain_that_is_set_up_nowhere_is_told_within_minutes(tmp_path: Path) -> None:

@@ -358,6 +358,40 @@ def test_an_address_that_is_left_alone_bars_no_other_of_its_domain(opened: Opene
     assert seize(opened.store, given, NOW + 3600) == []
 
 
+def test_thousands_of_an_address_that_is_left_alone_are_put_off_in_a_few_claims(opened: Opened) -> None:
+    for number in range(2000):
+        add(opened, at=NOW - 60, sender="Bob@Example.org" if number % 2 else "bob@example.org", to=1 + number % 3 // 2)
+    other = add(opened, at=NOW - 30, sender="anna@example.org")
+    given = offer("brevo", room=10, closed_for={("brevo", "bob@example.org"): Closed(NOW + 200, "not set up")})
+    claims, jobs = 0, list[Job]()
+    while opened.store.next_due <= NOW:
+        jobs += opened.store.apply([], NOW, given)
+        claims += 1
+    assert claims <= 8
+    assert [job.message.id for job in jobs] == [other.id]
+    attempts = opened.store.connection.execute("SELECT DISTINCT next_attempt FROM delivery WHERE state = 'due'")
+    assert attempts.fetchall() == [(NOW + 200,)]
+
+
+def test_what_waits_for_a_probe_is_looked_at_again_within_seconds(opened: Opened) -> None:
+    bob = add(opened, at=NOW - 60, sender="bob@example.org")
+    probed = Closed(math.inf, "it is being tried", probed=True)
+    given = offer("brevo", "ses", closed={"ses": SHUT}, closed_for={("brevo", "bob@example.org"): probed})
+    assert seize(opened.store, given) == []
+    assert opened.store.next_due == NOW + waiting.PROBE
+    (job,) = seize(opened.store, offer("brevo"), NOW + waiting.PROBE)
+    assert job.message.id == bob.id
+
+
+def test_the_one_message_that_tries_an_address_is_due_when_it_is_given_back(opened: Opened) -> None:
+    sent = [add(opened, at=NOW - 60 + n, sender="bob@example.org") for n in range(5)]
+    given = offer("brevo", rooms_for={("brevo", "bob@example.org"): 1})
+    (job,) = seize(opened.store, given)
+    assert job.message.id == sent[0].id
+    opened.store.apply([changes.release([job])], NOW)
+    assert [job.message.id for job in opened.store.apply([], NOW, given)] == [sent[0].id]
+
+
 def test_of_many_that_are_put_off_one_claim_looks_at_a_few(opened: Opened) -> None:
     for _ in range(4 * PUT_OFF):
         add(opened, at=NOW - 60, body=b"x" * 1001)

@@ -42,6 +42,7 @@ class Wait:
     until: float  # infinite: not known
     reasons: tuple[str, ...] = ()  # one for each provider that is closed or used up, in the order of preference
     for_room: bool = False  # a provider is open and only has no room at this moment
+    for_probe: bool = False  # one is closed until it has answered the message of this sender that it was given
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,13 @@ def _first(
 ) -> Take | Wait:
     """The first that takes all; else the first that takes some; else how long to wait."""
     high = offer.is_high(asked.account)
-    until, reasons, crowded = math.inf, [], False
+    until, reasons, crowded, probed = math.inf, [], False, False
     some: Take | None = None
     for terms in able:
         name = terms.name
         closed = offer.closing(name, asked.domain, asked.sender)
         if closed is not None:
-            until = min(until, closed.until)
+            until, probed = min(until, closed.until), probed or closed.probed
             reasons.append(closed.reason)
             continue
         quota = left(name, high) if terms.quotas else asked.recipients
@@ -157,4 +158,4 @@ def _first(
             return Take(name, min(asked.recipients, terms.recipients or asked.recipients))
         elif some is None:
             some = Take(name, min(quota, terms.recipients or quota))
-    return some or Wait(until, tuple(reasons), for_room=crowded)
+    return some or Wait(until, tuple(reasons), for_room=crowded, for_probe=probed)

@@ -39,6 +39,7 @@ class Closed:
 
     until: float  # Unix seconds; infinite: not known
     reason: str  # one short sentence
+    probed: bool = False  # one message of the sender is finding out: that takes seconds
 
 
 @dataclass(frozen=True)

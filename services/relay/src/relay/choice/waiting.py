@@ -12,6 +12,7 @@ from relay.choice.choose import Nobody, Wait
 
 LATE: Final = 1.0  # for delivery to say that a pause which is over is over
 ROOM: Final = 2.0  # for a provider to have room again for the one message that only it can take
+PROBE: Final = 10.0  # for a provider to answer the one message that asks whether it knows the sender by now
 AGAIN: Final = 300.0  # the longest: a provider may open earlier than was said
 ROUND: Final = 300.0  # for a provider that has not been tried yet; then the round begins anew, with those that have
 
@@ -27,7 +28,7 @@ def message_again(choice: Wait | Nobody, now: float) -> float:
         return now + AGAIN
     if choice.for_room or choice.until <= now:
         return now + ROOM
-    return min(choice.until, now + AGAIN)
+    return min(choice.until, now + (PROBE if choice.for_probe else AGAIN))
 
 
 def round_over(wait: Wait, now: float) -> bool:

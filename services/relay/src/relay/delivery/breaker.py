@@ -135,8 +135,8 @@ class Breaker:
         return self.senders.lapse(now)
 
     def _enough(self, sign: Sign, now: float) -> bool:
-        """Whether as many messages met it as are needed; one is enough where another pause is being probed."""
-        if sign.needed <= 1 or self._whole is not None:
+        """Whether as many messages met it as are needed; one is enough where a pause for the same reason is probed."""
+        if sign.needed <= 1 or (self._whole is not None and self._whole.standing is sign.standing):
             return True
         kind = (sign.standing, sign.needed)
         self._guesses.add(kind, sign.message, sign.reason, now)

@@ -33,7 +33,9 @@ class Guesses(Generic[K]):
     def add(self, what: K, message: str, reason: str, now: float) -> None:
         """``message`` met it once more."""
         self.age(now)
-        met = self._met.setdefault(what, {})
+        met = self._met[what] = self._met.pop(what, {})  # the last one now
+        if len(self._met) > limits.STRANGERS:
+            del self._met[next(iter(self._met))]
         said = [*(met[message].said if message in met else ()), reason]
         met[message] = Met(now, said[-limits.ROUNDS_TO_BELIEVE :])
 

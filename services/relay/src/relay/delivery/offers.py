@@ -115,7 +115,8 @@ class Offers:
                 else:
                     probing = pair in asking
                 if left or probing:
-                    shut = Closed(self._clock.time() + left if left else math.inf, _reason(title, pause, left))
+                    until = self._clock.time() + left if left else math.inf
+                    shut = Closed(until, _reason(title, pause, left), probed=not left and pause.sender != ALL)
                     closed.update({name: shut} if pause.sender == ALL else {})
                     closed_for.update({} if pause.sender == ALL else {pair: shut})
                 elif pause.sender != ALL:

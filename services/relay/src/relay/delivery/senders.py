@@ -7,7 +7,8 @@ address met the same and no mail of the domain was taken in between. An address 
 was taken is a matter of its own, and says nothing of the domain any more.
 
 A pause of a domain is short at first, and always ends before those of the addresses that brought it about, so that
-somebody else of the domain tries first. What a domain costs that is really not set up is bounded by both.
+somebody else of the domain tries first. Those ask again in turn, whoever did so last after all the others: one of them
+may have been set up meanwhile. What a domain costs that is really not set up is bounded by both.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class Senders:
         if running is not None and running.left(now):
             return None
         if running is None and len(self._pauses) >= limits.STRANGERS:
-            self._drop(min(self._pauses, key=lambda one: self._pauses[one].until))
+            self._drop(self._least({sign.sender, domain_of(sign.sender)}))
         pause = Pause(sender=sender, standing=sign.standing, reason=sign.reason, until=until)
         self._pauses[sender] = pause
         return pause
@@ -133,10 +134,28 @@ class Senders:
         begun = self._begin(domain, sign, now, now + (until - now) * min(FIRST * 2 ** min(run, 9), MOST))
         if begun is not None:
             self._runs[domain] = run + 1
-            for pause in self:
-                if domain_of(pause.sender) == domain != pause.sender:
-                    self._pauses[pause.sender] = replace(pause, until=max(pause.until, until))
+            self._in_turn(sign.sender, begun.until, until)
         return begun
+
+    def _in_turn(self, prober: str, first: float, last: float) -> None:
+        """Have those of the prober's domain that met it ask again one by one between ``first`` and ``last``, it last:
+        with one time for all, the one with the oldest mail would ask for ever.
+        """
+        domain = domain_of(prober)
+        met = [pause for pause in self if domain_of(pause.sender) == domain != pause.sender]
+        met.sort(key=lambda pause: (pause.sender == prober, pause.until))
+        for place, pause in enumerate(met, 1):
+            until = first + (last - first) * place / len(met)
+            self._pauses[pause.sender] = replace(pause, until=max(pause.until, until))
+
+    def _least(self, needed: set[str]) -> str:
+        """Whose pause is missed least: of an address whose domain is paused anyway, and of what ends first."""
+        others = [pause for pause in self if pause.sender not in needed]
+        return min(others, key=lambda pause: (not self._twice(pause.sender), pause.until)).sender
+
+    def _twice(self, sender: str) -> bool:
+        """Whether the domain of this address is paused as well."""
+        return sender != domain_of(sender) in self._pauses
 
     def _drop(self, sender: str) -> None:
         del self._pauses[sender]

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import apsw
 
+from relay.address import fold
 from relay.choice import waiting
 from relay.choice.allowance import Allowance
 from relay.choice.choose import Choice, Nobody, Take, Wait
@@ -57,6 +58,8 @@ class Catch:
     put_off: dict[float, list[int]] = field(default_factory=dict)  # next attempt: deliveries
     patience: int = PUT_OFF
     seen: set[int] = field(default_factory=set)  # message keys
+    senders: dict[Flow, dict[str, list[int]]] = field(default_factory=dict)  # of flows with one who is shut: deliveries
+    shut: set[tuple[Flow, str]] = field(default_factory=set)  # senders of which nobody takes anything
 
 
 class Claims:
@@ -170,7 +173,7 @@ class Claims:
             if len(catch.jobs) >= most or catch.patience <= 0:
                 return True
             key = row[0]
-            if key in catch.seen or flow in closed:
+            if key in catch.seen or flow in closed or (flow, row[due.SENDER]) in catch.shut:
                 continue
             catch.seen.add(key)
             left = (
@@ -182,6 +185,7 @@ class Claims:
                 closed.add(flow)
             elif left:
                 self._put_off(flow, left, catch, now)
+                self._put_off_sender(flow, row[due.SENDER], desk, catch, now)
         return more
 
     def _candidates(self, some: list[Flow], share: int, now: float) -> tuple[list[tuple[Flow, Row]], bool]:
@@ -227,6 +231,16 @@ class Claims:
                 at = waiting.message_again(choice, now)
                 catch.put_off.setdefault(at, []).extend(row[0] for row in some)
                 catch.patience -= 1
+
+    def _put_off_sender(self, flow: Flow, sender: str, desk: Desk, catch: Catch, now: float) -> None:
+        """Likewise all of a sender that nobody takes anything from, or each of ten thousand would be looked at."""
+        wait = desk.blocked(flow.asked._replace(sender=fold(sender)))
+        if wait is None:
+            return
+        if flow not in catch.senders:
+            catch.senders[flow] = due.by_sender(self._run, flow, now)
+        catch.shut.add((flow, sender))
+        catch.put_off.setdefault(waiting.message_again(wait, now), []).extend(catch.senders[flow].get(sender, ()))
 
     def _write(self, catch: Catch, now: float) -> None:
         for provider, ids in catch.seized.items():

@@ -14,7 +14,7 @@ from relay.address import fold
 from relay.choice.choose import Asked
 from relay.model import Job, Recipient
 from relay.spool import rows
-from relay.spool.flows import Flow
+from relay.spool.flows import AT_ONCE, Flow
 from relay.spool.rows import Row
 from relay.spool.schema import MASK, SHIFT, numbers
 
@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 WANTED: Final = "d.id, d.recipient, d.attempts, d.doubts, d.held, d.provider, d.tried"
 TRIED: Final = 6  # the column
 COLUMNS: Final = 7
-RECIPIENTS, CHUNKS, BODY = 11, 12, 13  # columns of a message
+SENDER, RECIPIENTS, CHUNKS, BODY = 3, 11, 12, 13  # columns of a message
 
 _BODY: Final = f"c.id = m.key << {SHIFT} AND m.chunks = 1 AND m.size <= {limits.INLINE}"
 # A message with one recipient, as most have, comes whole; of others there may be more deliveries elsewhere.
@@ -30,6 +30,11 @@ _OLDEST: Final = f"""
 SELECT {rows.MESSAGE_OF_M}, c.data, {WANTED}, d.next_attempt
 FROM delivery AS d INDEXED BY delivery_due CROSS JOIN message AS m ON m.key = d.id >> {SHIFT}
 LEFT JOIN chunk AS c ON {_BODY} AND m.recipients = 1
+WHERE d.state = 'due' AND d.account = ?1 AND d.domain = ?2 AND d.tried = ?3 AND d.next_attempt <= ?4
+ORDER BY d.next_attempt, d.id LIMIT ?5
+"""
+_SENDERS: Final = f"""
+SELECT m.sender, d.id FROM delivery AS d INDEXED BY delivery_due CROSS JOIN message AS m ON m.key = d.id >> {SHIFT}
 WHERE d.state = 'due' AND d.account = ?1 AND d.domain = ?2 AND d.tried = ?3 AND d.next_attempt <= ?4
 ORDER BY d.next_attempt, d.id LIMIT ?5
 """
@@ -48,6 +53,14 @@ LEFT JOIN chunk AS c ON {_BODY}
 def oldest(run: Run, flow: Flow, now: float, limit: int) -> list[Row]:
     """The deliveries of a flow that have been due longest: the message's columns, the delivery's, its next attempt."""
     found: list[Row] = run(_OLDEST, (flow.account, flow.domain, flow.tried, now, limit)).fetchall()
+    return found
+
+
+def by_sender(run: Run, flow: Flow, now: float) -> dict[str, list[int]]:
+    """The deliveries of a flow that have been due longest, as many as are changed in one commit, by sender."""
+    found: dict[str, list[int]] = {}
+    for sender, delivery in run(_SENDERS, (flow.account, flow.domain, flow.tried, now, AT_ONCE)):
+        found.setdefault(sender, []).append(delivery)
     return found
 
 
@@ -76,7 +89,7 @@ def _by_message(found: Iterable[Row]) -> dict[int, list[Row]]:
 def one_asked(flow: Flow, message: Row) -> Asked:
     """What is asked for a message of the flow that has one recipient."""
     _, _, domain, _, _, tried, tied_to, _ = flow.asked
-    return Asked(flow.account, fold(message[3]), domain, message[4], 1, tried, tied_to, message[1])
+    return Asked(flow.account, fold(message[SENDER]), domain, message[4], 1, tried, tied_to, message[1])
 
 
 def alike(message: Row, deliveries: list[Row]) -> list[tuple[Asked, list[Row]]]:
@@ -84,7 +97,7 @@ def alike(message: Row, deliveries: list[Row]) -> list[tuple[Asked, list[Row]]]:
     groups: dict[str, list[Row]] = {}
     for row in deliveries:
         groups.setdefault(row[TRIED], []).append(row)
-    sender = fold(message[3])
+    sender = fold(message[SENDER])
     domain = sender.rpartition("@")[2]
     return [
         (

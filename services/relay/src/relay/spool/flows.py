@@ -16,7 +16,7 @@ from relay.spool import rows
 
 Run = Callable[..., Any]
 FAR: Final = 3 * limits.HOUR  # later than any attempt of the schedule, so that this looks at nothing in ordinary times
-AT_ONCE: Final = 500  # deliveries that begin a new round in one commit; the others follow
+AT_ONCE: Final = 500  # deliveries that begin a new round, or are put off, in one commit; the others follow
 
 # A loose index scan: three seeks for each flow, to the first delivery of the next one, however many wait behind it.
 # (One comparison of rows, "(account, domain, tried) > (...)", would use the index for its first column only.)
