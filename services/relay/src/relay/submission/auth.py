@@ -32,6 +32,7 @@ from argon2.low_level import Type, verify_secret
 
 from relay import limits
 from relay.accounts import Account, Accounts
+from relay.accounts_rules import HOUSE_COST
 from relay.address import fold
 from relay.clock import Clock
 from relay.refusal import Reason, Refusal, refuse
@@ -228,9 +229,7 @@ class Authenticator:
 
     def _dummy(self) -> str:
         """A hash that nothing opens, as costly as the dearest of the accounts'."""
-        costs = self._accounts().costs or [
-            f"m={limits.ARGON2_MEMORY_KIB},t={limits.ARGON2_TIME},p={limits.ARGON2_LANES}"
-        ]
+        costs = self._accounts().costs or [HOUSE_COST]
         salt, value = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
         return f"$argon2id$v=19${costs[-1]}${salt}${value}"
 
