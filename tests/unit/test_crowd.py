@@ -88,6 +88,8 @@ async def test_one_account_leaves_half_of_the_connections_to_the_others(tmp_path
         with pytest.raises(AssertionError, match=r"421 4\.7\.0 Account anna has 2 connections open already"):
             await host.logged_in("anna")
         await until(lambda: host.limiter.connections == 2, "the third to be hung up on")
+        ((refused, _),) = host.journal.told("refused")
+        assert refused[2:4] == ("anna", Reason.CONNECTIONS_OF_ACCOUNT)
         for _ in range(2):
             await host.logged_in("bert")
         await host.clients[0].close()

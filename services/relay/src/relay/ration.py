@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from math import inf
 
 from relay import limits
+from relay.clients import address_key
 from relay.clock import Clock
 from relay.log import Value
-from relay.submission.limiter import address_key
 
 LINES = 10  # of one event for one address and minute: fail2ban wants five in ten minutes
 ADDRESSES = (

@@ -34,9 +34,9 @@ from relay import limits
 from relay.accounts import Account, Accounts
 from relay.accounts_rules import HOUSE_COST
 from relay.address import fold
+from relay.clients import address_key
 from relay.clock import Clock
 from relay.refusal import Reason, Refusal, refuse
-from relay.submission.limiter import address_key
 
 FIRST_DELAY, MOST_DELAY = 1.0, 30.0  # seconds; doubled from one failure to the next
 FORGET_FAILURES = limits.HOUR

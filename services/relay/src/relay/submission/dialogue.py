@@ -123,15 +123,15 @@ class Dialogue(SMTP):
             self.reply(line)
         self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, reason, line)
 
-    def refuse(self, line: str, reason: Reason) -> None:
-        """Answer what policy does not allow; who goes on against it for ever is sent away."""
+    def refuse(self, line: str, reason: Reason, account: str = "") -> None:
+        """Answer what policy does not allow to ``account``; who goes on against it for ever is sent away."""
         self.refusals += 1
         if self.refusals > limits.REFUSALS:
             line = "421 4.7.0 Too much was refused on this connection; change what the answers say, then connect again."
             self.hang_up(line)
         else:
             self.reply(line)
-        self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, reason, line)
+        self.desk.journal.refused(self.desk.listener, self.peer, account or self.account_name, reason, line)
 
     def hang_up(self, line: str) -> None:
         """Answer and end the session."""

@@ -268,7 +268,7 @@ class Hello(Dialogue):
     def _let_in(self, account: Account, mechanism: str) -> None:
         refusal = self.desk.limiter.log_in(self.peer, self, account.name)
         if refusal is not None:
-            self.refuse(refusal.reply, refusal.reason)
+            self.refuse(refusal.reply, refusal.reason, account.name)
             self.closing = True
             return
         self.account, self._accounts, self._trace = account, None, None
