@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -135,8 +137,10 @@ async def hung_up(tmp_path: Path, passwords: SlowPasswords) -> AsyncIterator[Rec
         await client.send(b"AUTH PLAIN AGFubmEAd3Jvbmc=\r\n")
         await asyncio.wait_for(passwords.asked.wait(), 10)
         (session,) = host.listener._sessions
+        transport = weakref.ref(session.transport)
         client.reset()
         await until(lambda: session.lost, "the hang-up to be seen")
+        await until(lambda: gc.collect() >= 0 and transport() is None, "the buffers of its TLS to be given back")
         yield host
 
 

@@ -240,7 +240,7 @@ class Authenticator:
 
         Who waits for a turn is bounded by the limit of connections, because whoever loses the connection leaves the
         queue. Who waits for an answer is bounded by that and, of those who were sent away for others meanwhile, by what
-        Argon2 judges in :data:`MOST_DELAY`: some 2,000 at 30 ms each and two at a time.
+        Argon2 judges in :data:`MOST_DELAY`: some 2,000 at 30 ms each and two at a time, 8 KiB each.
         """
         with self._gates.at(address) as gate:
             async with gate, self._place:

@@ -242,6 +242,7 @@ class Hello(Dialogue):
         if self._queues and self.task is not None:
             self._left_queue = True
             self.task.cancel()
+        self.transport = self.wire.let_go()  # a guess that was judged may wait for half a minute yet
 
     async def _log_in(self, credentials: auth.Credentials, mechanism: str) -> None:
         self.flush()
