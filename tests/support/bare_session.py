@@ -115,7 +115,9 @@ class BareSession:
     @property
     def transport(self) -> FakeTransport:
         """The present one: STARTTLS makes another."""
-        return cast(FakeTransport, self.session.transport)
+        if isinstance(self.session.transport, FakeTransport):  # none once it is lost
+            self._present = self.session.transport
+        return self._present
 
     @property
     def closed(self) -> bool:

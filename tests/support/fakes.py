@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,8 +119,9 @@ class FakePasswords:
     file: FakeAccountsFile
     table: dict[str, str]
 
-    async def check(self, login: bytes, password: bytes, peer: str) -> Account | None:
+    async def check(self, login: bytes, password: bytes, peer: str, judging: Callable[[], None]) -> Account | None:
         await asyncio.sleep(0)
+        judging()
         name = login.decode("utf-8", "replace")
         if self.table.get(name) != password.decode("utf-8", "replace"):
             return None

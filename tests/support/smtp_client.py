@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 
 
 class RawClient:
@@ -58,6 +60,12 @@ class RawClient:
     def abort(self) -> None:
         """Be gone."""
         self._writer.transport.abort()
+
+    def reset(self) -> None:
+        """Be gone so that the server hears of it though it reads nothing."""
+        linger = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.abort()
 
     async def close(self) -> None:
         """Hang up."""

@@ -316,12 +316,28 @@ async def test_accounts_that_can_be_told_by_the_time_of_an_answer_are_named(path
     replace(path, SMALL + dear + SMALL.replace("accounts.anna", "accounts.carl"))
     await file.look()
     assert [event for event, _ in told.events] == ["accounts_reloaded", "warning"]
-    assert str(told.events[1][1]["text"]).endswith(": anna, carl")
+    assert str(told.events[1][1]["text"]).endswith(": anna, bert, carl")
     AccountsFile(path, journal=told)
     assert [event for event, _ in told.events[2:]] == ["warning"], "at the start too"
     replace(path, SMALL + dear + "disabled = true\n")
     await file.look()
     assert [event for event, _ in told.events[3:]] == ["accounts_reloaded"], "who is shut cannot be told anyway"
+
+
+@pytest.mark.parametrize("pasted", ["m=65536,t=3,p=4", "m=8,t=1,p=1"])
+def test_of_those_the_ones_that_make_account_would_hash_otherwise(path: Path, pasted: str) -> None:
+    """argon2-cffi's own default is dearer than ours: it is that account which is to get a new password."""
+    house = SMALL.replace("m=8,t=1,p=1", "m=19456,t=2,p=1")
+    replace(path, house + SMALL.replace("accounts.anna", "accounts.bert").replace("m=8,t=1,p=1", pasted))
+    told = Told()
+    AccountsFile(path, journal=told)
+    ((_, fields),) = told.events
+    assert str(fields["text"]).endswith(": bert")
+    replace(path, house + house.replace("accounts.anna", "accounts.bert"))
+    AccountsFile(path, journal=told)
+    replace(path, SMALL + SMALL.replace("accounts.anna", "accounts.bert"))
+    AccountsFile(path, journal=told)
+    assert len(told.events) == 1, "all alike: nobody can be told from others"
 
 
 async def test_a_missing_file_keeps_the_old_accounts_and_is_told_once(path: Path) -> None:

@@ -317,7 +317,7 @@ async def test_at_most_two_passwords_are_checked_at_once(monkeypatch: pytest.Mon
     assert most == 2
 
 
-async def test_who_does_not_wait_for_the_answer_leaves_the_queue_and_the_guess_counts(
+async def test_who_does_not_wait_for_a_turn_leaves_the_queue_and_who_has_had_one_pays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun, answer = threading.Semaphore(0), threading.Event()
@@ -326,26 +326,41 @@ async def test_who_does_not_wait_for_the_answer_leaves_the_queue_and_the_guess_c
         begun.release()
         return not answer.wait(10)
 
-    door = Door(monkeypatch, ANNA)
+    door, judged = Door(monkeypatch, ANNA), set[int]()
     monkeypatch.setattr(auth, "verify", slow)
-    guesses = [asyncio.create_task(door.enter("anna", f"{n}", f"192.0.2.{n}")) for n in range(20)]
+
+    def guess(n: int) -> asyncio.Task[Account | None]:
+        peer = f"192.0.2.{n}"
+        return asyncio.create_task(door.passwords.check(b"anna", b"%d" % n, peer, lambda: judged.add(n)))
+
+    guesses = [guess(n) for n in range(20)]
     try:
         for _ in range(limits.PASSWORD_CHECKS_AT_ONCE):
             assert await asyncio.to_thread(begun.acquire, timeout=10)
-        for guess in guesses:
-            guess.cancel()
-        await asyncio.wait(guesses[limits.PASSWORD_CHECKS_AT_ONCE :], timeout=10)
+        assert len(judged) == limits.PASSWORD_CHECKS_AT_ONCE
+        queue = [one for n, one in enumerate(guesses) if n not in judged]
+        for one in queue:
+            one.cancel()
+        await asyncio.wait(queue, timeout=10)
+        assert all(one.cancelled() for one in queue)
         assert len(door.passwords._gates._gates) == limits.PASSWORD_CHECKS_AT_ONCE, "those that Argon2 is at"
         answer.set()
         await asyncio.wait(guesses, timeout=10)
-        assert all(guess.cancelled() for guess in guesses)
+        assert [guesses[n].result() for n in judged] == [None] * limits.PASSWORD_CHECKS_AT_ONCE
         assert not door.passwords._gates._gates
-        assert door.waits == []
+        assert door.waits == [1.0, 2.0]
         assert not begun.acquire(blocking=False), "nobody else was asked about"
         await door.enter("anna", "wrong", "198.51.100.1")
-        assert door.waits == [4.0], "two have failed before"
+        assert door.waits[2:] == [4.0]
     finally:
         door.passwords.close()
+
+
+async def test_a_login_that_is_remembered_is_not_judged(door: Door) -> None:
+    judged: list[None] = []
+    for _ in range(2):
+        assert await door.passwords.check(b"anna", b"right", "192.0.2.1", lambda: judged.append(None)) is ANNA
+    assert judged == [None]
 
 
 def test_tables_are_bounded_and_keep_what_is_used() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 
+from relay import limits
 from relay.accounts import Accounts
 from relay.clock import SystemClock
 from relay.refusal import Reason
+from relay.submission import auth
 from relay.submission.auth import Authenticator
 from relay.submission.limiter import Limiter, Strangers
 from support.reception import PASSWORD, Reception, person, reception, until
@@ -85,6 +88,8 @@ async def test_one_account_leaves_half_of_the_connections_to_the_others(tmp_path
         with pytest.raises(AssertionError, match=r"421 4\.7\.0 Account anna has 2 connections open already"):
             await host.logged_in("anna")
         await until(lambda: host.limiter.connections == 2, "the third to be hung up on")
+        ((refused, _),) = host.journal.told("refused")
+        assert refused[2:4] == ("anna", Reason.CONNECTIONS_OF_ACCOUNT)
         for _ in range(2):
             await host.logged_in("bert")
         await host.clients[0].close()
@@ -140,18 +145,29 @@ def test_a_household_of_ipv6_is_one_crowd() -> None:
     assert left == ["2001:db8::1"]
 
 
-async def test_strangers_who_were_sent_away_leave_the_queue_for_passwords_too(tmp_path: Path) -> None:
+async def test_strangers_who_were_sent_away_leave_the_queue_for_passwords_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but those whom Argon2 has come to: they pay for their guess like anybody."""
     people = [person(password_hash=HASHER.hash(PASSWORD))]
-    passwords = Authenticator(lambda: Accounts(people), clock=SystemClock())
+    answer, half_a_minute = threading.Event(), asyncio.Event()
+    passwords = Authenticator(lambda: Accounts(people), clock=SystemClock(), sleep=lambda _: half_a_minute.wait())
+    verify = auth.verify
+    monkeypatch.setattr(auth, "verify", lambda *each: answer.wait(10) and verify(*each))
+    judged = limits.PASSWORD_CHECKS_AT_ONCE
     more: dict[str, Any] = {"accounts": people, "desk": {"passwords": passwords}, "limits": {"connections": 2}}
     async with reception(tmp_path, "submissions", **more) as host:
         for number in range(50):
             stranger = await connect_from(host, f"127.0.1.{number + 1}", host.client_context)
             assert (await stranger.line()).startswith(b"220 ")
             await stranger.ask(b"EHLO stranger")
-            await stranger.send(b"AUTH PLAIN AGFubmEAZ3Vlc3M=\r\n")  # whose answer comes after half a minute
-        await until(lambda: len(host.listener._sessions) <= 2, "those who were sent away to be gone")
-        assert sum(users for _, users in passwords._gates._gates.values()) <= 2
+            await stranger.send(b"AUTH PLAIN AGFubmEAZ3Vlc3M=\r\n")
+        await until(lambda: len(host.listener._sessions) <= 2 + judged, "those who were sent away to be gone")
+        assert sum(users for _, users in passwords._gates._gates.values()) <= 2 + judged
+        answer.set()
         async with asyncio.timeout(5):
             await host.logged_in()
+        assert host.journal.told("login")[0][0][4], "the owner's own"
+        half_a_minute.set()
+        await until(lambda: len(host.journal.told("login")) > judged, "the guesses to be told")
     passwords.close()

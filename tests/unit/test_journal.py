@@ -204,6 +204,34 @@ def test_a_flood_from_everywhere_is_bounded_too(told: Told) -> None:
     assert told_of(told) == [(ration.OTHERS, 40)]
 
 
+def test_what_a_flood_can_write_in_a_minute(told: Told) -> None:
+    def flood() -> int:
+        lines = 0
+        for number in range(ration.ADDRESSES + 1):
+            for _ in range(ration.LINES + 1):
+                told.journal.connection_refused("submission", f"10.0.0.{number}", Reason.CONNECTIONS)
+            lines += len(told_of(told))  # before the pipe is full
+        return lines
+
+    flood()
+    told.clock.passed = 60.0
+    assert flood() == 1_111, "the numbers of the minute before among them"
+
+
+def test_what_was_not_told_before_the_end_is_told_at_the_end(told: Told) -> None:
+    for _ in range(25):
+        told.journal.connection_refused("submission", "192.0.2.1", Reason.CONNECTIONS)
+    told_of(told)
+    told.journal.system("stopping")
+    told.journal.tls_handshake("submission", "192.0.2.2", "", False, "eof")  # that was under way
+    told.lines()
+    told.journal.system("stopped")
+    assert [(line["event"], line.get("more")) for line in told.lines()] == [
+        ("connection_refused", 25 - ration.LINES),
+        ("stopped", None),
+    ]
+
+
 def test_a_handshake_that_worked_is_counted(told: Told) -> None:
     told.journal.tls_handshake("submission", "192.0.2.1", "TLSv1.3", True)
     assert told.lines() == []

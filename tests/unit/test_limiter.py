@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from relay import limits
 from relay.accounts import Account
+from relay.clients import address_key
 from relay.refusal import Reason
-from relay.submission.limiter import Exceeded, Limiter, Window, address_key
+from relay.submission.limiter import Exceeded, Limiter, Window
 from support.memory_spool import START, FakeClock
 
 HOUR, DAY = limits.HOUR, limits.DAY
@@ -161,7 +162,10 @@ def test_connections_of_one_account_at_the_limit_and_beyond(connections: int) ->
     refusal = limit.log_in("192.0.2.2", "one more", "anna")
     assert refusal is not None
     assert refusal.reason is Reason.CONNECTIONS_OF_ACCOUNT
-    assert refusal.reply.startswith(f"421 4.7.0 Account anna has {half} connections open already")
+    assert refusal.reply == (
+        f"421 4.7.0 Account anna has {half} connections open already; close some "
+        "(an account may have half of RELAY_CONNECTIONS, which the operator can raise)."
+    )
     assert limit.log_in("192.0.2.2", "another", "bert") is None
     limit.gone("192.0.2.2", "one more")
     limit.gone("192.0.2.1", 0)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.accounts import Accounts
+from relay.accounts import Account, Accounts
+from relay.refusal import Reason
 from relay.submission import front, gateway, listener, ports
 from relay.submission.front import Front
 from relay.submission.ports import CannotListen
@@ -129,6 +130,68 @@ async def test_a_changed_account_ends_at_its_next_mail(tmp_path: Path, change: d
         assert (await client.ask(b"NOOP")).startswith(b"250 ")
         assert (await client.ask(b"MAIL FROM:<anna@example.org>")).startswith(b"421 4.7.0 ")
         assert await client.line() == b""
+
+
+def now(host: Reception, *accounts: Account) -> None:
+    """These are the accounts, and the listener is told so."""
+    host.file.current = Accounts(accounts)
+    host.listener.accounts_changed(host.file.current)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "why"),
+    [
+        ([person(password_hash="another")], b"has a new password; log in again with it."),
+        ([person(disabled=True)], b"is disabled; the operator can enable it again."),
+        ([], b"was removed; ask the operator for a new one."),
+    ],
+)
+async def test_who_knew_an_old_password_keeps_no_connection_by_talking(
+    tmp_path: Path, accounts: list[Account], why: bytes
+) -> None:
+    people = [person(), person("bert")]
+    async with reception(tmp_path, accounts=people, limits={"connections": 4}) as host:
+        thieves = [await host.logged_in("anna") for _ in range(2)]
+        other = await host.logged_in("bert")
+        stranger = await host.connect()
+        await stranger.line()
+        for thief in thieves:
+            assert (await thief.ask(b"NOOP")).startswith(b"250 ")
+        now(host, *accounts, people[1])
+        for thief in thieves:
+            assert await thief.line() == b"421 4.7.0 The account anna " + why
+            assert await thief.line() == b""
+        await until(lambda: host.limiter.connections == 2, "their places to be given back")
+        for client in (other, stranger):
+            assert (await client.ask(b"NOOP")).startswith(b"250 ")
+        assert [args[2:4] for args, _ in host.journal.told("refused")] == [("anna", Reason.ACCOUNT_CHANGED)] * 2
+        if accounts == [person(password_hash="another")]:
+            await host.logged_in("anna")
+
+
+async def test_other_changes_of_an_account_hang_up_on_nobody(tmp_path: Path) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        now(host, person(recipients_per_day=5), person("bert"))
+        assert (await client.ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_a_message_that_is_under_way_is_judged_at_its_end(tmp_path: Path) -> None:
+    async with reception(tmp_path) as host:
+        client = await host.logged_in()
+        await to_data(client)
+        now(host, person(password_hash="another"))
+        await client.send(b"From: anna@example.org\r\n\r\n.\r\nNOOP\r\n")
+        assert (await client.line()).startswith(b"421 4.7.0 The account anna has a new password")
+        assert await client.line() == b""
+        assert host.spool.kept == []
+
+
+async def test_the_lan_port_knows_no_passwords(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.logged_in()
+        now(host, person(password_hash="another"))
+        assert (await client.ask(b"NOOP")).startswith(b"250 ")
 
 
 async def test_new_senders_of_an_account_count_from_the_next_mail(tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -91,12 +95,15 @@ async def test_who_has_logged_in_in_time_may_stay(tmp_path: Path, monkeypatch: p
 
 
 class SlowPasswords:
-    """Opens to nobody, and takes its time."""
+    """Opens to nobody, and takes its time, to judge or until it comes to that."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, judges: bool = True) -> None:
         self.asked, self.done = asyncio.Event(), asyncio.Event()
+        self._judges = judges
 
-    async def check(self, login: bytes, password: bytes, peer: str) -> None:
+    async def check(self, login: bytes, password: bytes, peer: str, judging: Callable[[], None]) -> None:
+        if self._judges:
+            judging()
         self.asked.set()
         await self.done.wait()
 
@@ -118,6 +125,41 @@ async def test_what_is_sent_while_a_password_is_checked_takes_no_memory(tmp_path
         assert (await client.line()).startswith(b"535 ")
         assert (await client.line()).startswith(b"250 ")
         assert (await client.line()).startswith(b"500 5.5.2 That line is too long")
+
+
+@asynccontextmanager
+async def hung_up(tmp_path: Path, passwords: SlowPasswords) -> AsyncIterator[Reception]:
+    """A guesser has sent a password and gone before the answer."""
+    async with reception(tmp_path, "submissions", desk={"passwords": passwords}) as host:
+        client = await host.connect()
+        await client.line()
+        await client.ask(b"EHLO client")
+        await client.send(b"AUTH PLAIN AGFubmEAd3Jvbmc=\r\n")
+        await asyncio.wait_for(passwords.asked.wait(), 10)
+        (session,) = host.listener._sessions
+        transport = weakref.ref(session.transport)
+        client.reset()
+        await until(lambda: session.lost, "the hang-up to be seen")
+        await until(lambda: gc.collect() >= 0 and transport() is None, "the buffers of its TLS to be given back")
+        yield host
+
+
+async def test_a_guesser_who_hangs_up_is_told_of_and_holds_the_place_until_the_delay_is_over(tmp_path: Path) -> None:
+    passwords = SlowPasswords()
+    async with hung_up(tmp_path, passwords) as host:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert host.limiter.connections == 1
+        assert host.journal.told("login") == []
+        passwords.done.set()
+        await until(lambda: not host.limiter.connections, "the place to be given back")
+        assert [args[2:] for args, _ in host.journal.told("login")] == [("anna", "PLAIN", False, Reason.AUTH_FAILED)]
+
+
+async def test_who_hangs_up_before_the_password_is_judged_has_not_guessed(tmp_path: Path) -> None:
+    async with hung_up(tmp_path, SlowPasswords(judges=False)) as host:
+        await until(lambda: not host.limiter.connections, "the place to be given back")
+        assert host.journal.told("login") == []
 
 
 def _shaken(host: Reception) -> ssl.SSLSocket:

@@ -124,6 +124,31 @@ def test_after_a_new_password_the_hour_begins_anew_and_can_pause_again() -> None
     assert volume.paused_until("anna", NOW + 4) > 0
 
 
+@pytest.mark.parametrize("after", [HOUR, DAY])
+def test_the_burst_that_paused_an_account_does_not_become_its_usual(after: float) -> None:
+    """By whichever end that comes later than the hour's; an account that is new has no other hours."""
+    volume, new = Volume(), replace(PAUSES, password_hash="new")
+    volume.add("anna", 2_000, NOW)
+    assert volume.judge(PAUSES, NOW)
+    now = NOW + after
+    if after < DAY:
+        volume.accounts_changed(Accounts([new]), now)
+    assert volume.paused_until("anna", now) == 0
+    volume.add("anna", FLOOR + 1, now + 1)
+    assert volume.judge(new, now + 1) == Unusual(FLOOR + 1, 0)
+
+
+def test_what_was_the_operators_own_may_become_it() -> None:
+    volume, report = Volume(), replace(PAUSES, pause_when_unusual=False)
+    volume.add("anna", 2_000, NOW)
+    assert volume.judge(PAUSES, NOW)
+    volume.accounts_changed(Accounts([report]), NOW + 1)
+    volume.add("anna", 1, NOW + 2)
+    assert volume.judge(report, NOW + 2) is None, "this hour is told"
+    volume.add("anna", 2_000, NOW + HOUR)
+    assert volume.judge(report, NOW + HOUR) is None
+
+
 def test_an_hour_that_was_told_of_can_still_pause() -> None:
     """The operator has seen the alarm and writes ``unusual_volume = "pause"``."""
     volume = week(1)

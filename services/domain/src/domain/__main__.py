@@ -33,8 +33,6 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
         print(f"ownpost: {names.printable(warning)}", file=sys.stderr)
     if options.check:
         return 0
-    for warning in valid.warnings:
-        print(names.printable(warning), file=sys.stderr)
     console = Console(highlight=False)
     with api.client() as client:
         run = commands.Commands(valid, files, console, client)

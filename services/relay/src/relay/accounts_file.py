@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.accounts import Accounts, AccountsError, load
-from relay.accounts_rules import cost
+from relay.accounts_rules import HOUSE_COST, cost
 
 INTERVAL = 1.0  # seconds between two looks
 
@@ -80,11 +80,12 @@ class AccountsFile:
 
     def _warn(self, accounts: Accounts) -> None:
         if len(accounts.costs) > 1:
-            names = [a.name for a in accounts if not a.disabled and cost(a.password_hash) in accounts.costs[:-1]]
+            names = [a.name for a in accounts if not a.disabled and cost(a.password_hash) not in {"", HOUSE_COST}]
             self._journal.system(
                 "warning",
-                text="The time of a refused login tells strangers that these accounts exist, for their passwords are "
-                f'hashed at less cost than others; `make account ARGS="password NAME"` mends it: {", ".join(names)}',
+                text="These accounts' passwords are hashed at another cost than `make account` uses, and the time of a "
+                "refused login tells strangers which accounts exist; set them anew "
+                f'(`make account ARGS="password NAME"`): {", ".join(names)}',
             )
 
     async def watch(self, stop: asyncio.Event) -> None:

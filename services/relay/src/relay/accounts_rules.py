@@ -29,6 +29,7 @@ RULES = {
     "disabled": "true or false",
     "hold_queue": "true or false",
 }
+HOUSE_COST = f"m={limits.ARGON2_MEMORY_KIB},t={limits.ARGON2_TIME},p={limits.ARGON2_LANES}"  # what `make account` uses
 
 
 def cost(password_hash: str) -> str:

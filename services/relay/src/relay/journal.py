@@ -27,6 +27,7 @@ class Journal:
         self._strangers = Ration(log.event, clock)
         self._count = metrics.events.inc
         self._system: Mapping[str, Callable[[Mapping[str, Value]], None]] = {
+            "stopped": lambda _: self._strangers.end(),
             "certificate_served": self._certificate_served,
             "certificate_differs": self._certificate_differs,
             "certificate_refused": lambda _: metrics.certificate_failures.inc(),

@@ -1,7 +1,7 @@
 """How many lines of the log strangers may cause: some for each address and minute, and of the rest their number.
 
-The number is told in the next minute in which a client connects, or is turned away. Metrics count each event all the
-same. Memory is bounded: beyond :data:`ADDRESSES` in a minute, the others share one allowance.
+The number is told in the next minute in which a client connects, or is turned away, and at the end. Metrics count
+each event all the same. Memory is bounded: beyond :data:`ADDRESSES` in a minute, the others share one allowance.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from math import inf
 
 from relay import limits
+from relay.clients import address_key
 from relay.clock import Clock
 from relay.log import Value
-from relay.submission.limiter import address_key
 
 LINES = 10  # of one event for one address and minute: fail2ban wants five in ten minutes
-ADDRESSES = 100  # so that 1,100 lines a minute are the most that one event can be, whatever comes
+ADDRESSES = (
+    100  # so that 1,111 lines a minute are the most that one event can be, with the numbers of the minute before
+)
 OTHERS = "others"
 
 
@@ -42,8 +44,12 @@ class Ration:
         """If the minute is over: what was not told in it."""
         now = self._clock.monotonic()
         if now >= self._until:
-            for (event, address), count in self._counts.items():
-                if count > LINES:
-                    self._tell(event, {"peer": address, "more": count - LINES})
-            self._counts.clear()
+            self.end()
             self._until = now + limits.MINUTE
+
+    def end(self) -> None:
+        """What was not told so far."""
+        for (event, address), count in self._counts.items():
+            if count > LINES:
+                self._tell(event, {"peer": address, "more": count - LINES})
+        self._counts.clear()

@@ -32,6 +32,7 @@ from relay.spool import Spool
 from relay.status import Status
 from relay.submission.auth import Authenticator
 from relay.submission.dialogue import own_mistake
+from relay.submission.front import Front
 from relay.submission.gateway import default_gateways
 from relay.submission.limiter import Limiter
 from relay.submission.mirror import Mirror
@@ -65,7 +66,7 @@ async def wire(ground: Ground, taken: dict[str, list[socket.socket]]) -> Relay:
     grants = tokens(ground)
     dispatcher = delivery(ground, grants)
     holding = Holding(ground.spool, ground.accounts.current)
-    tell_of_changes(ground, holding, counts, dispatcher)
+    tell_of_changes(ground, holding, counts, ports, dispatcher)
     prober = look_out(ground, dispatcher, grants)
     quotas = Quotas(
         [one.terms for one in ground.to], ground.spool, clock, journal, lambda: bool(ground.accounts.current.high)
@@ -151,12 +152,13 @@ def delivery(ground: Ground, grants: Mapping[str, Tokens]) -> Dispatcher:
     )
 
 
-def tell_of_changes(ground: Ground, holding: Holding, counts: Limiter, dispatcher: Dispatcher) -> None:
+def tell_of_changes(ground: Ground, holding: Holding, counts: Limiter, ports: Front, dispatcher: Dispatcher) -> None:
     """Who has something to do when the accounts are others."""
 
     def changed(old: Accounts, new: Accounts) -> None:
         holding.accounts_changed(old, new)
         counts.volume.accounts_changed(new, ground.clock.time())
+        ports.accounts_changed(new)
         dispatcher.look()
 
     ground.accounts.on_change = changed

@@ -4,7 +4,10 @@ Promises. Argon2 runs in two threads, never in the event loop, and one address h
 as there are threads, so that a flood from one place does not keep others waiting. A wrong answer takes the same work
 and the same time whether the account exists, is disabled, or has another password. Failed answers come later and later,
 for the address and for the account; right ones are never delayed, and an account's own address is not slowed down by
-what others try on that account. Who has gone waits for nothing. Tables are bounded. Nothing here logs.
+what others try on that account. Tables are bounded. Nothing here logs.
+
+Whose turn has not come can leave. Once a password is judged, its answer takes its time, and counts, whoever is still
+there to hear it: or hanging up would be a guesser's way around both.
 
 Good logins are remembered by an HMAC under a key of this process, together with the hash they were checked against: a
 phone that logs in for every mail costs microseconds, and a changed password or a removed account counts at once.
@@ -19,20 +22,21 @@ import hashlib
 import hmac
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from argon2.exceptions import VerificationError
 from argon2.low_level import Type, verify_secret
 
 from relay import limits
 from relay.accounts import Account, Accounts
+from relay.accounts_rules import HOUSE_COST
 from relay.address import fold
+from relay.clients import address_key
 from relay.clock import Clock
 from relay.refusal import Reason, Refusal, refuse
-from relay.submission.limiter import address_key
 
 FIRST_DELAY, MOST_DELAY = 1.0, 30.0  # seconds; doubled from one failure to the next
 FORGET_FAILURES = limits.HOUR
@@ -195,16 +199,18 @@ class Authenticator:
         """Let go of the threads; what they are at ends by itself within a fraction of a second."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def check(self, login: bytes, password: bytes, peer: str) -> Account | None:
+    async def check(
+        self, login: bytes, password: bytes, peer: str, judging: Callable[[], None] = lambda: None
+    ) -> Account | None:
         """The account that ``login`` and ``password`` open, else ``None``, and that only after the delay.
 
-        To be cancelled when nobody waits for the answer any more. What Argon2 is at then ends, and counts.
+        ``judging`` is called when it is their turn; until then, and only then, to be cancelled if the client goes.
         """
         account, address = self._usable(login), address_key(peer)
         key = self._digest(login, password)
         if account is None or self._good.get(key) != account.password_hash:
             stored = account.password_hash if account else self._dummy()
-            delay = await self._queue(key, stored, login, password, address)
+            delay = await self._queue(key, stored, login, password, address, judging)
             if delay or account is None:
                 await self._sleep(delay)
                 return None
@@ -223,22 +229,25 @@ class Authenticator:
 
     def _dummy(self) -> str:
         """A hash that nothing opens, as costly as the dearest of the accounts'."""
-        costs = self._accounts().costs or [
-            f"m={limits.ARGON2_MEMORY_KIB},t={limits.ARGON2_TIME},p={limits.ARGON2_LANES}"
-        ]
+        costs = self._accounts().costs or [HOUSE_COST]
         salt, value = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
         return f"$argon2id$v=19${costs[-1]}${salt}${value}"
 
-    async def _queue(self, key: bytes, stored: str, login: bytes, password: bytes, address: str) -> float:
+    async def _queue(
+        self, key: bytes, stored: str, login: bytes, password: bytes, address: str, judging: Callable[[], None]
+    ) -> float:
         """One check in its turn: seconds that the answer has to wait, 0 if the password is right.
 
-        Who waits is bounded by the limit of connections, because whoever loses the connection leaves the queue.
+        Who waits for a turn is bounded by the limit of connections, because whoever loses the connection leaves the
+        queue. Who waits for an answer is bounded by that and, of those who were sent away for others meanwhile, by what
+        Argon2 judges in :data:`MOST_DELAY`: some 2,000 at 30 ms each and two at a time, 8 KiB each.
         """
         with self._gates.at(address) as gate:
             async with gate, self._place:
                 if self._good.get(key) == stored:  # the same login was ahead: after a start all clients come at once
                     return 0.0
-                return await _to_its_end(self._judge(key, stored, login, password, address))
+                judging()
+                return await self._judge(key, stored, login, password, address)
 
     async def _judge(self, key: bytes, stored: str, login: bytes, password: bytes, address: str) -> float:
         loop = asyncio.get_running_loop()
@@ -254,15 +263,6 @@ class Authenticator:
         if account and self._known.get((account.name, address)):
             delay = FIRST_DELAY
         return delay if address in self._exempt else max(delay, self._of_address.count(address))
-
-
-async def _to_its_end(work: Coroutine[Any, Any, float]) -> float:
-    """The result of ``work``, which keeps its caller's place also when that is cancelled: a thread cannot be."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    finally:
-        await asyncio.wait((task,))
 
 
 def verify(stored: str, password: bytes) -> bool:

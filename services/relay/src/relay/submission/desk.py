@@ -7,7 +7,7 @@ are ``relay.spool``, ``relay.journal``, ``relay.accounts`` and ``relay.submissio
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
@@ -71,7 +71,7 @@ class AccountsNow(Protocol):
 class Passwords(Protocol):
     """Who may log in."""
 
-    async def check(self, login: bytes, password: bytes, peer: str) -> Account | None: ...
+    async def check(self, login: bytes, password: bytes, peer: str, judging: Callable[[], None]) -> Account | None: ...
 
 
 class Certificate(Protocol):

@@ -5,8 +5,8 @@ A subclass of aiosmtpd's ``SMTP`` that keeps its shape (a protocol with a method
 each connection, arms a timer and calls the log several times for each command, and writes each reply by itself: 0.28 ms
 for a message, most of our whole budget. *Safety*: it logs what clients send, passwords among it; tells clients the text
 of exceptions; ends lines at LF; takes whatever was pipelined where that is forbidden. *Grace*: it cancels its task when
-the client goes, also in mid-commit. Here nothing cancels but the wait for a password: a client that goes is an
-:class:`~relay.submission.wire.End` that the dialogue meets when it next asks for input.
+the client goes, also in mid-commit. Here nothing is cancelled but the wait until a password's turn comes: a client that
+goes is an :class:`~relay.submission.wire.End` that the dialogue meets when it next asks for input.
 
 Replies to pipelined commands travel in one write (RFC 2920): they are flushed when no complete further line is there,
 and before anything that may take long.
@@ -123,15 +123,15 @@ class Dialogue(SMTP):
             self.reply(line)
         self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, reason, line)
 
-    def refuse(self, line: str, reason: Reason) -> None:
-        """Answer what policy does not allow; who goes on against it for ever is sent away."""
+    def refuse(self, line: str, reason: Reason, account: str = "") -> None:
+        """Answer what policy does not allow to ``account``; who goes on against it for ever is sent away."""
         self.refusals += 1
         if self.refusals > limits.REFUSALS:
             line = "421 4.7.0 Too much was refused on this connection; change what the answers say, then connect again."
             self.hang_up(line)
         else:
             self.reply(line)
-        self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, reason, line)
+        self.desk.journal.refused(self.desk.listener, self.peer, account or self.account_name, reason, line)
 
     def hang_up(self, line: str) -> None:
         """Answer and end the session."""

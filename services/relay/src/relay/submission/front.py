@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from relay import limits
+from relay.accounts import Accounts
 from relay.submission.listener import Listener
 from relay.submission.tls import Certificates
 
@@ -47,6 +48,11 @@ class Front:
             return []
         problem = self._certificates.problem if self._certificates else ""
         return [f"There is no certificate yet. {problem}".strip()]
+
+    def accounts_changed(self, accounts: Accounts) -> None:
+        """Others are in force."""
+        for listener in self.listeners:
+            listener.accounts_changed(accounts)
 
     async def stop(self, seconds: float = limits.DRAIN_SUBMISSION) -> None:
         """Let nobody in, send the idle away, let open messages finish for at most ``seconds``."""

@@ -30,7 +30,8 @@ class Hello(Dialogue):
         super().__init__(desk, loop, peer)
         self.account: Account | None = None  # who is logged in; on the LAN listener, for whom it acts
         self.failed_logins = 0
-        self._shaking_hands = self._checking_password = False
+        self._shaking_hands = False
+        self._queues = self._left_queue = False  # for its password to be judged
         self._accounts: Accounts | None = None  # against which `account` was last judged
         self._trace: Trace | None = None
         if desk.lan is not None:
@@ -215,27 +216,39 @@ class Hello(Dialogue):
         return None
 
     async def _check(self, credentials: auth.Credentials) -> Account | None:
-        """Whom they open the door to; nobody once the client has gone."""
-        self._checking_password = True
+        """Whom they open the door to; nobody, and ``_left_queue``, if the client goes before they are judged."""
+        if self.lost:
+            self._left_queue = True
+            return None
+        self._queues = True
         try:
-            return await self.desk.passwords.check(credentials.login, credentials.password, self.peer)
+            return await self.desk.passwords.check(*credentials, self.peer, self._judging)
         except asyncio.CancelledError:
-            if not self.lost:
+            if not self._left_queue:
                 raise
             return None
         finally:
-            self._checking_password = False
+            self._queues = False
+
+    def _judging(self) -> None:
+        self._queues = False
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Ends the wait for a turn, or strangers who were sent away would stand in the owners' way, and in memory.
+
+        Not what comes after it: a guesser who need not wait for the answer would try another connection, untold.
+        """
         super().connection_lost(error)
-        if self._checking_password and self.task is not None:
-            self.task.cancel()  # or strangers who were sent away would stand in the owners' way, and in memory
+        if self._queues and self.task is not None:
+            self._left_queue = True
+            self.task.cancel()
+        self.transport = self.wire.let_go()  # a guess that was judged may wait for half a minute yet
 
     async def _log_in(self, credentials: auth.Credentials, mechanism: str) -> None:
         self.flush()
         self.wire.hold()
         account = await self._check(credentials)
-        if account is None and self.lost:
+        if self._left_queue:
             return
         self.wire.go_on()
         if account is not None:
@@ -256,7 +269,7 @@ class Hello(Dialogue):
     def _let_in(self, account: Account, mechanism: str) -> None:
         refusal = self.desk.limiter.log_in(self.peer, self, account.name)
         if refusal is not None:
-            self.refuse(refusal.reply, refusal.reason)
+            self.refuse(refusal.reply, refusal.reason, account.name)
             self.closing = True
             return
         self.account, self._accounts, self._trace = account, None, None

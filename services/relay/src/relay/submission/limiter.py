@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from math import ceil, inf
 from typing import Literal, NamedTuple
 
 from relay import limits
 from relay.accounts import Account
+from relay.clients import address_key
 from relay.clock import Clock
 from relay.refusal import Reason, Refusal, refuse
 from relay.submission.volume import Volume
@@ -32,20 +32,6 @@ class Exceeded(NamedTuple):
     limit: int
     used: int
     until: float
-
-
-def address_key(peer: str) -> str:
-    """What counts as one client's address: an IPv4 address, an IPv6 /64 (a household has one); else the text itself."""
-    if ":" not in peer:
-        return peer
-    try:
-        address = ip_address(peer.partition("%")[0])
-    except ValueError:
-        return peer
-    assert isinstance(address, IPv6Address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
 
 
 class Window:
@@ -193,7 +179,7 @@ class Limiter:
             return refuse(
                 Reason.CONNECTIONS_OF_ACCOUNT,
                 f"421 4.7.0 Account {account} has {self._most_of_account} connections open already; close some "
-                "(that is its share of the operator's setting RELAY_CONNECTIONS).",
+                "(an account may have half of RELAY_CONNECTIONS, which the operator can raise).",
             )
         self._of_account[account] += 1
         self._logged_in[who] = account

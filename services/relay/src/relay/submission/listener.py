@@ -14,6 +14,7 @@ import socket
 from collections.abc import Sequence
 
 from relay import limits
+from relay.accounts import Accounts
 from relay.refusal import Reason, Refusal
 from relay.submission.desk import Desk
 from relay.submission.dialogue import own_mistake
@@ -196,6 +197,11 @@ class Listener:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             own_mistake(self.desk.journal, error)
+
+    def accounts_changed(self, accounts: Accounts) -> None:
+        """Others are in force: who is logged in may have to go."""
+        for session in self._sessions:
+            session.accounts_changed(accounts)
 
     # --- closing ------------------------------------------------------------------------------------------------------
 

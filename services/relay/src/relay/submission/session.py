@@ -8,17 +8,38 @@ with 555, and keep the whole body in memory, several times.
 from __future__ import annotations
 
 from relay import address, limits
-from relay.accounts import Account
+from relay.accounts import Account, Accounts
 from relay.refusal import Reason, Refusal
 from relay.spool import SpoolFull
 from relay.submission import policy, prepare
 from relay.submission.hello import Hello
 from relay.submission.intake import NO_ROOM, Intake
 from relay.submission.prepare import Trace
+from relay.submission.wire import End
 
 
 class Session(Hello):
     """A client's session, from its greeting to its messages."""
+
+    _dismissal: Refusal | None = None
+
+    def accounts_changed(self, accounts: Accounts) -> None:
+        """Others are in force: whose login they end is hung up on before the next command, or judged after the dot.
+
+        Or whoever had the old password would keep the account's share of the connections, with a NOOP now and then.
+        """
+        if self.desk.lan is None and self.account is not None:
+            refusal = policy.check_session(self.account, accounts)
+            if refusal is not None:
+                self._dismissal = refusal
+                self.wire.stop()
+
+    def no_more(self, end: End) -> None:
+        if end is End.STOPPED and self._dismissal is not None:
+            self.refuse(self._dismissal.reply, self._dismissal.reason)
+            self.closing = True
+        else:
+            super().no_more(end)
 
     async def smtp_MAIL(self, arg: bytes) -> None:  # noqa: N802
         account = self._acting()

@@ -4,7 +4,8 @@ An hour (by the clock, UTC) is unusual when it has more recipients than :data:`F
 median of those hours of the last week in which the account sent anything. That is told once an hour, with the message
 that tips it. For accounts that say ``unusual_volume = "pause"`` nothing more is taken from then on: for a day, or until
 the account has a new password or says "report", or until a restart. No other edit of its entry ends a pause: whoever
-made it need not have heard of one. After an edit that does, the hour begins anew.
+made it need not have heard of one. After a new password or a day, the hour that caused the pause and the one in hand
+count no more, or the burst would be what the account usually sends; who says "report" says that it was.
 
 Pure; the clock's times are given. A week of one account is at most 168 numbers.
 """
@@ -32,10 +33,11 @@ class Unusual(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """``password_hash``: the account's when it began."""
+    """``password_hash``: the account's when it began; ``hour``: the one that caused it."""
 
     password_hash: str
     until: float
+    hour: int
 
 
 class Volume:
@@ -65,7 +67,7 @@ class Volume:
         if recipients <= TIMES * usual:
             return None
         if account.pause_when_unusual:
-            self._paused[account.name] = Pause(account.password_hash, now + PAUSE)
+            self._paused[account.name] = Pause(account.password_hash, now + PAUSE, hour)
         elif self._told.get(account.name) == hour:
             return None
         self._told[account.name] = hour
@@ -84,6 +86,7 @@ class Volume:
         if pause is None:
             return 0.0
         if pause.until <= now:
+            self._begin_anew(name, now)
             self._end(name, "a day has passed")
             return 0.0
         return pause.until
@@ -95,12 +98,14 @@ class Volume:
             if account is None:
                 continue
             if account.password_hash != pause.password_hash:
+                self._begin_anew(name, now)
                 self._end(name, "new password")
             elif not account.pause_when_unusual:
                 self._end(name, 'unusual_volume = "report"')
-            else:
-                continue
-            self._hours[name].pop(int(now // limits.HOUR), None)  # else the next message would pause it again
+
+    def _begin_anew(self, name: str, now: float) -> None:
+        for hour in (self._paused[name].hour, int(now // limits.HOUR)):
+            self._hours[name].pop(hour, None)
 
     def _end(self, name: str, why: str) -> None:
         del self._paused[name]

@@ -36,6 +36,13 @@ class Flaw(Enum):
     TOO_LONG = "it is longer than the limit"
 
 
+class Gone(asyncio.Transport):
+    """In the place of a transport that is lost."""
+
+    def abort(self) -> None:
+        """It is."""
+
+
 class Wire:
     """The reading half of one connection, and the wait for its writing half.
 
@@ -90,6 +97,11 @@ class Wire:
         """Go on with another transport (STARTTLS). What came over the old one is forgotten (CVE-2011-0411)."""
         self._transport = _bounded(transport)
         self._buffer, self._at, self._skipping, self._paused = b"", 0, False, False
+
+    def let_go(self) -> asyncio.Transport:
+        """Forget the transport, which is lost, for what keeps it keeps up to 0.3 MiB of its TLS; returns a stand-in."""
+        self._transport = Gone()
+        return self._transport
 
     def stop(self) -> None:
         """Ask for no further line: whoever waits for one, now or later, gets ``End.STOPPED``."""
