@@ -173,10 +173,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """No certbot is left behind when this returns."""
     if process.returncode is not None:
         return
+    # Not asyncio.timeout: in a task that is being cancelled, CPython before 3.11.3 takes its end for the cancellation
+    # (gh-102780), and certbot would live on.
+    ended = asyncio.ensure_future(process.wait())
     for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await process.wait()
-                return
+        if (await asyncio.wait({ended}, timeout=patience))[0]:
+            return
