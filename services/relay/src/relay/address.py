@@ -28,12 +28,13 @@ _ATEXT = r"A-Za-z0-9#$&'*+/=?^_`{|}~\-"  # RFC 5322's without ``!`` and ``%``
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _TOP = "[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # never all digits: ``a@192.0.2.1`` is a mistake for a literal
 _DOMAIN = rf"(?:{_LABEL}\.)+{_TOP}"
-_DOT_ATOM = rf"[{_ATEXT}]++(?:\.[{_ATEXT}]++)*+"
+# Atomic, not ``)*+``: before CPython 3.11.5 a possessive group keeps a dot that nothing follows (gh-106052).
+_DOT_ATOM = rf"[{_ATEXT}]++(?>(?:\.[{_ATEXT}]++)*)"
 SIMPLE = rf"(?=[^@]{{1,64}}+@){_DOT_ATOM}@{_DOMAIN}"  # the pattern of nearly every address there is
 
 _MAIL = re.compile(rf"[Ff][Rr][Oo][Mm]:<({SIMPLE})>(?: SIZE=([0-9]{{1,15}}))?(?: BODY=8BITMIME)?".encode())
 _RCPT = re.compile(rf"[Tt][Oo]:<({SIMPLE})>".encode())
-_PATH = re.compile(rb'[ \t]*<((?:"(?:[^"\\]|\\.)*+"|[^"<>])*+)>(?:[ \t]+(.*))?', re.DOTALL)
+_PATH = re.compile(rb'[ \t]*<((?>(?:"(?>(?:[^"\\]|\\.)*)"|[^"<>])*))>(?:[ \t]+(.*))?', re.DOTALL)
 _BARE_PATH = re.compile(rb"[ \t]*([^\s<>]+)(?:[ \t]+(.*))?", re.DOTALL)
 _SIMPLE = re.compile(SIMPLE)
 _LOCAL = re.compile(_DOT_ATOM)

@@ -18,7 +18,9 @@ from relay import limits
 from relay.address import SIMPLE, Bad, parse
 from relay.refusal import Reason, Refusal, refuse
 
-_FIELD_PATTERN = rb"([!-9;-~]++)([ \t]*+:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+\r\n)"
+# Groups are made atomic and not repeated possessively: CPython before 3.11.5 forgets to go back to the last whole
+# repetition (gh-106052), and would read past the end of a field.
+_FIELD_PATTERN = rb"([!-9;-~]++)([ \t]*+:[^\r\n]*+(?>(?:\r\n[ \t][^\r\n]*+)*)\r\n)"
 _FIELD = re.compile(_FIELD_PATTERN)
 # What is no field is taken whole up to the end: tried again from each next byte, a long line would cost its square.
 _FIELDS = re.compile(_FIELD_PATTERN + rb"|(?s:.++)")
@@ -30,7 +32,7 @@ _SIMPLE_LIST = re.compile(
 )
 _TOKEN = re.compile(
     rb"(?P<space>[ \t\r\n]++)"
-    rb'|(?P<quoted>"(?:[^"\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\\[^\x00-\x1f\x7f])*+")'
+    rb'|(?P<quoted>"(?>(?:[^"\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)")'
     rb"|(?P<literal>\[[^\[\]\\\x00-\x20\x7f]*+\])"
     rb"|(?P<special>[<>:;,@])"
     rb"|(?P<atom>[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\x80-\xff-]++)"
