@@ -78,7 +78,7 @@ def judged(stage: Stage, reply: Reply) -> None:
 @pytest.mark.parametrize("data", corpus("replies"))
 def test_corpus(data: bytes) -> None:
     for stage in Stage:
-        check.hypothesis.inner_test(data, [1, 5, 9], 2, stage)  # type: ignore[attr-defined]
+        check.hypothesis.inner_test(data, [1, 5, 9, 33], 2, stage)  # type: ignore[attr-defined]
 
 
 def test_replies(request: pytest.FixtureRequest) -> None:

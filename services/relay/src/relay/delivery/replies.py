@@ -159,7 +159,7 @@ class Link(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         buffer = self._rest + data if self._rest else data
         start = 0
-        while (end := buffer.find(b"\n", start)) >= 0:
+        while self.failure is None and (end := buffer.find(b"\n", start)) >= 0:
             self._line(buffer[start : end - 1] if end > start and buffer[end - 1] == 0x0D else buffer[start:end])
             start = end + 1
         self._rest = buffer[start:]
