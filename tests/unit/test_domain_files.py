@@ -243,6 +243,7 @@ def test_a_wrong_setting_is_told(name: str, value: str, problem: str) -> None:
 
 def test_of_a_setting_and_its_file_the_file_wins_and_a_warning_says_so(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("b\n")
+    (tmp_path / "key").chmod(0o600)
     found = settings.read({**BASE, "DOMAIN_BREVO_API_KEY": "a", "DOMAIN_BREVO_API_KEY_FILE": str(tmp_path / "key")})
     assert found.keys["brevo"].secrets == ("b",)
     assert found.warnings == ("DOMAIN_BREVO_API_KEY: given together with DOMAIN_BREVO_API_KEY_FILE; the file is used.",)

@@ -92,6 +92,7 @@ def test_a_hash_that_compose_has_spoiled_is_told() -> None:
 
 def test_values_come_from_files(tmp_path: Path) -> None:
     (tmp_path / "password").write_text(PASSWORD + "\n")
+    (tmp_path / "password").chmod(0o600)
     settings = of(EXPORTER_PASSWORD_FILE=str(tmp_path / "password"))
     assert (settings.password, settings.warnings) == (PASSWORD, ())
     both = of(EXPORTER_PASSWORD_FILE=str(tmp_path / "password"), EXPORTER_PASSWORD="another one")
