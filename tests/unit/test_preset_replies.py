@@ -310,6 +310,22 @@ GUESSED = [
         )
     ),
 ]
+# The reason that a provider gives for what it did to us may be spam, phishing or a signature: it is about us.
+GUESSED += [
+    Said("generic", FINAL, 550, text, standing)
+    for standing, text in (
+        (S.KEY_DEAD, "5.7.1 Account suspended due to phishing"),
+        (S.KEY_DEAD, "5.7.1 Your account was disabled for sending phishing mail"),
+        (S.KEY_DEAD, "5.7.1 Your account has been blocked: phishing reported"),
+        (S.KEY_DEAD, "5.7.1 Account disabled: DKIM not configured"),
+        (S.KEY_DEAD, "5.7.0 Your account is suspended because your SPF is missing"),
+        (S.KEY_DEAD, "5.7.1 Your mailbox account is suspended"),
+        (S.KEY_DEAD, "5.7.1 Bad API key"),
+        (S.USED_UP, "5.7.1 Your daily sending limit was exceeded because of spam complaints"),
+        (S.USED_UP, "5.7.1 Sending limit exceeded, your account sent spam"),
+        (S.USED_UP, "5.7.1 Your account exceeded its recipient quota"),
+    )
+]
 # Words of Microsoft's that any preset understands: their x.2.x code is no word on the recipient's mailbox.
 GUESSED_ELSEWHERE = [
     Said("generic", FINAL, 554, "5.2.252 SendAsDenied; x not allowed to send as y", S.NOT_SET_UP),
@@ -386,6 +402,10 @@ THE_MESSAGES_OWN = [
             "5.7.23 SPF validation failed; sender is not authorized",
             "5.7.26 Multiple authentication checks failed",
             "5.7.1 DKIM authentication failed",
+            "5.7.1 Phishing: claims that the account has been suspended",
+            "5.7.1 Mailbox disabled for this account",
+            "5.7.1 The rate of spam complaints exceeded our threshold",
+            "5.7.1 Looks like phishing (the text says: PayPal account suspended)",
             "5.7.1 SPF authentication failed",
             "5.7.1 Message failed DMARC; authentication failed",
             "5.7.1 Please authenticate your mail with DKIM",
@@ -495,3 +515,10 @@ def test_words_that_we_sent_ourselves_are_no_rule(preset: str) -> None:
                 Finding(FINAL, Reply(554, f"spam, subject was: {said.text}")), PRESETS[preset].rules, [*OURS, said.text]
             )
             assert quoted.standing is S.FINE, said
+
+
+def test_the_last_of_many_addresses_counts_too() -> None:
+    to = [f"somebody.with.a.long.name.{number}@example.net" for number in range(50)]
+    named = ", ".join([*to, "anna@example.org"])
+    found = judge(Finding(FINAL, Reply(554, f"{SANDBOX} {named}")), PRESETS["ses"].rules, OURS, to)
+    assert (found.standing, found.elsewhere) == (S.NOT_SET_UP, False)

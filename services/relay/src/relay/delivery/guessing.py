@@ -20,7 +20,12 @@ def _words(*patterns: str) -> re.Pattern[str]:
 # Gaps are bounded: a reply is hostile input.
 _SUBMISSION, _SEND_AS = r"submission ?quota ?exceeded", r"\bsendasdenied\b"
 _MICROSOFTS = _words(_SUBMISSION, _SEND_AS)  # said with x.2.x, but of us
-_OUR_QUOTA = _words(r"\b(?:sending|outgoing|daily|hourly|monthly)\b.{0,20}\bquota\b", _SUBMISSION)
+# Words that name us need no look at the rest, which may well be the reason: spam, phishing, a missing signature.
+_OUR_QUOTA = _words(
+    r"\b(?:sending|outgoing|daily|hourly|monthly)\b.{0,20}\bquota\b|\byour account\b.{0,40}\bquota\b",
+    r"\b(?:sending|outgoing|daily|hourly|monthly)\b.{0,20}\blimits?\b.{0,30}\b(?:exceeded|reached)\b",
+    _SUBMISSION,
+)
 _QUOTA = _words(
     r"\bquota\b|too many (?:messages|e-?mails)\b(?! like\b| in (?:the )?(?:to|cc|bcc|header)\b)",
     r"\bcredits?\b.{0,20}\b(?:exceeded|exhausted|expired)",
@@ -37,7 +42,11 @@ _CONTENT = _words(
 )
 _RATE = _words(r"\b(?:rate|concurrent|connections?)\b")
 _STOPPED = r"(?:suspended|disabled|blocked|locked|deactivated|closed|paused|banned)"
-_VOID = r"(?:invalid|revoked|expired|missing|disabled|not (?:found|valid))"
+_VOID = r"(?:bad|wrong|invalid|revoked|expired|missing|disabled|not (?:found|valid|active))"
+_OUR_ACCOUNT = _words(
+    rf"\byour (?:\w{{1,20}} )?account (?:is |was |has been ){_STOPPED}\b",
+    rf"^\W*(?:\d\.\d{{1,3}}\.\d{{1,3}} )?(?:your )?account (?:is |was |has been )?{_STOPPED}\b",
+)
 _KEY = _words(
     r"\bauthentication (?:is )?(?:required|failed|credentials)|please authenticate|unauthenticated senders?",
     rf"\b{_VOID}\b.{{0,20}}\bapi key\b|\bapi key\b.{{0,20}}\b{_VOID}\b",
@@ -89,6 +98,8 @@ def guess(stage: Stage, status: tuple[int, int, int] | None, said: str) -> Stand
         return Standing.FINE
     if _OUR_QUOTA.search(said) or (_QUOTA.search(said) and not _ROOM.search(said)):
         return Standing.USED_UP
+    if _OUR_ACCOUNT.search(said):
+        return Standing.KEY_DEAD
     if _LIMIT.search(said) and not _CONTENT.search(said):
         return Standing.BUSY if _RATE.search(said) else Standing.USED_UP
     if _KEY.search(said) and not (_MAILBOX.search(said) or _FILTER.search(said)):

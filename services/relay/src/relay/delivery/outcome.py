@@ -179,7 +179,7 @@ def _means(others: Collection[str], reply: Reply) -> bool:
     """Whether the address that is not verified is a recipient's, and the sender is not named."""
     if reply.code < 500 or not _WHOSE.search(reply.text, 0, _READ):
         return False
-    named = {address.rstrip(".").lower() for address in _ADDRESS.findall(reply.text, 0, _READ)}
+    named = {address.rstrip(".").lower() for address in _ADDRESS.findall(reply.text)}
     return bool(named) and named <= {address.lower() for address in others}
 
 
