@@ -156,6 +156,16 @@ async def test_a_guesser_who_hangs_up_is_told_of_and_holds_the_place_until_the_d
         assert [args[2:] for args, _ in host.journal.told("login")] == [("anna", "PLAIN", False, Reason.AUTH_FAILED)]
 
 
+async def test_a_relay_that_has_to_end_waits_for_no_guessers_delay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.submission.listener.LAST_COMMITS", 60.0)
+    async with hung_up(tmp_path, SlowPasswords()) as host:
+        host.listener.close()
+        await asyncio.wait_for(host.listener.drain(0.02), 10)
+        assert host.limiter.connections == 0
+
+
 async def test_who_hangs_up_before_the_password_is_judged_has_not_guessed(tmp_path: Path) -> None:
     async with hung_up(tmp_path, SlowPasswords(judges=False)) as host:
         await until(lambda: not host.limiter.connections, "the place to be given back")

@@ -31,7 +31,7 @@ class Hello(Dialogue):
         self.account: Account | None = None  # who is logged in; on the LAN listener, for whom it acts
         self.failed_logins = 0
         self._shaking_hands = False
-        self._queues = self._left_queue = False  # for its password to be judged
+        self._checks = self._queues = self._left_queue = False  # a password; until that is judged
         self._accounts: Accounts | None = None  # against which `account` was last judged
         self._trace: Trace | None = None
         if desk.lan is not None:
@@ -216,11 +216,11 @@ class Hello(Dialogue):
         return None
 
     async def _check(self, credentials: auth.Credentials) -> Account | None:
-        """Whom they open the door to; nobody, and ``_left_queue``, if the client goes before they are judged."""
+        """Whom they open the door to; nobody, and ``_left_queue``, if that is not waited for any more."""
         if self.lost:
             self._left_queue = True
             return None
-        self._queues = True
+        self._checks = self._queues = True
         try:
             return await self.desk.passwords.check(*credentials, self.peer, self._judging)
         except asyncio.CancelledError:
@@ -228,7 +228,7 @@ class Hello(Dialogue):
                 raise
             return None
         finally:
-            self._queues = False
+            self._checks = self._queues = False
 
     def _judging(self) -> None:
         self._queues = False
@@ -239,10 +239,20 @@ class Hello(Dialogue):
         Not what comes after it: a guesser who need not wait for the answer would try another connection, untold.
         """
         super().connection_lost(error)
-        if self._queues and self.task is not None:
+        if self._queues:
+            self._leave_queue()
+        self.transport = self.wire.let_go()  # a guess that was judged may wait for half a minute yet
+
+    def abandon(self) -> None:
+        """Cuts the connection; a login's answer is not waited for, however long it is put off."""
+        self.transport.abort()
+        if self._checks:
+            self._leave_queue()
+
+    def _leave_queue(self) -> None:
+        if self.task is not None:
             self._left_queue = True
             self.task.cancel()
-        self.transport = self.wire.let_go()  # a guess that was judged may wait for half a minute yet
 
     async def _log_in(self, credentials: auth.Credentials, mechanism: str) -> None:
         self.flush()

@@ -218,10 +218,10 @@ class Listener:
             session.wire.stop()
 
     async def drain(self, seconds: float) -> None:
-        """After :meth:`close`: wait at most ``seconds`` for open messages, then hang up. Nothing is cancelled."""
+        """After :meth:`close`: wait at most ``seconds`` for open messages, then hang up. No commit is cancelled."""
         if await self._gone(seconds):
-            for session in self._sessions:
-                session.transport.abort()
+            for session in list(self._sessions):
+                session.abandon()
             await self._gone(LAST_COMMITS)
 
     async def _gone(self, seconds: float) -> bool:
