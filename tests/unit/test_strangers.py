@@ -16,6 +16,7 @@ import pytest
 from relay import limits
 from relay.refusal import Reason
 from support.reception import Reception, reception, until
+from support.smtp_client import RawClient
 
 NOOP = b"NOOP\r\n"
 LEFT_AFTER_EHLO = limits.COMMANDS_BEFORE_AUTH - 1
@@ -108,14 +109,21 @@ class SlowPasswords:
         await self.done.wait()
 
 
-async def test_what_is_sent_while_a_password_is_checked_takes_no_memory(tmp_path: Path) -> None:
-    passwords = SlowPasswords()
+@asynccontextmanager
+async def guessing(tmp_path: Path, passwords: SlowPasswords) -> AsyncIterator[tuple[Reception, RawClient]]:
+    """A guesser has sent a password, which is being checked."""
     async with reception(tmp_path, "submissions", desk={"passwords": passwords}) as host:
         client = await host.connect()
         await client.line()
         await client.ask(b"EHLO client")
         await client.send(b"AUTH PLAIN AGFubmEAd3Jvbmc=\r\n")
         await asyncio.wait_for(passwords.asked.wait(), 10)
+        yield host, client
+
+
+async def test_what_is_sent_while_a_password_is_checked_takes_no_memory(tmp_path: Path) -> None:
+    passwords = SlowPasswords()
+    async with guessing(tmp_path, passwords) as (host, client):
         (session,) = host.listener._sessions
         pushing = asyncio.create_task(client.send(b"NOOP\r\n" + b"x" * 2**22 + b"\r\n"))
         await asyncio.wait({pushing}, timeout=0.2)
@@ -130,12 +138,7 @@ async def test_what_is_sent_while_a_password_is_checked_takes_no_memory(tmp_path
 @asynccontextmanager
 async def hung_up(tmp_path: Path, passwords: SlowPasswords) -> AsyncIterator[Reception]:
     """A guesser has sent a password and gone before the answer."""
-    async with reception(tmp_path, "submissions", desk={"passwords": passwords}) as host:
-        client = await host.connect()
-        await client.line()
-        await client.ask(b"EHLO client")
-        await client.send(b"AUTH PLAIN AGFubmEAd3Jvbmc=\r\n")
-        await asyncio.wait_for(passwords.asked.wait(), 10)
+    async with guessing(tmp_path, passwords) as (host, client):
         (session,) = host.listener._sessions
         transport = weakref.ref(session.transport)
         client.reset()
