@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,9 +105,6 @@ def drain(relay: Appliance, seconds: float = 120.0) -> None:
         rows: list[dict[str, object]] = relay.status("/queue?limit=10000")["deliveries"]
         return rows
 
-    def settled(only: Callable[[dict[str, object]], bool]) -> Callable[[], bool]:
-        return lambda: not any(only(row) for row in queued())
-
     def nothing_left() -> bool:
         """Ask again for what is in doubt; the list has an end, and what is behind that comes up as it gets shorter."""
         rows = queued()
@@ -115,5 +112,5 @@ def drain(relay: Appliance, seconds: float = 120.0) -> None:
             assert get(relay.socket, f"/queue/retry?id={name}", "POST")[0] in (200, 404)  # 404: it has just gone
         return not rows
 
-    eventually(settled(lambda row: row["doubts"] == 0), "the queue to hold only what is in doubt", seconds)
+    eventually(lambda: all(row["doubts"] for row in queued()), "the queue to hold only what is in doubt", seconds)
     eventually(nothing_left, "what was in doubt to be sent again", seconds)

@@ -16,9 +16,7 @@ from relay.clock import Clock
 from relay.log import Value
 
 LINES = 10  # of one event for one address and minute: fail2ban wants five in ten minutes
-ADDRESSES = (
-    100  # so that 1,111 lines a minute are the most that one event can be, with the numbers of the minute before
-)
+ADDRESSES = 100  # so one event is 1,111 lines a minute at most, with the numbers of the minute before
 OTHERS = "others"
 
 
