@@ -25,7 +25,7 @@ def settings_are_good(services: list[str]) -> bool:
     checks = [
         subprocess.run(
             [sys.executable, "-m", service, "--check"],
-            env={**os.environ, "PYTHONPATH": str(SERVICES / service / "src")},
+            env={**os.environ, "PYTHONPATH": f"{SERVICES / service / 'src'}:{SERVICES / 'common' / 'src'}"},
             stdout=sys.stderr,
             check=False,
         ).returncode

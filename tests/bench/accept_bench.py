@@ -1,6 +1,7 @@
 """What accepting costs by itself: the session with a spool that answers at once.
 
-``PYTHONPATH=services/relay/src:tests python tests/bench/accept_bench.py [--tls] [MESSAGES [CONNECTIONS [BYTES]]]``
+``PYTHONPATH=services/relay/src:services/common/src:tests python tests/bench/accept_bench.py [--tls] [MESSAGES
+[CONNECTIONS [BYTES]]]``
 starts the LAN listener (with ``--tls``: the one with STARTTLS and login) in a process of its own, sends MESSAGES over
 CONNECTIONS, and prints messages a second and the server's CPU time for each. ``--serve PORT`` serves only, for another
 load generator; SIGINT ends it and prints the CPU time.

@@ -22,7 +22,7 @@ from pathlib import Path
 import uvloop
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1] / "services/relay/src")]
+sys.path[:0] = [str(HERE.parents[1] / "services" / name / "src") for name in ("relay", "common")]
 
 from relay.clock import SystemClock  # noqa: E402
 from relay.delivery.dispatcher import Dispatcher  # noqa: E402

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "services/relay/src")]
+sys.path[:0] = [str(HERE.parent), *(str(HERE.parents[1] / "services" / name / "src") for name in ("relay", "common"))]
 
 import apsw  # noqa: E402 (the paths above come first)
 

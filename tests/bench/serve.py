@@ -52,7 +52,7 @@ def main() -> None:
     (folders["config"] / "accounts.toml").write_text(ACCOUNT)
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("OWNPOST_", "RELAY_", "GENERIC_"))}
     paths = {f"RELAY_{name.upper()}": str(folder) for name, folder in folders.items()}
-    environ = keep | SETTINGS | paths | {"PYTHONPATH": str(ROOT / "services/relay/src")}
+    environ = keep | SETTINGS | paths | {"PYTHONPATH": f"{ROOT}/services/relay/src:{ROOT}/services/common/src"}
     os.execve(sys.executable, [sys.executable, "-m", "relay"], environ)
 
 

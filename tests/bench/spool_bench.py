@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "services/relay/src"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / name) for name in ("services/relay/src", "services/common/src", "tests")]
 
 import uvloop  # noqa: E402
 

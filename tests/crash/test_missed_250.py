@@ -49,7 +49,7 @@ def send(relay: Appliance, text: str, to: tuple[str, ...] = ("bob@example.net",)
 
 def send_to_the_dying(relay: Appliance) -> str:
     """Have the relay take a mail and die before it says so; the id of what it left."""
-    relay.settings["PYTHONPATH"] = f"{ROOT / 'services/relay/src'}:{ROOT / 'tests'}"
+    relay.settings["PYTHONPATH"] = f"{ROOT / 'services/relay/src'}:{ROOT / 'services/common/src'}:{ROOT / 'tests'}"
     relay.start(*DYING)
     with pytest.raises((OSError, smtplib.SMTPServerDisconnected)):
         send(relay, mail())

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_a_crash_loses_nothing_that_was_promised(tmp_path: Path, kind: str, first: int, last: int, stride: int) -> None:
-    path = os.pathsep.join([str(ROOT / "services/relay/src"), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT / name) for name in ("services/relay/src", "services/common/src", "tests")])
     run = subprocess.run(
         [
             sys.executable,

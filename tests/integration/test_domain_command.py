@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.appliance import sources
 from support.domain import sendgrid
 from support.domain.nameserver import NameServer
 from support.domain.stage import KEY, Stage, cloudflare_state, record, zone
@@ -38,7 +39,11 @@ def told(stage: Stage, names: NameServer) -> Stage:
 
 def run(stage: Stage, *arguments: str, code: int, text: str = "") -> subprocess.CompletedProcess[str]:
     """Runs the program with nothing else in its environment, at a width that terminals have."""
-    environ = {**stage.environment(), "PYTHONPATH": str(ROOT / "services/domain/src"), "COLUMNS": "100"}
+    environ = {
+        **stage.environment(),
+        "PYTHONPATH": sources("domain"),
+        "COLUMNS": "100",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "domain", *arguments],
         env=environ,

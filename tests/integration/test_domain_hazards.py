@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from domain.api import ApiError, Unreachable
+from support.appliance import sources
 from support.domain.stage import Stage, cloudflare_state, record, zone
 
 pytest_plugins = ["support.domain.fixtures"]
@@ -240,7 +241,11 @@ def test_a_closed_stdin_is_a_no(stage: Stage) -> None:
     (stage.folder / "aliases.toml").write_text(stage.aliases)
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$0" -m domain apply <&-', sys.executable],
-        env={**stage.environment(), "PYTHONPATH": str(ROOT / "services/domain/src"), "PATH": os.environ["PATH"]},
+        env={
+            **stage.environment(),
+            "PYTHONPATH": sources("domain"),
+            "PATH": os.environ["PATH"],
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.appliance import ROOT
+from support.appliance import sources
 from support.fake_relay import FakeRelay
 from support.token_server import TokenServer
 
@@ -113,7 +113,7 @@ async def person(environ: dict[str, str], *arguments: str) -> AsyncIterator[Pers
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "relay.operator", "oauth", *arguments,
         stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=at_a_terminal,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "services/relay/src"), **environ},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": sources("relay"), **environ},
     )  # fmt: skip
     os.close(theirs)
     someone = Person(ours, process)

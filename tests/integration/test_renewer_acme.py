@@ -25,7 +25,7 @@ from renewer.publish import Publisher
 from renewer.settings_acme import AcmeSettings
 from renewer.status import Status
 from support.acme_proxy import AcmeProxy, acme_proxy
-from support.appliance import ROOT, eventually
+from support.appliance import eventually, sources
 from support.fake_cloudflare import FakeCloudflare, fake_cloudflare
 from support.pebble import Pebble, pebble
 from support.ports import free_port
@@ -63,7 +63,7 @@ class World:
     def environ(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT / "services/renewer/src"),
+            "PYTHONPATH": sources("renewer"),
             "CLOUDFLARE_BASE_URL": self.cloudflare.base_url,
             "CLOUDFLARE_EMAIL": "somebody@example.org",
             "REQUESTS_CA_BUNDLE": str(self.pebble.trust),

@@ -23,6 +23,13 @@ from support.ports import free_port
 from support.unix_http import get
 
 ROOT = Path(__file__).parents[2]
+
+
+def sources(service: str) -> str:
+    """PYTHONPATH of one service, as its container has it."""
+    return f"{ROOT}/services/{service}/src:{ROOT}/services/common/src"
+
+
 PASSWORD = "correct horse battery staple"
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
 T = TypeVar("T")
@@ -94,7 +101,7 @@ class Appliance:
         """The whole environment of the relay's process."""
         base = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "TMPDIR")}
         return base | {
-            "PYTHONPATH": str(ROOT / "services/relay/src"),
+            "PYTHONPATH": sources("relay"),
             "PYTHONUNBUFFERED": "1",
             "OWNPOST_DOMAINS": "example.org",
             "OWNPOST_BIND": "127.0.0.1",

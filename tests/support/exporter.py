@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.appliance import ROOT, eventually
+from support.appliance import eventually, sources
 from support.ports import free_port
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -66,7 +66,7 @@ class Exporter(Process):
         port = free_port()
         base = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT / "services/exporter/src"),
+            "PYTHONPATH": sources("exporter"),
             "EXPORTER_PORT": str(port),
             "EXPORTER_RUN": str(run),
         }

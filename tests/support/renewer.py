@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.appliance import ROOT, eventually
+from support.appliance import eventually, sources
 from support.unix_http import get
 
 
@@ -21,7 +21,7 @@ class Renewer:
         self.certs.mkdir(exist_ok=True)
         self.environ = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT / "services/renewer/src"),
+            "PYTHONPATH": sources("renewer"),
             "OWNPOST_DOMAINS": "example.org",
             "RENEWER_CERTS": str(self.certs),
             "RENEWER_RUN": str(self.run),

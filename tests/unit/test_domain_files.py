@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import aliases, dotenv, names, observe, pasted, settings
+from common import names
+from domain import aliases, dotenv, observe, pasted, settings
 from domain.aliases import Act, Target
 from domain.records import Record
 

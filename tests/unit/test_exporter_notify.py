@@ -200,7 +200,7 @@ def hook() -> Iterator[Hook]:
 
 
 async def test_a_real_hook_gets_the_words(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "services/exporter/src")
+    monkeypatch.setenv("PYTHONPATH", "services/exporter/src:services/common/src")
     url = f"json://127.0.0.1:{hook.port}/hook"
     assert await messenger.send(url, "critical", "Ownpost: wrong", "The disk is full.")
     (got,) = hook.got
@@ -209,7 +209,7 @@ async def test_a_real_hook_gets_the_words(hook: Hook, monkeypatch: pytest.Monkey
 
 
 def test_which_urls_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "services/exporter/src")
+    monkeypatch.setenv("PYTHONPATH", "services/exporter/src:services/common/src")
     urls = ["ntfys://ntfy.sh/topic", "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"]
     urls += ["https://hc-ping.com/uuid", "gopher://x/"]
     assert messenger.recognised(urls) == [True, True, False, False]

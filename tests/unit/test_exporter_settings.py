@@ -16,7 +16,7 @@ import pytest
 from exporter.reader import Reader
 from exporter.settings import Settings, SettingsError, read, read_all
 from relay.settings_names import OF_COMPOSE, OF_EXPORTER
-from support.appliance import ROOT
+from support.appliance import ROOT, sources
 
 PASSWORD = "correct horse"
 
@@ -135,7 +135,10 @@ def test_the_relay_knows_every_name_and_the_example_shows_its_default() -> None:
 
 
 def check(**environ: str) -> subprocess.CompletedProcess[str]:
-    base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "services/exporter/src")}
+    base = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": sources("exporter"),
+    }
     command = [sys.executable, "-m", "exporter", "--check"]
     return subprocess.run(command, env=base | environ, capture_output=True, text=True, check=False, timeout=60)
 

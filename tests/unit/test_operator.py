@@ -17,6 +17,7 @@ from rich.console import Console
 from relay.operator import queue, send_test, show
 from relay.operator.__main__ import main, parser
 from relay.operator.client import Client
+from support.appliance import sources
 from support.fake_relay import FakeRelay
 
 AT = 1_790_000_000.0
@@ -375,8 +376,7 @@ def test_spans_of_time(seconds: float, words: str) -> None:
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_as_make_calls_it(relay: FakeRelay, form: list[str]) -> None:
     relay.answers["GET /queue?limit=1000"] = (200, {"total": 1, "deliveries": [ROW] * 1000})
-    source = Path(__file__).parents[2] / "services/relay/src"
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(source), "RELAY_RUN": str(relay.folder)}
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": sources("relay"), "RELAY_RUN": str(relay.folder)}
     command = [sys.executable, "-m", "relay.operator", "queue", *form]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

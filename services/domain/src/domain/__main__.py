@@ -12,7 +12,9 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from . import api, commands, dotenv, names, settings
+from common import names
+
+from . import api, commands, dotenv, settings
 
 EX_USAGE, EX_CONFIG, EX_INTERRUPTED = 64, 78, 130
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from . import names
+from common import names
 
 REST = "*"  # the catch-all
 _WORKER = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}", re.IGNORECASE)

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from .names import printable
+from common.names import printable
 
 TRIES = 4
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)

@@ -16,7 +16,9 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from . import aliases, api, backup, elsewhere, names, observe, pasted, plan, show
+from common import names
+
+from . import aliases, api, backup, elsewhere, observe, pasted, plan, show
 from .apply import Applier, Declined, Unsettled
 from .authentication import Authentication, services
 from .cloudflare import Cloudflare

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from . import names
+from common import names
+
 from .authentication import Authentication
 from .plan import Files, SeenZone
 from .records import Record

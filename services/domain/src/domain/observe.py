@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import httpx
 
-from . import facts, names
+from common import names
+
+from . import facts
 from .api import NotAllowed
 from .authentication import Authentication, Service
 from .cloudflare import Cloudflare, Destination, Zone

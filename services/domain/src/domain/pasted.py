@@ -19,7 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import names, spf
+from common import names
+
+from . import spf
 from .records import Record, unquote
 
 TYPES = ("A", "AAAA", "CNAME", "MX", "TXT")

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from . import holding, names, routing, wants
+from common import names
+
+from . import holding, routing, wants
 from .aliases import Aliases
 from .authentication.model import Authentication
 from .cloudflare import Destination, Routing

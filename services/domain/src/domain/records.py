@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .names import BadName, ascii_name
+from common.names import BadName, ascii_name
 
 AUTOMATIC = 1  # the TTL that Cloudflare chooses
 STRING_LENGTH = 255  # bytes of one character-string, RFC 1035, section 3.3

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from .names import printable, readable
+from common.names import printable, readable
+
 from .steps import Create, Kind, Plan, Step
 
 SIGNS = {Kind.ADD: "+", Kind.CHANGE: "~", Kind.REMOVE: "-", Kind.KEEP: "=", Kind.WAIT: "…", Kind.BLOCKED: "!"}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import dmarc, names, spf
+from common import names
+
+from . import dmarc, spf
 from .diff import Claim, Want
 from .records import Record
 from .settings import Address

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import httpx
 
-from .. import names
+from common import names
+
 from ..api import Api, Unreachable, words
 from ..settings import Key
 from .model import Authentication, gather, number, shaped

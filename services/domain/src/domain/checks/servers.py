@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import certifi
 import httpx
 
+from common.names import printable
+
 from ..dns import Dns
-from ..names import printable
 from ..settings import Address
 from .model import Finding, Verdict
 from .records import APPLY

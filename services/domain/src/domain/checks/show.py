@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ..names import printable
+from common.names import printable
+
 from .model import Finding, Verdict
 
 MARKS = {Verdict.GOOD: "✔", Verdict.ADVICE: "•", Verdict.WRONG: "✘", Verdict.UNKNOWN: "?"}
