@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from common import names
+
 from .backup import INSIDE
 from .settings_reader import Reader, SettingsError, listed
 
@@ -155,7 +157,8 @@ def _providers(reader: Reader) -> tuple[str, ...]:
 
 
 def _host(reader: Reader, name: str) -> tuple[str, int]:
-    host = reader.text(f"{name}_HOST").lower().rstrip(".")
+    given = reader.text(f"{name}_HOST")
+    host = names.host_name(given) or given
     region = reader.text("SES_REGION").lower() if name == "SES" else ""
     if region and not host:
         host = f"email-smtp.{region}.amazonaws.com"

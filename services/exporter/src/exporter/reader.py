@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from common.names import host_name
+
 T = TypeVar("T", bound=str)
 SHOWN = 80  # characters of a wrong value that are quoted back
 MOST = 64 * 1024  # characters of a value
-_NAME = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 
 class Reader:
@@ -108,15 +109,6 @@ class Reader:
             self.problem(name, f"{str(path)!a} is {'too long' if value else 'empty'}; allowed: a file with it.")
             return ""
         return value
-
-
-def host_name(value: str) -> str:
-    """``value`` as DNS holds it; "" if it cannot be a host name."""
-    try:
-        name = value.lower().rstrip(".").encode("idna").decode("ascii")
-    except UnicodeError:
-        return ""
-    return name if _NAME.fullmatch(name) else ""
 
 
 def _unquoted(value: str) -> str:

@@ -14,7 +14,9 @@ from typing import Literal, get_args
 from argon2 import extract_parameters
 from argon2.exceptions import InvalidHashError
 
-from .reader import Reader, host_name
+from common.names import host_name
+
+from .reader import Reader
 
 LogFormat = Literal["text", "json"]
 SOCKET = Path("exporter", "exporter.sock")  # below EXPORTER_RUN
@@ -96,7 +98,7 @@ def _hosts(reader: Reader) -> tuple[str, ...]:
     """The mail host's own name is always among them; whether it is a good one is for the relay to say."""
     domains = reader.text("OWNPOST_DOMAINS").replace(",", " ").split()
     own = host_name(reader.text("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else ""))
-    return tuple(dict.fromkeys([*([own] if own else []), *reader.hosts("EXPORTER_HOSTS")]))
+    return tuple(dict.fromkeys([*([own] if "." in own else []), *reader.hosts("EXPORTER_HOSTS")]))
 
 
 def _password(reader: Reader, bind: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from relay.settings_reader import Reader, host_name
+from common.names import host_name
+from relay.settings_reader import Reader
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from common.names import host_name
 from relay.choice.quota import Quota
 from relay.choice.routes import Routes
 from relay.oauth import settings as oauth_settings
@@ -22,7 +23,7 @@ from relay.providers.preset import CAPTURE, GENERIC, Preset
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Tls
 from relay.refusal import shown
-from relay.settings_reader import Reader, host_name, is_loopback
+from relay.settings_reader import Reader, is_loopback
 
 SUBMISSIONS = 465  # RFC 8314: TLS from the first byte
 SUBMISSION = 587

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from common.names import host_name
+
 T = TypeVar("T", bound=str)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -28,8 +30,6 @@ SIZE_UNITS = {"": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 VALUE_LENGTH = 64 * 1024  # characters; a file named by mistake (a disk image) is not swallowed whole
 SHOWN = 80  # characters of a wrong value that are quoted back
 _SIZE = re.compile(r"([0-9]{1,15}) ?(|kib|mib|gib)", re.IGNORECASE)
-_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
-_NAME_LENGTH = 253  # RFC 1035, section 2.3.4
 
 
 class SettingsError(Exception):
@@ -183,16 +183,6 @@ class Reader:
 def unquoted(value: str) -> str:
     """``value`` without the one pair of matching quotes around it, if there is one."""
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" else value
-
-
-def host_name(value: str) -> str:
-    """``value`` as DNS holds it: lower case, punycode, no dot at the end; "" if it cannot be a host name."""
-    try:
-        name = value.lower().rstrip(".").encode("idna").decode("ascii")
-    except UnicodeError:
-        return ""
-    good = len(name) <= _NAME_LENGTH and all(map(_LABEL.fullmatch, name.split(".")))
-    return name if good else ""
 
 
 def is_loopback(host: str) -> bool:

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
+
+from common.names import host_name
 
 from . import settings_acme
 from .reader import Reader
@@ -21,8 +22,6 @@ LogFormat = Literal["text", "json"]
 
 SOCKET = Path("renewer", "renewer.sock")  # below RENEWER_RUN
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
-_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
-_NAME_LENGTH = 253  # RFC 1035, section 2.3.4
 
 
 class SettingsError(Exception):
@@ -98,11 +97,7 @@ def _name(reader: Reader, setting: str, name: str, *, addresses: bool) -> str:
         if not addresses:
             reader.problem(setting, f"{name} is an address; certificates of this mode are for host names.")
         return address
-    try:
-        ascii_name = name.lower().rstrip(".").encode("idna").decode("ascii")
-    except UnicodeError:
-        ascii_name = ""
-    labels = ascii_name.split(".")
-    if not all(map(_LABEL.fullmatch, labels)) or len(ascii_name) > _NAME_LENGTH or len(labels) < 2:
+    found = host_name(name)
+    if "." not in found:
         reader.problem(setting, f"{name!r} is not a full host name such as mail.example.org.")
-    return ascii_name
+    return found

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from common.names import host_name
 from relay.oauth import service_account
 from relay.oauth.service_account import ServiceAccountKey
-from relay.settings_reader import Reader, host_name
+from relay.settings_reader import Reader
 
 Kind = Literal["google", "microsoft", "service-account"]
 

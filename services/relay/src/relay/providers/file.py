@@ -22,13 +22,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from common.names import host_name
 from relay import limits
 from relay.choice.routes import Route, Routes
 from relay.providers import keys
 from relay.providers.preset import CAPTURE, GENERIC, Preset
 from relay.providers.presets import PRESETS
 from relay.refusal import shown
-from relay.settings_reader import host_name
 
 NAME = "providers.toml"
 FILE_SIZE = 1 * limits.MIB

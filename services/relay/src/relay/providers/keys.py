@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast, get_args
 
+from common.names import host_name
 from relay import address
 from relay.providers.preset import Preset
 from relay.providers.provider import Tls
 from relay.providers.rules import Meaning, Rule, Stage
 from relay.refusal import shown
-from relay.settings_reader import host_name
 
 ROLLING = "rolling"
 MOST = 1_000_000_000  # recipients, bytes: far beyond any provider, and no number of a thousand digits
