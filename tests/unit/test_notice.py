@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import email
 import email.policy
+import time
+from base64 import b64encode
 from email.message import EmailMessage
 from typing import Any, cast
 
@@ -192,7 +194,14 @@ def test_a_message_id_that_cannot_be_quoted_is_left_out(value: str) -> None:
         (b"SUBJECT:  folded\r\n  twice\r\n here\r\nX: y\r\n", "folded twice here"),
         (b"X-Subject: no\r\n", ""),
         (b"Subject: =?utf-8?b?4oK9?=\r\n", "₽"),
+        (
+            b"Subject: Re: =?ISO-8859-1*de?Q?W=FCnsche?=\r\n =?utf-8?q?_=E2=82=AC?=, =?x?q?y\r\n",
+            "Re: Wünsche €, =?x?q?y",
+        ),
+        (b"Subject: =?utf-8?b?4oI=?=\r\n =?UTF-8?b?vQ?=\r\n", "₽"),
+        (b"Subject: =?utf-8?q?Why_not=3F?=?=\r\n", "Why not??="),
         (b"Subject: =?nonsense?q?abc?=\r\n", "=?nonsense?q?abc?="),
+        (b"Subject: =?punycode?q?abc-def?= =?hex?q?00?=\r\n", "=?punycode?q?abc-def?= =?hex?q?00?="),
         (b"Subject: =?utf-8?b?!!!?=\r\n", "=?utf-8?b?!!!?="),
         (b"Subject: \xff raw\r\n", "\ufffd raw"),
         (b"Subject: " + b"x" * 500 + b"\r\n", "x" * 200),
@@ -201,6 +210,30 @@ def test_a_message_id_that_cannot_be_quoted_is_left_out(value: str) -> None:
 )
 def test_subjects_are_read_kindly(header: bytes, value: str) -> None:
     assert subject(header) == value
+
+
+@pytest.mark.parametrize(("charset", "encoding"), [("utf-8", "b"), ("gb18030", "q"), ("gb18030", "b")])
+def test_a_long_foreign_subject_is_shown_up_to_its_200th_character(charset: str, encoding: str) -> None:
+    text = "关于您订单的重要通知" * 400
+    one = "=%02x" if encoding == "q" else "%c"
+    words = []
+    for start in range(0, len(text), 5):
+        octets = text[start : start + 5].encode(charset)
+        octets = octets if encoding == "q" else b64encode(octets)
+        words.append(f"=?{charset}?{encoding}?{''.join(one % octet for octet in octets)}?=")
+    assert subject(("Subject: " + "\r\n ".join(words) + "\r\n").encode()) == text[:200]
+
+
+@pytest.mark.parametrize(
+    "piece", [b"=?a?q?x ", b"=?", b"=?utf-8?q??= ", b"=?utf-8?b?4oK9", b"=?punycode?q?" + b"a" * 4000]
+)
+def test_no_subject_keeps_the_relay_from_other_mail(piece: bytes) -> None:
+    header = b"Subject: " + piece * (limits.HEADER_SIZE // len(piece)) + b"\r\n"
+    began = time.process_time()
+    for _ in range(10):
+        subject(header)
+        report(REFUSED, header=header)
+    assert time.process_time() - began < 5, "some milliseconds each; by the square it was a minute"
 
 
 def test_a_field_is_unfolded() -> None:

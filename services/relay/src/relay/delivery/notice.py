@@ -12,12 +12,10 @@ import quopri
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 from email.utils import format_datetime
 from enum import Enum
 
-from relay import limits
+from relay import encoded_words, limits
 from relay.delivery.outcome import clean, enhanced
 from relay.ids import new_id
 from relay.model import Kind, Message, State
@@ -171,12 +169,9 @@ def _last(one: Failure) -> list[str]:
 
 
 def subject(header: bytes) -> str:
-    """The Subject of ``header`` for a person; empty if there is none or it cannot be read."""
-    value = field(header, b"subject").decode("utf-8", "replace")
-    try:
-        return (clean(str(make_header(decode_header(value)))) or clean(value))[:200]
-    except (HeaderParseError, ValueError, LookupError):
-        return clean(value)[:200]
+    """The Subject of ``header`` for a person, 200 characters at most; empty if there is none."""
+    value = field(header, b"subject")[: limits.SUBJECT_READ].decode("utf-8", "replace")
+    return (clean(encoded_words.decode(value)) or clean(value))[:200]
 
 
 def field(header: bytes, name: bytes) -> bytes:
