@@ -104,7 +104,13 @@ POSTMARK = {
 SES = {
     "IdentityType": "DOMAIN",
     "VerifiedForSendingStatus": False,
-    "DkimAttributes": {"SigningEnabled": True, "Status": "PENDING", "Tokens": ["t1", "t2", "t3"]},
+    "DkimAttributes": {
+        "SigningEnabled": True,
+        "Status": "PENDING",
+        "Tokens": ["t1", "t2", "t3"],
+        "SigningAttributesOrigin": "AWS_SES",
+        "SigningHostedZone": "dkim.amazonses.com",
+    },
 }
 
 
@@ -125,6 +131,37 @@ def test_brevo() -> None:
     )
     assert made.validate(found) == ""
     assert seen[0].headers["api-key"] == "key"
+
+
+@pytest.mark.parametrize(
+    ("domain", "hosts"),
+    [
+        ("post.example.org", ["brevo1._domainkey.post", "post"]),
+        ("a.post.example.org", ["brevo1._domainkey.a.post", "a.post"]),
+        ("post.example.co.uk", ["brevo1._domainkey.post", "post"]),
+        ("post.example.org", ["brevo1._domainkey.post.example.org.", "post.example.org."]),
+        ("post.post.example.org", ["brevo1._domainkey.post.post", "post.post"]),
+        ("example.org", ["brevo1._domainkey", "@"]),
+        ("example.org", ["brevo1._domainkey.", ""]),
+    ],
+)
+def test_brevo_names_records_relative_to_the_registrable_domain(domain: str, hosts: list[str]) -> None:
+    """Its changelog of 9 April 2024: for subdomain.mydomain.com it says ``subdomain``."""
+    key, code = (
+        {"type": kind, "value": value, "host_name": host, "status": False}
+        for kind, value, host in zip(("CNAME", "TXT"), ("b1.example.brevo.com", "brevo-code:abc"), hosts, strict=True)
+    )
+    answer = {"authenticated": False, "dns_records": {"dkim1Record": key, "brevo_code": code, "dkim_record": None}}
+    made, _ = service("brevo", {f"GET /v3/senders/domains/{domain}": answer})
+    assert [one.name for one in made.find(domain).records] == [f"brevo1._domainkey.{domain}", domain]
+
+
+def test_brevos_branded_sub_domain_is_left_out() -> None:
+    """It serves links and pictures, and by default wants the name of our mail host."""
+    brand = {"type": "CNAME", "value": "mail-example-org.brand.brevosend.com", "host_name": "mail", "status": False}
+    answer = {**BREVO, "dns_records": {"brand_record": brand}}
+    made, _ = service("brevo", {"GET /v3/senders/domains/example.org": answer})
+    assert made.find("example.org").records == ()
 
 
 def test_brevo_does_not_see_the_records_yet() -> None:
@@ -215,6 +252,24 @@ def test_ses_publishes_its_three_keys() -> None:
     assert "72 hours" in made.validate(found)
     made.create("example.org")
     assert json.loads(seen[-1].content) == {"EmailIdentity": "example.org"}
+
+
+def test_ses_with_a_key_of_the_owners_own_names_nothing_to_publish() -> None:
+    """Its token is then the selector of the owner's key; a CNAME there would push the key out."""
+    own = {"Status": "SUCCESS", "Tokens": ["mine"], "SigningAttributesOrigin": "EXTERNAL"}
+    answer = {**SES, "VerifiedForSendingStatus": True, "DkimAttributes": own}
+    made, _ = service("ses", {"GET /v2/email/identities/example.org": answer}, ("AKIA", "secret", "eu-central-1"))
+    assert made.find("example.org") == Authentication("example.org", "example.org", True, (), selectors=("mine",))
+
+
+@pytest.mark.parametrize("origin", ["AWS_SES", "AWS_SES_EU_CENTRAL_1"])
+def test_ses_publishes_keys_of_its_own_where_they_live(origin: str) -> None:
+    dkim = {**SES["DkimAttributes"], "SigningAttributesOrigin": origin, "SigningHostedZone": "x.dkim.amazonses.com"}  # type: ignore[dict-item]
+    answer = {**SES, "DkimAttributes": dkim}
+    made, _ = service("ses", {"GET /v2/email/identities/example.org": answer}, ("AKIA", "secret", "eu-central-1"))
+    assert [one.content for one in made.find("example.org").records] == [
+        f"t{n}.x.dkim.amazonses.com" for n in (1, 2, 3)
+    ]
 
 
 def test_ses_requests_are_signed_as_aws_signs_them() -> None:

@@ -162,8 +162,15 @@ def _authentication(
     for mechanism in found.spf:
         wishes.need(domain, mechanism, title)
     there = {one.key for one in zone.records}
+    wishes.certain = wishes.certain and bool(found.records or found.selectors)
     if found.valid:
         wishes.say(Kind.KEEP, zone.name, what, f"{title} has validated the domain")
+    elif not found.records:
+        keys = ", ".join(f"{selector}._domainkey.{domain}" for selector in found.selectors)
+        own = (
+            f"it looks for the key of your own at {keys}, which is yours to publish" if keys else "it names no records"
+        )
+        wishes.say(Kind.WAIT, zone.name, what, f"{title} has not validated the domain; {own}")
     elif all(record.key in there for record in found.records):
         reason = f"all records are there; {title} has not validated them yet, and apply asks it to"
         step = Step(kind=Kind.WAIT, zone=zone.name, what=what, reason=reason, action=Validate(provider, domain))

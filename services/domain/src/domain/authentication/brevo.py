@@ -9,7 +9,7 @@ import httpx
 
 from ..api import Api, ApiError, NotAllowed, Unreachable, words
 from ..settings import Key
-from .model import Authentication, gather, shaped
+from .model import Authentication, gather, shaped, whole
 
 NEED = "an API key (not an SMTP key)"
 
@@ -43,15 +43,11 @@ class Brevo:
 
 
 def _read(domain: str, answer: dict[str, Any]) -> Authentication:
-    rows = [
-        (entry["type"], _host(str(entry["host_name"]), domain), entry["value"], None)
-        for entry in answer["dns_records"].values()
-        if entry and entry.get("value")
-    ]
-    return gather(domain, domain, bool(answer.get("authenticated")), rows)
+    """Its DKIM keys and its code; a branded sub-domain's CNAMEs serve links and pictures, and may want our host's name.
 
-
-def _host(name: str, domain: str) -> str:
-    """Its names are relative with a final dot (``mail._domainkey.``) or empty or ``@`` for the domain itself."""
-    name = name.strip().rstrip(".")
-    return domain if name in ("", "@") else name
+    Names are relative to the registrable domain: https://developers.brevo.com/changelog/2024/4/9.
+    """
+    entries = [entry for entry in answer["dns_records"].values() if entry and entry.get("value")]
+    rows = [(str(entry["type"]), whole(str(entry["host_name"]), domain), entry["value"], None) for entry in entries]
+    wanted = [row for row in rows if row[0].upper() == "TXT" or "._domainkey." in row[1]]
+    return gather(domain, domain, bool(answer.get("authenticated")), wanted)

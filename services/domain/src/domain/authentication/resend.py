@@ -1,4 +1,4 @@
-"""Resend: ``/domains``. Its names are relative to the zone, so for ``m.example.org`` it says ``send.m``."""
+"""Resend: ``/domains``. Its names are relative to the registrable domain."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from urllib.parse import quote
 
 import httpx
 
-from common import names
-
 from ..api import Api, Unreachable, words
 from ..settings import Key
-from .model import Authentication, gather, number, shaped
+from .model import Authentication, gather, number, shaped, whole
 
 NEED = "Full access (a sending-only key cannot see domains)"
 PAGES = 50
@@ -56,14 +54,7 @@ class Resend:
 def _read(domain: str, answer: dict[str, Any]) -> Authentication:
     wanted = [entry for entry in answer["records"] if entry.get("record") in ("SPF", "DKIM")]
     rows = [
-        (entry["type"], _name(str(entry["name"]), domain), entry["value"], number(entry.get("priority")))
+        (entry["type"], whole(str(entry["name"]), domain), entry["value"], number(entry.get("priority")))
         for entry in wanted
     ]
     return gather(domain, str(answer["id"]), answer.get("status") == "verified", rows)
-
-
-def _name(name: str, domain: str) -> str:
-    for parent in reversed(names.parents(domain)):
-        if names.within(whole := f"{name}.{parent}", domain):
-            return whole
-    return name

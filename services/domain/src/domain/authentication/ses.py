@@ -1,6 +1,7 @@
-"""Amazon SES: an email identity of API v2 with Easy DKIM, three CNAMEs. Requests are signed with AWS Signature 4.
+"""Amazon SES: an email identity of API v2 with Easy DKIM, three CNAMEs, or with a key of the owner's (BYODKIM).
 
-SES looks at DNS by itself, so ``validate`` only reads. A custom MAIL FROM domain is not set up: DKIM carries DMARC.
+Requests are signed with AWS Signature 4. SES looks at DNS by itself, so ``validate`` only reads. A custom MAIL FROM
+domain is not set up: DKIM carries DMARC.
 """
 
 from __future__ import annotations
@@ -87,8 +88,12 @@ def sign(
 
 
 def _read(domain: str, answer: dict[str, Any]) -> Authentication:
+    """Tokens are to be published only where SES makes the keys; with one of the owner's they are its selector."""
     dkim = answer["DkimAttributes"]
+    tokens = tuple(map(str, dkim.get("Tokens") or ()))
     zone = dkim.get("SigningHostedZone") or "dkim.amazonses.com"
-    rows = [("CNAME", f"{token}._domainkey.{domain}", f"{token}.{zone}", None) for token in dkim.get("Tokens") or ()]
     valid = bool(answer.get("VerifiedForSendingStatus")) and dkim.get("Status") == "SUCCESS"
+    if not str(dkim.get("SigningAttributesOrigin")).startswith("AWS_SES"):
+        return Authentication(domain, domain, valid, (), selectors=tokens)
+    rows = [("CNAME", f"{token}._domainkey.{domain}", f"{token}.{zone}", None) for token in tokens]
     return gather(domain, domain, valid, rows)

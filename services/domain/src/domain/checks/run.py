@@ -93,7 +93,8 @@ def _signer(ground: Ground, name: str, domain: str) -> records.Signer | None:
     needed = known.needs is facts.Needs.ALWAYS or (known.needs is facts.Needs.UNAUTHENTICATED and not authenticated)
     spf = (*pasted.spf, *(found.spf if found else ()), *([known.spf] if needed else []))
     stranger = found is None and (preset, domain) in ground.authentications and not pasted.records
-    return records.Signer(known.title, named, known.selectors, spf, stranger)
+    own = tuple((selector,) for selector in found.selectors) if found else ()
+    return records.Signer(known.title, named, own or known.selectors, spf, stranger)
 
 
 def _host(ground: Ground) -> Iterator[tuple[str, Check]]:
