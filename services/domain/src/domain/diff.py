@@ -28,11 +28,12 @@ class Claim(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A record that should be there, and why."""
+    """A record that should be there, and why. ``yields``: to what another service or the owner may still use."""
 
     record: Record
     reason: str
     claim: Claim = Claim.NOTHING
+    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,18 @@ def _fence(scene: Scene, want: Want, rivals: Sequence[Record]) -> Step | None:
     if name in scene.protected and any(one.type == "CNAME" for one in rivals):
         reason = f"{name} is a CNAME, beside which nothing else can stand; replace it by A and AAAA records first"
         return _step(Kind.BLOCKED, scene, want.record, reason, after=after)
+    others = [one for one in rivals if not _replaceable(scene, want.record, one)] if want.yields else []
+    if others:
+        reason = "something else is published at this name and may be in use; remove it yourself if nothing needs it"
+        before = ", ".join(f"{one.type} {one}" for one in others)
+        return _step(Kind.BLOCKED, scene, want.record, reason, before=before, after=after)
     return None
+
+
+def _replaceable(scene: Scene, wanted: Record, other: Record) -> bool:
+    """Whether a provider's record may take the place of ``other``: ours, or one that led to the same provider."""
+    ends = [one.value.rsplit(".", 2)[-2:] for one in (wanted, other)]
+    return other.comment == scene.mark or (other.is_host and wanted.type == other.type and ends[0] == ends[1])
 
 
 def _settle(scene: Scene, want: Want, match: Record | None, rivals: list[Record]) -> list[Step]:

@@ -34,9 +34,14 @@ class Record:
     locked: bool = False
 
     @property
+    def is_host(self) -> bool:
+        """Whether the content is another host's name."""
+        return self.type in _HOSTS
+
+    @property
     def value(self) -> str:
         """The content in the one form that is compared."""
-        return self.content.rstrip(".").lower() if self.type in _HOSTS else self.content
+        return self.content.rstrip(".").lower() if self.is_host else self.content
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -73,7 +73,7 @@ def provider_records(wishes: Wishes, zone: str, records: Iterable[Record], title
                 wishes.need(record.name, mechanism, f"{title}'s return path")
             continue
         reason, claim = _purpose(record, title, domain)
-        wishes.providers.append(Want(record, reason, claim))
+        wishes.providers.append(Want(record, reason, claim, yields=True))
 
 
 def _purpose(record: Record, title: str, domain: str) -> tuple[str, Claim]:
