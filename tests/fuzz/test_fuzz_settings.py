@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.settings import SettingsError
 from relay.settings import Settings, read
-from relay.settings_reader import SettingsError
 from support.fuzzing import corpus, keep_at_it, mutated
 
 NAMES = [

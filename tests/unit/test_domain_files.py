@@ -204,35 +204,47 @@ def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("OWNPOST_DOMAINS", "", "OWNPOST_DOMAINS: missing; name the domain"),
-        ("OWNPOST_DOMAINS", "localhost", "OWNPOST_DOMAINS: 'localhost' is not a full domain name"),
-        ("OWNPOST_DOMAINS", "192.0.2.1", "OWNPOST_DOMAINS: '192.0.2.1' is not a full domain name"),
+        ("OWNPOST_DOMAINS", "", "OWNPOST_DOMAINS: missing; allowed: the domains"),
+        ("OWNPOST_DOMAINS", "localhost", "OWNPOST_DOMAINS: 'localhost' is not a full name"),
+        ("OWNPOST_DOMAINS", "192.0.2.1", "OWNPOST_DOMAINS: '192.0.2.1' is not a full name"),
         ("OWNPOST_HOSTNAME", "mail_1.example.org", "OWNPOST_HOSTNAME: 'mail_1.example.org' is not"),
         ("OWNPOST_PROVIDERS", "send_grid", "OWNPOST_PROVIDERS: 'send_grid' is not a provider's name"),
         ("DOMAIN_CLOUDFLARE_API_TOKEN", "two words", "DOMAIN_CLOUDFLARE_API_TOKEN: has characters that no key has"),
         (
             "DOMAIN_CLOUDFLARE_URL",
             "http://api.example.com",
-            "DOMAIN_CLOUDFLARE_URL: 'http://api.example.com' is not a URL",
+            "DOMAIN_CLOUDFLARE_URL: 'http://api.example.com' is not such a URL",
         ),
-        ("DOMAIN_CLOUDFLARE_URL", "https://u:p@x.example", "is not a URL that begins with https://"),
+        (
+            "DOMAIN_CLOUDFLARE_URL",
+            "https://u:p@x.example",
+            "is not such a URL; allowed: a URL that begins with https://",
+        ),
         (
             "DOMAIN_SES_ACCESS_KEY_ID",
             "AKIA",
             "DOMAIN_SES_SECRET_ACCESS_KEY: missing, while DOMAIN_SES_ACCESS_KEY_ID is set.",
         ),
-        ("DOMAIN_ADDRESSES", "here", "DOMAIN_ADDRESSES: 'here' is not an IP address; or say none."),
-        ("DOMAIN_MTA_STS", "true", "DOMAIN_MTA_STS: 'true' is not known; allowed are yes, no."),
+        (
+            "DOMAIN_ADDRESSES",
+            "here",
+            "DOMAIN_ADDRESSES: 'here' is not an IP address; allowed: addresses such as 192.0.2.1, or none.",
+        ),
+        ("DOMAIN_MTA_STS", "true", "DOMAIN_MTA_STS: 'true' is not known; allowed: yes, no."),
         ("DOMAIN_RESOLVERS", "dns.google", "DOMAIN_RESOLVERS: 'dns.google' is not a name server's address"),
         ("DOMAIN_RESOLVERS", "1.1.1.1:99999", "DOMAIN_RESOLVERS: '1.1.1.1:99999' is not"),
-        ("DOMAIN_CONFIG", "config", "DOMAIN_CONFIG: 'config' is not an absolute path."),
-        ("OWNPOST_SUBMISSION_PORT", "0", "OWNPOST_SUBMISSION_PORT: '0' is not a port; allowed are 1 to 65535."),
+        ("DOMAIN_CONFIG", "config", "DOMAIN_CONFIG: 'config' is not an absolute path; allowed:"),
+        (
+            "OWNPOST_SUBMISSION_PORT",
+            "0",
+            "OWNPOST_SUBMISSION_PORT: '0' is not such a number; allowed: a whole number from 1 to 65535.",
+        ),
         ("DOMAIN_POSTMASTER", "me", "DOMAIN_POSTMASTER: 'me' is not a mail address"),
-        ("DOMAIN_SENDGRID_KEY", "x", "DOMAIN_SENDGRID_KEY: there is no such setting; did you mean DOMAIN_SENDGRID_"),
+        ("DOMAIN_SENDGRID_KEY", "x", "DOMAIN_SENDGRID_KEY: is not a known setting; did you mean DOMAIN_SENDGRID_"),
         (
             "DOMAIN_SENDGRID_API_KEY_FILE",
             "/nowhere",
-            "DOMAIN_SENDGRID_API_KEY_FILE: /nowhere cannot be read: No such file",
+            "DOMAIN_SENDGRID_API_KEY_FILE: '/nowhere' cannot be read: No such file",
         ),
     ],
 )
@@ -254,7 +266,9 @@ def test_an_empty_file_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     with pytest.raises(settings.SettingsError) as error:
         settings.read({**BASE, "DOMAIN_RESEND_API_KEY_FILE": str(tmp_path / "empty")})
-    assert error.value.problems == (f"DOMAIN_RESEND_API_KEY_FILE: {tmp_path}/empty is empty.",)
+    assert error.value.problems == (
+        f"DOMAIN_RESEND_API_KEY_FILE: '{tmp_path}/empty' is empty; allowed: a file with the value.",
+    )
 
 
 def test_providers_have_the_names_and_hosts_that_the_relay_gives_them() -> None:

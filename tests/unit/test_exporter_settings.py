@@ -13,8 +13,8 @@ from pathlib import Path
 import argon2
 import pytest
 
-from exporter.reader import Reader
-from exporter.settings import Settings, SettingsError, read, read_all
+from common.settings import Reader, SettingsError
+from exporter.settings import Settings, read, read_all
 from relay.settings_names import OF_COMPOSE, OF_EXPORTER
 from support.appliance import ROOT, sources
 

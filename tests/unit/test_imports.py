@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,3 +32,11 @@ def test_a_service_imports_no_other_and_the_library_none(package: str) -> None:
     others = (OURS.keys() - {package, LIBRARY}) | (SPEAKS_SMTP if package == LIBRARY else set())
     assert {LIBRARY, "relay", "renewer", "exporter", "domain"} <= OURS.keys()
     assert [(name, str(file)) for name, file in imported(OURS[package]) if name in others] == []
+
+
+@pytest.mark.parametrize("service", sorted(OURS.keys() - {LIBRARY}))
+def test_a_service_names_what_the_library_imports(service: str) -> None:
+    """Else its image does not hold it."""
+    project = tomllib.loads((ROOT / f"services/{service}/pyproject.toml").read_text())["project"]
+    needed = {name for name, _ in imported(OURS[LIBRARY])} - sys.stdlib_module_names - {LIBRARY}
+    assert needed <= {requirement.partition(">")[0] for requirement in project["dependencies"]}

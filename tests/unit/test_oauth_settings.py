@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from common.settings import Reader
 from relay.oauth.settings import GOOGLE_SCOPE, MICROSOFT_SCOPE, OAuthSettings, read
-from relay.settings_reader import Reader
 
 APP = {"USERNAME": "anna@example.org", "OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "app-sEcret"}
 
@@ -120,7 +120,7 @@ WRONG = [
         )
     ),
     ({"OAUTH_AUTHORIZE_URL": "x"}, "google", "GMAIL_OAUTH_AUTHORIZE_URL: 'x' is not such an address; allowed: an"),
-    ({"OAUTH_CA": "x"}, "google", "GMAIL_OAUTH_CA: holds no certificate that can be read; allowed: PEM."),
+    ({"OAUTH_CA": "x"}, "google", "GMAIL_OAUTH_CA: holds no certificate that can be read; allowed: one or"),
     ({"OAUTH_KEY": "key-sEcret"}, "google", "GMAIL_OAUTH_KEY: is not JSON; allowed: the JSON file of a service"),
 ]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from renewer.settings import SettingsError, read
+from common.settings import SettingsError
+from renewer.settings import read
 
 
 @pytest.fixture
@@ -66,32 +67,35 @@ def test_of_a_value_and_its_file_the_file_wins_and_a_warning_says_so(base: dict[
 
 
 MISTAKES = {
-    "tls": ({"OWNPOST_TLS": "yes"}, "OWNPOST_TLS: 'yes' is not known; allowed are self-signed, files, acme."),
-    "log format": ({"RENEWER_LOG_FORMAT": "xml"}, "RENEWER_LOG_FORMAT: 'xml' is not known; allowed are text, json."),
-    "no domain": ({"OWNPOST_DOMAINS": ""}, "OWNPOST_DOMAINS: missing; name the domain that mail is sent from"),
+    "tls": ({"OWNPOST_TLS": "yes"}, "OWNPOST_TLS: 'yes' is not known; allowed: self-signed, files, acme."),
+    "log format": ({"RENEWER_LOG_FORMAT": "xml"}, "RENEWER_LOG_FORMAT: 'xml' is not known; allowed: text, json."),
+    "no domain": ({"OWNPOST_DOMAINS": ""}, "OWNPOST_DOMAINS: missing; allowed: the domains that mail is sent from"),
     "host": (
         {"OWNPOST_HOSTNAME": "mail_1.example.org"},
-        "OWNPOST_HOSTNAME: 'mail_1.example.org' is not a full host name",
+        "OWNPOST_HOSTNAME: 'mail_1.example.org' is not a full name",
     ),
     "label": ({"OWNPOST_HOSTNAME": f"{'a' * 64}.example.org"}, "OWNPOST_HOSTNAME: "),
     "length": ({"OWNPOST_HOSTNAME": ".".join(["a" * 49] * 5 + ["abcd"])}, "OWNPOST_HOSTNAME: "),
     "hyphen": ({"OWNPOST_HOSTNAME": "-mail.example.org"}, "OWNPOST_HOSTNAME: "),
-    "one label": ({"OWNPOST_HOSTNAME": "mail"}, "OWNPOST_HOSTNAME: 'mail' is not a full host name"),
-    "extra": ({"RENEWER_EXTRA_NAMES": "a.example.org b..c"}, "RENEWER_EXTRA_NAMES: 'b..c' is not a full host name"),
+    "one label": ({"OWNPOST_HOSTNAME": "mail"}, "OWNPOST_HOSTNAME: 'mail' is not a full name"),
+    "extra": ({"RENEWER_EXTRA_NAMES": "a.example.org b..c"}, "RENEWER_EXTRA_NAMES: 'b..c' is not a full name"),
     "folder": (
         {"RENEWER_CERTS": "/nowhere/certs"},
-        "RENEWER_CERTS: /nowhere/certs is not a folder; name an existing one.",
+        "RENEWER_CERTS: '/nowhere/certs' is not a folder; allowed: a folder that exists.",
     ),
-    "relative": ({"RENEWER_RUN": "run"}, "RENEWER_RUN: 'run' is not an absolute path."),
+    "relative": (
+        {"RENEWER_RUN": "run"},
+        "RENEWER_RUN: 'run' is not an absolute path; allowed: a path that begins with /.",
+    ),
     "socket": (
         {"RENEWER_RUN": "/" + "r" * 92},
-        "renewer/renewer.sock is too long for a socket; allowed are 107 bytes.",
+        "is not short enough for a socket below it; allowed: a path of 86 bytes.",
     ),
     "no file": (
         {"OWNPOST_TLS_FILE": "/nowhere/x"},
-        "OWNPOST_TLS_FILE: /nowhere/x cannot be read: No such file or directory.",
+        "OWNPOST_TLS_FILE: '/nowhere/x' cannot be read: No such file or directory; allowed: a file with the value.",
     ),
-    "no pair": ({"OWNPOST_TLS": "files"}, "RENEWER_FILES_CERT: missing; name a file."),
+    "no pair": ({"OWNPOST_TLS": "files"}, "RENEWER_FILES_CERT: missing; allowed: the path of a file in PEM."),
 }
 
 
@@ -111,11 +115,10 @@ def test_an_address_is_no_name_for_a_bought_certificate(base: dict[str, str], tm
         "OWNPOST_TLS": "files",
         "RENEWER_FILES_CERT": "/c",
         "RENEWER_FILES_KEY": "/k",
-        "OWNPOST_HOSTNAME": "192.0.2.1",
+        "RENEWER_EXTRA_NAMES": "192.0.2.1",
     }
-    assert refused(environ) == (
-        "OWNPOST_HOSTNAME: 192.0.2.1 is an address; certificates of this mode are for host names.",
-    )
+    (problem,) = refused(environ)
+    assert problem.startswith("RENEWER_EXTRA_NAMES: '192.0.2.1' is not a host name; allowed: ")
 
 
 def test_an_empty_or_unreadable_secret_file_is_a_problem(base: dict[str, str], tmp_path: Path) -> None:
@@ -123,8 +126,8 @@ def test_an_empty_or_unreadable_secret_file_is_a_problem(base: dict[str, str], t
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     environ = {"OWNPOST_TLS_FILE": str(tmp_path / "empty"), "OWNPOST_HOSTNAME_FILE": str(tmp_path / "binary")}
     assert refused(base | environ) == (
-        f"OWNPOST_TLS_FILE: {tmp_path}/empty is empty.",
-        f"OWNPOST_HOSTNAME_FILE: {tmp_path}/binary cannot be read: it is not text.",
+        f"OWNPOST_TLS_FILE: '{tmp_path}/empty' is empty; allowed: a file with the value.",
+        f"OWNPOST_HOSTNAME_FILE: '{tmp_path}/binary' cannot be read: it holds no text; allowed: a file with the value.",
     )
 
 

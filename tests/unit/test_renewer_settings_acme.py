@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from common.settings import SettingsError
 from renewer.certbot import PASSED_ON, Certbot
-from renewer.settings import Settings, SettingsError, read
+from renewer.settings import Settings, read
 from renewer.settings_acme import AcmeSettings
 
 TOKEN = "cfut_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -73,31 +74,46 @@ def test_http_01_needs_no_token(base: dict[str, str]) -> None:
 MISTAKES = {
     "challenge": (
         {"ACME_CHALLENGE": "dns"},
-        "ACME_CHALLENGE: 'dns' is not known; allowed are dns-cloudflare, http-01.",
+        "ACME_CHALLENGE: 'dns' is not known; allowed: dns-cloudflare, http-01.",
     ),
     "no token": ({"CLOUDFLARE_API_TOKEN": ""}, "CLOUDFLARE_API_TOKEN: missing; make one that may read the zone"),
-    "quoted token": (
-        {"CLOUDFLARE_API_TOKEN": f'"{TOKEN}"'},
+    "a token of an ini file": (
+        {"CLOUDFLARE_API_TOKEN": f"token={TOKEN}"},
         "CLOUDFLARE_API_TOKEN: holds characters that no token has",
     ),
-    "token and more": ({"CLOUDFLARE_API_TOKEN": f"{TOKEN}\nx = y"}, "CLOUDFLARE_API_TOKEN: holds characters"),
+    "token and more": (
+        {"CLOUDFLARE_API_TOKEN": f"{TOKEN}\nx = y"},
+        "CLOUDFLARE_API_TOKEN: has characters that no key has",
+    ),
     "server": (
         {"ACME_SERVER": "zerossl"},
-        "ACME_SERVER: 'zerossl' is not known; allowed are letsencrypt, letsencrypt-",
+        "ACME_SERVER: 'zerossl' is not known; allowed: letsencrypt, letsencrypt-",
     ),
     "plain server": ({"ACME_SERVER": "http://ca/dir"}, "ACME_SERVER: 'http://ca/dir' is not known;"),
-    "email": ({"ACME_EMAIL": "me"}, "ACME_EMAIL: 'me' is not a mail address."),
-    "two addresses": ({"ACME_EMAIL": "a@b.c,d@e.f"}, "ACME_EMAIL: 'a@b.c,d@e.f' is not a mail address."),
-    "key": ({"ACME_KEY_TYPE": "ed25519"}, "ACME_KEY_TYPE: 'ed25519' is not known; allowed are ecdsa, rsa."),
+    "email": ({"ACME_EMAIL": "me"}, "ACME_EMAIL: 'me' is not a mail address"),
+    "two addresses": ({"ACME_EMAIL": "a@b.c,d@e.f"}, "ACME_EMAIL: 'a@b.c,d@e.f' is not a mail address"),
+    "key": ({"ACME_KEY_TYPE": "ed25519"}, "ACME_KEY_TYPE: 'ed25519' is not known; allowed: ecdsa, rsa."),
     "profile": (
         {"ACME_PROFILE": "long"},
-        "ACME_PROFILE: 'long' is not known; allowed are classic, tlsserver, shortlived.",
+        "ACME_PROFILE: 'long' is not known; allowed: classic, tlsserver, shortlived.",
     ),
-    "seconds": ({"ACME_DNS_PROPAGATION_SECONDS": "601"}, "'601' is not a whole number from 0 to 600."),
-    "words": ({"ACME_DNS_PROPAGATION_SECONDS": "1m"}, "'1m' is not a whole number from 0 to 600."),
-    "port": ({"RENEWER_HTTP_PORT": "65536"}, "RENEWER_HTTP_PORT: '65536' is not a whole number from 1 to 65535."),
-    "folder": ({"RENEWER_ACME": "/nowhere"}, "RENEWER_ACME: /nowhere is not a folder; name an existing one."),
-    "address": ({"OWNPOST_HOSTNAME": "192.0.2.1"}, "OWNPOST_HOSTNAME: 192.0.2.1 is an address;"),
+    "seconds": (
+        {"ACME_DNS_PROPAGATION_SECONDS": "601"},
+        "'601' is not such a number; allowed: a whole number from 0 to 600.",
+    ),
+    "words": (
+        {"ACME_DNS_PROPAGATION_SECONDS": "1m"},
+        "'1m' is not such a number; allowed: a whole number from 0 to 600.",
+    ),
+    "port": (
+        {"RENEWER_HTTP_PORT": "65536"},
+        "RENEWER_HTTP_PORT: '65536' is not such a number; allowed: a whole number from 1 to 65535.",
+    ),
+    "folder": (
+        {"RENEWER_ACME": "/nowhere"},
+        "RENEWER_ACME: '/nowhere' is not a folder; allowed: a folder that exists.",
+    ),
+    "address": ({"OWNPOST_HOSTNAME": "192.0.2.1"}, "OWNPOST_HOSTNAME: '192.0.2.1' is not a full name;"),
 }
 
 

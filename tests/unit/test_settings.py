@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from common.settings import Reader
 from relay.providers.presets import PRESETS
 from relay.settings import Settings, SettingsError, read, read_all
 from relay.settings_names import OF_COMPOSE, OF_SERVICES
-from relay.settings_reader import Reader
 from support.presets import REAL, environ
 
 FOLDER = Path(__file__).parent / "settings"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -12,46 +13,49 @@ import domain.settings
 import exporter.settings
 import relay.settings
 import renewer.settings
+from common.settings import SettingsError
 
-HERE = {"RENEWER_CERTS": os.sep}  # the one folder that must be there
-
-
-def of_relay(environ: Mapping[str, str]) -> str:
-    return relay.settings.read(environ).hostname
+Environ = Mapping[str, str]
+FOLDERS = {"RENEWER_CERTS": os.sep, "RENEWER_ACME": os.sep}  # the ones that must be there
 
 
-def of_renewer(environ: Mapping[str, str]) -> str:
-    return renewer.settings.read({**HERE, **environ}).names[0]
+def of_relay(environ: Environ) -> relay.settings.Settings:
+    return relay.settings.read(environ)
 
 
-def of_exporter(environ: Mapping[str, str]) -> str:
-    """It leaves a bad name to the relay to complain of, and then has none."""
-    return exporter.settings.read(environ, lambda urls: []).hosts[0]
+def of_renewer(environ: Environ) -> renewer.settings.Settings:
+    return renewer.settings.read({**FOLDERS, **environ})
 
 
-def of_domain(environ: Mapping[str, str]) -> str:
-    return domain.settings.read(environ).hostname
+def of_exporter(environ: Environ) -> exporter.settings.Settings:
+    return exporter.settings.read(environ, lambda urls: [])
 
 
-SERVICES: tuple[Callable[[Mapping[str, str]], str], ...] = (of_relay, of_renewer, of_exporter, of_domain)
-REFUSED = (
-    relay.settings.SettingsError,
-    renewer.settings.SettingsError,
-    domain.settings.SettingsError,
-    IndexError,  # the exporter's
+def of_domain(environ: Environ) -> domain.settings.Settings:
+    return domain.settings.read(environ)
+
+
+HOSTS: tuple[Callable[[Environ], str], ...] = (
+    lambda environ: of_relay(environ).hostname,
+    lambda environ: of_renewer(environ).names[0],
+    lambda environ: "".join(of_exporter(environ).hosts[:1]),  # of a bad one the relay complains, and it has none
+    lambda environ: of_domain(environ).hostname,
 )
 
 
-def answers(environ: Mapping[str, str]) -> set[str]:
+def hosts(environ: Environ) -> set[str]:
     """Each different host name that a service makes of ``environ``; "" where it makes none."""
 
-    def answer(ask: Callable[[Mapping[str, str]], str]) -> str:
+    def answer(ask: Callable[[Environ], str]) -> str:
         try:
             return ask(environ)
-        except REFUSED:
+        except SettingsError:
             return ""
 
-    return {answer(ask) for ask in SERVICES}
+    return {answer(ask) for ask in HOSTS}
+
+
+# --- names
 
 
 @pytest.mark.parametrize(
@@ -65,14 +69,13 @@ def answers(environ: Mapping[str, str]) -> set[str]:
         ("XN--BCHER-KVA.Example.", "xn--bcher-kva.example"),
         ("例え。テスト。", "xn--r8jz45g.xn--zckzah"),
         ("ｅｘａｍｐｌｅ．org", "example.org"),
-        ("Example.ORG.", "example.org"),
         ("example.org.", "example.org"),
         ("a" * 63 + ".example", "a" * 63 + ".example"),
         ("a" * 64 + ".example", ""),
         ("ü" * 64 + ".example", ""),
         ("example", ""),
         ("exa mple", ""),
-        ("192.0.2", ""),
+        ("192.0.2.1", ""),
         ("a..example", ""),
         ("-a.example", ""),
         ("a_b.example", ""),
@@ -82,20 +85,89 @@ def answers(environ: Mapping[str, str]) -> set[str]:
     ],
 )
 def test_a_name_is_the_same_host_to_every_service(written: str, meant: str) -> None:
-    assert answers({"OWNPOST_DOMAINS": "example.net", "OWNPOST_HOSTNAME": written}) == {meant}
-    if "." in written:
-        assert answers({"OWNPOST_DOMAINS": f"{written}, example.net"}) == {f"mail.{meant}" if meant else ""}
+    assert hosts({"OWNPOST_DOMAINS": "example.net", "OWNPOST_HOSTNAME": written}) == {meant}
+    assert hosts({"OWNPOST_DOMAINS": f"{written}, example.net"}) == {f"mail.{meant}" if meant else ""}
 
 
 @pytest.mark.parametrize("letter", ["ü", "\u0308", "\u0661", "\u05d0", "a", "."])
 def test_a_file_named_by_mistake_is_refused_at_once(letter: str) -> None:
     """Making a name of a long text is not linear in every version of idna."""
     began = time.process_time()
-    assert answers({"OWNPOST_DOMAINS": "example.net", "OWNPOST_HOSTNAME": letter * 60_000}) == {""}
+    assert hosts({"OWNPOST_DOMAINS": "example.net", "OWNPOST_HOSTNAME": letter * 60_000}) == {""}
     assert time.process_time() - began < 2
 
 
 def test_a_provider_is_at_the_same_host_for_the_relay_and_for_the_domain_tool() -> None:
     environ = {"OWNPOST_DOMAINS": "example.org", "OWNPOST_PROVIDERS": "generic", "GENERIC_HOST": "Post.straße.de."}
-    assert relay.settings.read(environ).providers[0].host == "post.xn--strae-oqa.de"
-    assert domain.settings.read(environ).hosts["generic"][0] == "post.xn--strae-oqa.de"
+    assert of_relay(environ).providers[0].host == "post.xn--strae-oqa.de"
+    assert of_domain(environ).hosts["generic"][0] == "post.xn--strae-oqa.de"
+
+
+# --- values
+
+
+@pytest.mark.parametrize(
+    ("value", "in_file", "meant"),
+    [
+        (" mx.example.org\t", None, "mx.example.org"),
+        ("mx.example.org\r", None, "mx.example.org"),  # an editor of Windows, and a reader that leaves it on
+        ('"mx.example.org"', None, "mx.example.org"),
+        ("'mx.example.org' \r", None, "mx.example.org"),
+        ("'mx.example.org\"", None, ""),
+        ("", None, "mail.example.org"),
+        (" \r", None, "mail.example.org"),
+        ('""', None, "mail.example.org"),
+        ("mx\udce9.example.org", None, ""),
+        ("", b"mx.example.org\r\n", "mx.example.org"),
+        ("", b"\xef\xbb\xbfmx.example.org\n", "mx.example.org"),  # Windows' mark
+        ("nonsense..example", b"mx.example.org", "mx.example.org"),
+        ("mx.example.org", b" \n", ""),
+        ("mx.example.org", b"\xff\xfem\0x\0", ""),
+        ("mx.example.org", b"a.example " * 10_000, ""),
+        ("", b"'mx.example.org'", ""),  # a file is taken as it is
+    ],
+)
+def test_a_value_is_the_same_to_every_service(value: str, in_file: bytes | None, meant: str, tmp_path: Path) -> None:
+    environ = {"OWNPOST_DOMAINS": "'example.org'", "OWNPOST_HOSTNAME": value, "OWNPOST_HOSTNAME_FILE": ' "" '}
+    if in_file is not None:
+        (tmp_path / "value").write_bytes(in_file)
+        environ["OWNPOST_HOSTNAME_FILE"] = f'"{tmp_path / "value"}"'
+    assert hosts(environ) == {meant}
+
+
+SECRETS: dict[str, tuple[dict[str, str], Callable[[Environ], tuple[str, tuple[str, ...]]]]] = {
+    "SENDGRID_PASSWORD": (
+        {"OWNPOST_PROVIDERS": "sendgrid", "OWNPOST_BIND": "0.0.0.0"},
+        lambda environ: (of_relay(environ).providers[0].password, of_relay(environ).warnings),
+    ),
+    "CLOUDFLARE_API_TOKEN": (
+        {"OWNPOST_TLS": "acme"},
+        lambda environ: (getattr(of_renewer(environ).acme, "token", ""), of_renewer(environ).warnings),
+    ),
+    "EXPORTER_PASSWORD": ({}, lambda environ: (of_exporter(environ).password, of_exporter(environ).warnings)),
+    "DOMAIN_CLOUDFLARE_API_TOKEN": (
+        {},
+        lambda environ: (getattr(of_domain(environ).cloudflare, "secrets", ("",))[0], of_domain(environ).warnings),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_the_same_to_every_service_and_never_shown(name: str, tmp_path: Path) -> None:
+    more, ask = SECRETS[name]
+    base = {"OWNPOST_DOMAINS": "example.org"} | more
+    file = tmp_path / "secret"
+    for value in ("hunter2-4711", "'hunter2-4711'", "hunter2-4711\r"):
+        assert ask(base | {name: value})[0] == "hunter2-4711"
+    for content in ("hunter2-4711", "hunter2-4711\r\n", "\ufeffhunter2-4711\n"):
+        file.write_text(content, newline="")
+        for mode in (0o600, 0o644):
+            file.chmod(mode)
+            told = f"{name}_FILE: '{file}' can be read by every user of this machine; chmod 640 or 600 mends it."
+            assert ask(base | {f"{name}_FILE": str(file)}) == ("hunter2-4711", (told,) if mode & 7 else ())
+    for wrong in ("hunter2\nhunter2", "hunter2\x00", "", "hunter2" * 10_000):
+        file.write_text(wrong)
+        with pytest.raises(SettingsError) as caught:
+            ask(base | {f"{name}_FILE": str(file)})
+        assert caught.value.problems[0].startswith((f"{name}: ", f"{name}_FILE: "))
+        assert "hunter2" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import unicodedata
 
@@ -46,6 +47,14 @@ def host_name(name: str) -> str:
     except BadName:
         return ""
     return form if _of_a_host(form) else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, an address or a name, is this machine without asking anyone."""
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") in ("localhost", "localhost.localdomain")
 
 
 def domain_name(name: str) -> str:

@@ -1,8 +1,7 @@
 """Every setting of this program, read once from a mapping; all mistakes are reported together.
 
-Each ``NAME`` may be given as ``NAME_FILE``, the path of a file that holds the value. An empty value counts as not set.
 Keys are for the services' administration only and never leave for anywhere but the service they belong to.
-``docs/domain.md`` and ``.env.example`` list the names.
+``docs/domain.md`` and ``.env.example`` list the names; ``common.settings`` says what holds for all of them.
 """
 
 from __future__ import annotations
@@ -12,20 +11,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from common import names
+from common.settings import Address, Reader, SettingsError
 
 from .backup import INSIDE
-from .settings_reader import Reader, SettingsError, listed
 
 __all__ = ["Address", "Key", "Settings", "SettingsError", "read"]
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 RESOLVERS = "1.1.1.1, 8.8.8.8, 9.9.9.9"
 TRACES = "https://1.1.1.1/cdn-cgi/trace, https://[2606:4700:4700::1111]/cdn-cgi/trace"
-ANYWHERE = ipaddress.ip_address("0.0.0.0")
 KEYS: Mapping[str, tuple[str, ...]] = {
     "sendgrid": ("DOMAIN_SENDGRID_API_KEY",),
     "brevo": ("DOMAIN_BREVO_API_KEY",),
@@ -106,40 +103,34 @@ class Settings:
 def read(environ: Mapping[str, str]) -> Settings:
     """The settings in ``environ``. Raises SettingsError with everything that is wrong."""
     reader = Reader(environ)
-    domains = reader.names("OWNPOST_DOMAINS")
-    if not domains:
-        reader.problem("OWNPOST_DOMAINS", "missing; name the domain that mail is sent from, such as example.org.")
-    hostname = reader.names("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else "")
+    domains = reader.domains()
     providers = _providers(reader)
     settings = Settings(
         domains=domains,
-        hostname=hostname[0] if hostname else "",
+        hostname=reader.hostname(domains),
         providers=providers,
         hosts={name: _host(reader, name.upper().replace("-", "_")) for name in providers},
         cloudflare=_cloudflare(reader),
         keys=_keys(reader),
         addresses=_addresses(reader),
-        bind=reader.read(
-            "OWNPOST_BIND", reader.text("OWNPOST_BIND", "127.0.0.1").strip("[]"), ipaddress.ip_address, ANYWHERE
-        ),
-        traces=tuple(reader.url("DOMAIN_TRACES", url) for url in listed(reader.text("DOMAIN_TRACES", TRACES))),
-        postmaster=reader.address("DOMAIN_POSTMASTER"),
-        email_routing=reader.yes("DOMAIN_EMAIL_ROUTING") is not False,
-        subaddressing=reader.yes("DOMAIN_SUBADDRESSING"),
-        dmarc_reports=reader.address("DOMAIN_DMARC_REPORTS"),
-        tls_reports=reader.address("DOMAIN_TLS_REPORTS"),
-        mta_sts=reader.yes("DOMAIN_MTA_STS") is True,
+        bind=ipaddress.ip_address(reader.address("OWNPOST_BIND", "127.0.0.1")),
+        traces=tuple(_url(reader, "DOMAIN_TRACES", url) for url in reader.words("DOMAIN_TRACES", TRACES)),
+        postmaster=_mail_address(reader, "DOMAIN_POSTMASTER"),
+        email_routing=reader.yes("DOMAIN_EMAIL_ROUTING", "yes"),
+        subaddressing=_yes_or_unset(reader, "DOMAIN_SUBADDRESSING"),
+        dmarc_reports=_mail_address(reader, "DOMAIN_DMARC_REPORTS"),
+        tls_reports=_mail_address(reader, "DOMAIN_TLS_REPORTS"),
+        mta_sts=reader.yes("DOMAIN_MTA_STS", "no"),
         resolvers=_resolvers(reader),
         submission_port=reader.port("OWNPOST_SUBMISSION_PORT", 587),
         submissions_port=reader.port("OWNPOST_SUBMISSIONS_PORT", 465),
-        config=reader.path("DOMAIN_CONFIG", "/etc/ownpost/config"),
-        backups=reader.path("DOMAIN_BACKUPS", str(INSIDE)),
-        run=reader.path("DOMAIN_RUN", "") if reader.text("DOMAIN_RUN") else None,
+        config=reader.path("DOMAIN_CONFIG", Path("/etc/ownpost/config")),
+        backups=reader.path("DOMAIN_BACKUPS", INSIDE),
+        run=reader.path("DOMAIN_RUN") if reader.given("DOMAIN_RUN") else None,
     )
-    reader.unknown("DOMAIN_", known())
-    if reader.problems:
-        raise SettingsError(tuple(reader.problems))
-    return replace(settings, warnings=tuple(reader.warnings))
+    ours = [name for name in environ if name.startswith("DOMAIN_")]
+    reader.unknown(ours, {*known(), *(f"{name}_FILE" for name in known())})
+    return replace(settings, warnings=reader.finish())
 
 
 def known() -> set[str]:
@@ -149,44 +140,69 @@ def known() -> set[str]:
 
 
 def _providers(reader: Reader) -> tuple[str, ...]:
-    found = listed(reader.text("OWNPOST_PROVIDERS", "capture").lower())
+    found = tuple(dict.fromkeys(word.lower() for word in reader.words("OWNPOST_PROVIDERS", "capture")))
     for name in found:
         if not _PROVIDER.fullmatch(name):
-            reader.problem("OWNPOST_PROVIDERS", f"{name!r} is not a provider's name such as sendgrid.")
-    return tuple(dict.fromkeys(found))
+            reader.wrong("OWNPOST_PROVIDERS", name, "a provider's name", "names such as sendgrid")
+    return found
 
 
 def _host(reader: Reader, name: str) -> tuple[str, int]:
-    given = reader.text(f"{name}_HOST")
-    host = names.host_name(given) or given
+    host = reader.server(f"{name}_HOST")
     region = reader.text("SES_REGION").lower() if name == "SES" else ""
     if region and not host:
         host = f"email-smtp.{region}.amazonaws.com"
-    return host, reader.port(f"{name}_PORT", 0)
+    return host, reader.port(f"{name}_PORT", 0) if reader.given(f"{name}_PORT") else 0
 
 
 def _cloudflare(reader: Reader) -> Key | None:
-    token = reader.secret("DOMAIN_CLOUDFLARE_API_TOKEN")
-    url = reader.url("DOMAIN_CLOUDFLARE_URL", reader.text("DOMAIN_CLOUDFLARE_URL", CLOUDFLARE))
+    token = reader.token("DOMAIN_CLOUDFLARE_API_TOKEN")
+    url = _url(reader, "DOMAIN_CLOUDFLARE_URL", reader.text("DOMAIN_CLOUDFLARE_URL", CLOUDFLARE))
     return Key(url, (token,)) if token else None
 
 
 def _keys(reader: Reader) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for provider, wanted in KEYS.items():
-        values = tuple(reader.secret(name) for name in wanted)
-        given = [name for name, value in zip(wanted, values, strict=True) if value]
+        values = tuple(reader.token(name) for name in wanted)
+        given = [name for name in wanted if reader.given(name)]
         for name in wanted if given else ():
             if name not in given:
                 reader.problem(name, f"missing, while {given[0]} is set.")
         if provider == "ses" and values[2] and not _REGION.fullmatch(values[2]):
-            reader.problem(wanted[2], f"{values[2]!r} is not a region such as eu-central-1.")
+            reader.wrong(wanted[2], values[2], "a region", "a region such as eu-central-1")
             continue
         default = URLS[provider].format(region=values[-1])
-        if given:
+        if all(values):
             name = f"DOMAIN_{provider.upper()}_URL"
-            keys[provider] = Key(reader.url(name, reader.text(name, default)), values)
+            keys[provider] = Key(_url(reader, name, reader.text(name, default)), values)
     return keys
+
+
+def _url(reader: Reader, name: str, value: str) -> str:
+    """A base URL: https, or http on this machine, so that no key ever travels in the clear."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme == "https" or (parts.scheme == "http" and names.is_loopback(parts.hostname or ""))
+        good = good and bool(parts.hostname) and not parts.username
+    except ValueError:  # brackets without an address in them
+        good = False
+    if not good:
+        reader.wrong(name, value, "such a URL", "a URL that begins with https://")
+    return value.rstrip("/")
+
+
+def _mail_address(reader: Reader, name: str) -> str:
+    value = reader.text(name)
+    try:
+        return names.address(value) if value else ""
+    except names.BadName as error:
+        reader.problem(name, str(error))
+        return ""
+
+
+def _yes_or_unset(reader: Reader, name: str) -> bool | None:
+    return reader.yes(name, "no") if reader.text(name) else None
 
 
 def _addresses(reader: Reader) -> tuple[Address, ...] | None:
@@ -194,11 +210,11 @@ def _addresses(reader: Reader) -> tuple[Address, ...] | None:
     if not value or value.lower() == "none":
         return () if value else None
     found = []
-    for one in listed(value):
+    for one in reader.words("DOMAIN_ADDRESSES"):
         try:
             address = ipaddress.ip_address(one.strip("[]"))
         except ValueError:
-            reader.problem("DOMAIN_ADDRESSES", f"{one!r} is not an IP address; or say none.")
+            reader.wrong("DOMAIN_ADDRESSES", one, "an IP address", "addresses such as 192.0.2.1, or none")
         else:
             found.append(address)
     return tuple(dict.fromkeys(found))
@@ -207,7 +223,7 @@ def _addresses(reader: Reader) -> tuple[Address, ...] | None:
 def _resolvers(reader: Reader) -> tuple[tuple[str, int], ...]:
     """``address``, ``address:port`` or ``[address]:port``, several."""
     found = []
-    for one in listed(reader.text("DOMAIN_RESOLVERS", RESOLVERS)):
+    for one in reader.words("DOMAIN_RESOLVERS", RESOLVERS):
         host, port = one, "53"
         if one.startswith("[") or one.count(":") == 1:
             host, _, port = one.rpartition(":") if not one.endswith("]") else (one, "", "53")
@@ -215,8 +231,8 @@ def _resolvers(reader: Reader) -> tuple[tuple[str, int], ...]:
             address = str(ipaddress.ip_address(host.strip("[]")))
         except ValueError:
             address = ""
-        if not address or not port.isdigit() or not 0 < int(port) < 65536:
-            reader.problem("DOMAIN_RESOLVERS", f"{one!r} is not a name server's address such as 1.1.1.1.")
+        if not address or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+            reader.wrong("DOMAIN_RESOLVERS", one, "a name server's address", "addresses such as 1.1.1.1 or [::1]:53")
         else:
             found.append((address, int(port)))
     return tuple(found)

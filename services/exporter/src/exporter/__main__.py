@@ -6,6 +6,8 @@ import asyncio
 import os
 import sys
 
+from common.settings import SettingsError
+
 from . import messenger, service, settings
 
 EX_USAGE, EX_CONFIG = 64, 78
@@ -17,7 +19,7 @@ def main(arguments: list[str]) -> int:
         return EX_USAGE
     try:
         valid = settings.read(os.environ, messenger.unknown)
-    except settings.SettingsError as error:
+    except SettingsError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return EX_CONFIG
     return 0 if arguments else asyncio.run(service.run(valid))

@@ -1,6 +1,6 @@
 """Every setting of the exporter, read once from a mapping; all mistakes are told at once.
 
-``.env.example`` lists the names with their defaults.
+``.env.example`` lists the names with their defaults; ``common.settings`` says what holds for all of them.
 """
 
 from __future__ import annotations
@@ -15,22 +15,12 @@ from argon2 import extract_parameters
 from argon2.exceptions import InvalidHashError
 
 from common.names import host_name
-
-from .reader import Reader
+from common.settings import Reader
 
 LogFormat = Literal["text", "json"]
 SOCKET = Path("exporter", "exporter.sock")  # below EXPORTER_RUN
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
 PORT = 9325
 SHORTEST_PASSWORD = 8
-
-
-class SettingsError(Exception):
-    """Some settings are wrong; ``problems`` holds one sentence for each."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,41 +54,42 @@ def read(environ: Mapping[str, str], unknown: Callable[[Sequence[str]], Sequence
     """
     reader = Reader(environ)
     settings = read_all(reader, unknown)
-    if reader.problems:
-        raise SettingsError(tuple(reader.problems))
-    return replace(settings, warnings=tuple(reader.warnings))
+    return replace(settings, warnings=reader.finish())
 
 
 def read_all(reader: Reader, unknown: Callable[[Sequence[str]], Sequence[int]]) -> Settings:
     """As :func:`read`, with the problems left in ``reader``."""
     bind = reader.address("EXPORTER_BIND", "127.0.0.1")
-    settings = Settings(
+    return Settings(
         bind=bind,
         listen=reader.address("EXPORTER_LISTEN", bind),
         port=reader.port("EXPORTER_PORT", PORT),
         inside_port=reader.port("EXPORTER_INSIDE_PORT", 0, off=True),
-        run=reader.path("EXPORTER_RUN", "/run/ownpost"),
+        run=reader.run("EXPORTER_RUN", SOCKET),
         hosts=_hosts(reader),
         password=_password(reader, bind),
         notify=_notify(reader, unknown),
-        show_addresses=reader.choice("EXPORTER_SHOW_ADDRESSES", ("yes", "no"), "no") == "yes",
+        show_addresses=reader.yes("EXPORTER_SHOW_ADDRESSES", "no"),
         log_format=reader.choice("EXPORTER_LOG_FORMAT", get_args(LogFormat), "text"),
         submission_port=reader.port("OWNPOST_SUBMISSION_PORT", 587),
         submissions_port=reader.port("OWNPOST_SUBMISSIONS_PORT", 465),
         lan_port=reader.port("OWNPOST_LAN_PORT", 2525),
     )
-    if len(bytes(settings.socket)) > SOCKET_PATH_BYTES:
-        reader.problem(
-            "EXPORTER_RUN", f"{settings.socket} is too long for a socket; allowed: {SOCKET_PATH_BYTES} bytes."
-        )
-    return settings
 
 
 def _hosts(reader: Reader) -> tuple[str, ...]:
-    """The mail host's own name is always among them; whether it is a good one is for the relay to say."""
-    domains = reader.text("OWNPOST_DOMAINS").replace(",", " ").split()
-    own = host_name(reader.text("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else ""))
-    return tuple(dict.fromkeys([*([own] if "." in own else []), *reader.hosts("EXPORTER_HOSTS")]))
+    """The mail host's own name is always among them; whether it is a good one is for the relay to say: the page is
+    there to show what is wrong.
+    """
+    lenient = Reader(reader.environ)
+    own = lenient.hostname(lenient.domains())
+    reader.asked |= lenient.asked
+    found = [] if lenient.problems else [own]
+    for word in reader.words("EXPORTER_HOSTS"):
+        found.append(host_name(word))
+        if not found[-1]:
+            reader.wrong("EXPORTER_HOSTS", word, "a host name", "names such as mail.example.org, separated by spaces")
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def _password(reader: Reader, bind: str) -> str:
@@ -124,7 +115,7 @@ def _password(reader: Reader, bind: str) -> str:
 
 
 def _notify(reader: Reader, unknown: Callable[[Sequence[str]], Sequence[int]]) -> tuple[str, ...]:
-    urls = tuple(dict.fromkeys(reader.secret("EXPORTER_NOTIFY_URL").split()))
+    urls = tuple(dict.fromkeys(reader.document("EXPORTER_NOTIFY_URL").split()))
     for number in unknown(urls) if urls else ():
         scheme = ascii(urls[number].partition(":")[0][:20])
         reader.problem(

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 from argon2.exceptions import VerificationError
 from argon2.low_level import Type, verify_secret
 
+from common.names import is_loopback
 from relay import address, limits
 from relay.accounts_rules import cost, is_wildcard, work, wrong_values
 from relay.refusal import shown
-from relay.settings_reader import is_loopback
 
 FILE_SIZE = 1 * limits.MIB  # some 5,000 accounts; bounds what a hostile file costs
 DEMO_PASSWORD = b"demo-password"

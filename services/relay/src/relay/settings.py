@@ -2,7 +2,7 @@
 
 :func:`read` is the whole interface: it asks nothing but the mapping, the files that ``NAME_FILE`` settings point to,
 and ``config/providers.toml``.
-``.env.example`` names every setting with its default. ``settings_reader`` says what holds for all of them.
+``.env.example`` names every setting with its default. ``common.settings`` says what holds for all of them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from common.names import is_loopback
+from common.settings import Reader, SettingsError
 from relay import limits
 from relay.choice.routes import Routes
 from relay.settings_lan import LanSettings, read_lan
 from relay.settings_names import report_unknown
 from relay.settings_provider import ProviderSettings, prefix, read_providers
-from relay.settings_reader import Reader, SettingsError, is_loopback
 
 __all__ = ["LanSettings", "ProviderSettings", "Settings", "SettingsError", "read"]
 
@@ -26,12 +27,10 @@ SpoolFilesystem = Literal["refuse", "warn"]
 
 # Where the containers have them; ``make try`` and tests set others.
 SPOOL = Path("/var/lib/ownpost/spool/relay")
-RUN = Path("/run/ownpost")
 CERTS = Path("/etc/ownpost/certs")
 CONFIG = Path("/etc/ownpost/config")
 CAPTURED = Path("/var/lib/ownpost/captured")
 SOCKET = Path("relay", "relay.sock")  # below RELAY_RUN
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
 
 SUBMISSION_PORT, SUBMISSIONS_PORT = 2587, 2465
 SMALLEST_MESSAGE_SIZE_LIMIT, LARGEST_MESSAGE_SIZE_LIMIT = 1 * limits.MIB, 1 * limits.GIB
@@ -94,11 +93,11 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 def read_all(reader: Reader) -> Settings:
     """As :func:`read`, with a reader that tells afterwards which names it was asked for."""
-    domains = _domains(reader)
+    domains = reader.domains()
     bind = reader.address("OWNPOST_BIND", "127.0.0.1")
     captured = reader.path("RELAY_CAPTURED", CAPTURED)
     config = reader.path("RELAY_CONFIG", CONFIG)
-    hostname = _hostname(reader, domains)
+    hostname = reader.hostname(domains)
     lan = read_lan(reader, domains, reader.address("RELAY_LISTEN", ""))
     providers, routes = read_providers(reader, captured, config)
     settings = Settings(
@@ -120,7 +119,7 @@ def read_all(reader: Reader) -> Settings:
             "RELAY_CONNECTIONS_PER_ADDRESS", limits.CONNECTIONS_PER_ADDRESS, 1, MOST_CONNECTIONS
         ),
         spool=reader.path("RELAY_SPOOL", SPOOL),
-        run=reader.path("RELAY_RUN", RUN),
+        run=reader.run("RELAY_RUN", SOCKET),
         certs=reader.path("RELAY_CERTS", CERTS),
         config=config,
         captured=captured,
@@ -137,29 +136,11 @@ def read_all(reader: Reader) -> Settings:
     )
     _check(reader, settings)
     report_unknown(reader, [prefix(provider.name) for provider in settings.providers])
-    if reader.problems:
-        raise SettingsError(tuple(dict.fromkeys(reader.problems)))
-    return replace(settings, warnings=tuple(dict.fromkeys(reader.warnings)))
-
-
-def _domains(reader: Reader) -> tuple[str, ...]:
-    names = reader.words("OWNPOST_DOMAINS")
-    if not reader.given("OWNPOST_DOMAINS"):
-        reader.problem("OWNPOST_DOMAINS", "missing; allowed: the domains that mail is sent from, the main one first.")
-    found = (reader.host("OWNPOST_DOMAINS", name, "domains such as example.org") for name in names)
-    return tuple(dict.fromkeys(name for name in found if name))
-
-
-def _hostname(reader: Reader, domains: tuple[str, ...]) -> str:
-    value = reader.text("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else "")
-    return reader.host("OWNPOST_HOSTNAME", value) if value else ""
+    return replace(settings, warnings=reader.finish())
 
 
 def _check(reader: Reader, settings: Settings) -> None:
     """What must hold between several settings."""
-    if len(bytes(settings.socket)) > SOCKET_PATH_BYTES:
-        room = SOCKET_PATH_BYTES - len(bytes(SOCKET)) - 1
-        reader.wrong("RELAY_RUN", str(settings.run), "short enough for a socket below it", f"a path of {room} bytes")
     _check_ports(reader, settings)
     real = [one.name for one in settings.providers if one.preset != "capture" and not is_loopback(one.host)]
     if real and is_loopback(settings.bind) and settings.tls and not settings.lan:

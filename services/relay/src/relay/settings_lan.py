@@ -10,7 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from common.names import host_name
-from relay.settings_reader import Reader
+from common.settings import Reader
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

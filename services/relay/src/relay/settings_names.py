@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
-from relay.settings_reader import Reader
+from common.settings import Reader
 
 PREFIXES = ("OWNPOST_", "RELAY_", "RENEWER_", "EXPORTER_", "DOMAIN_", "ACME_")
 # Names that others read: the other services and ``compose.yaml`` itself. The relay alone sees the whole ``.env``, so it
@@ -103,14 +102,9 @@ NO_FILES = {f"{name}_FILE": name for name in OF_COMPOSE}
 
 def report_unknown(reader: Reader, prefixes: Iterable[str]) -> None:
     """A problem for each name with one of ``prefixes`` or of ours that has a value and that nobody reads."""
-    known = sorted((reader.asked | OF_OTHERS) - set(NO_FILES))
-    every = (*PREFIXES, *prefixes)
-    for name in sorted(reader.environ):
-        if not name.startswith(every) or name in known or not reader.environ[name].strip():
-            continue
-        if plain := NO_FILES.get(name):
+    ours = {name for name in reader.environ if name.startswith((*PREFIXES, *prefixes))}
+    for name in sorted(ours & NO_FILES.keys()):
+        if reader.environ[name].strip():
+            plain = NO_FILES[name]
             reader.problem(name, f"there is no such setting: compose.yaml reads {plain} itself; set that in .env.")
-        else:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            hint = f"did you mean {near[0]}?" if near else "allowed: the names in .env.example."
-            reader.problem(name, f"is not a known setting; {hint}")
+    reader.unknown(ours - NO_FILES.keys(), (reader.asked | OF_OTHERS) - NO_FILES.keys())

@@ -6,14 +6,13 @@ What a provider is by itself comes from its preset and ``config/providers.toml``
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from common.names import host_name
+from common.names import is_loopback
+from common.settings import Reader
 from relay.choice.quota import Quota
 from relay.choice.routes import Routes
 from relay.oauth import settings as oauth_settings
@@ -23,7 +22,6 @@ from relay.providers.preset import CAPTURE, GENERIC, Preset
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Tls
 from relay.refusal import shown
-from relay.settings_reader import Reader, is_loopback
 
 SUBMISSIONS = 465  # RFC 8314: TLS from the first byte
 SUBMISSION = 587
@@ -108,7 +106,7 @@ def _provider(reader: Reader, name: str, entry: file.Entry, captured: Path) -> P
         username=reader.text(f"{start}USERNAME", facts.username.replace("{password}", password)),
         password="" if oauth else password,
         oauth=oauth,
-        ca=_ca(reader, f"{start}CA"),
+        ca=oauth_settings.read_ca(reader, f"{start}CA"),
         quotas=_quotas(reader, start, entry),
     )
     _check_login(reader, provider, start)
@@ -147,7 +145,7 @@ def _host(reader: Reader, name: str, facts: Preset) -> str:
     """The host; of one that differs by region, that of the region."""
     start = prefix(name)
     region = _region(reader, f"{start}REGION", facts)
-    host = _host_setting(reader, f"{start}HOST")
+    host = reader.server(f"{start}HOST")
     if host or reader.given(f"{start}HOST"):
         return host
     if not facts.host:
@@ -174,18 +172,6 @@ def _region(reader: Reader, name: str, facts: Preset) -> str:
     return value
 
 
-def _host_setting(reader: Reader, name: str) -> str:
-    value = reader.text(name)
-    try:
-        return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
-    except ValueError:
-        pass
-    found = host_name(value) if value else ""
-    if value and not found:
-        reader.wrong(name, value, "a host", "a host name or an IP address")
-    return found
-
-
 def _ports(reader: Reader, start: str, facts: Preset) -> tuple[tuple[int, Tls], ...]:
     """The preset's ports; or the one that PORT and TLS say, either of which may be left out."""
     known = facts.ports or ((SUBMISSION, "starttls"),)
@@ -195,16 +181,6 @@ def _ports(reader: Reader, start: str, facts: Preset) -> tuple[tuple[int, Tls], 
     usual = next((number for number, mode in known if mode == tls), SUBMISSIONS if tls == "tls" else SUBMISSION)
     number = reader.port(f"{start}PORT", usual)
     return ((number, tls),) if reader.given(f"{start}PORT") or reader.given(f"{start}TLS") else known
-
-
-def _ca(reader: Reader, name: str) -> str:
-    value = reader.text(name)
-    if value:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
-        except (ssl.SSLError, ValueError):  # ValueError: it is not ASCII
-            reader.problem(name, "holds no certificate that can be read; allowed: one or more certificates in PEM.")
-    return value
 
 
 # --- how much

@@ -1,6 +1,6 @@
 """Every setting of the renewer, read once from a mapping; all mistakes are told at once.
 
-``.env.example`` lists the names; ``reader.py`` says how a value is found.
+``.env.example`` lists the names; ``common.settings`` says what holds for all of them.
 """
 
 from __future__ import annotations
@@ -11,25 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from common.names import host_name
+from common.settings import Reader
 
 from . import settings_acme
-from .reader import Reader
-from .settings_acme import AcmeSettings
+from .settings_acme import AcmeSettings, folder
 
 Mode = Literal["self-signed", "files", "acme"]
 LogFormat = Literal["text", "json"]
 
 SOCKET = Path("renewer", "renewer.sock")  # below RENEWER_RUN
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
-
-
-class SettingsError(Exception):
-    """Some settings are wrong; ``problems`` holds one sentence for each."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +27,7 @@ class Settings:
     """The settings, valid and complete."""
 
     mode: Mode
-    names: tuple[
-        str, ...
-    ]  # what the certificate must cover, the mail host first; host names, with self-signed addresses too
+    names: tuple[str, ...]  # what the certificate must cover, the mail host first; with self-signed addresses too
     certs: Path
     run: Path
     log_format: LogFormat
@@ -60,44 +48,31 @@ def read(environ: Mapping[str, str]) -> Settings:
     settings = Settings(
         mode=mode,
         names=_names(reader, addresses=mode == "self-signed"),
-        certs=reader.folder("RENEWER_CERTS", "/certs"),
-        run=reader.path("RENEWER_RUN", "/run/ownpost"),
+        certs=folder(reader, "RENEWER_CERTS", Path("/certs")),
+        run=reader.run("RENEWER_RUN", SOCKET),
         log_format=reader.choice("RENEWER_LOG_FORMAT", get_args(LogFormat), "text"),
-        files_cert=reader.path("RENEWER_FILES_CERT", needed=mode == "files"),
-        files_key=reader.path("RENEWER_FILES_KEY", needed=mode == "files"),
+        files_cert=reader.path("RENEWER_FILES_CERT"),
+        files_key=reader.path("RENEWER_FILES_KEY"),
         acme=settings_acme.read(reader) if mode == "acme" else None,
     )
-    if len(bytes(settings.socket)) > SOCKET_PATH_BYTES:
-        reader.problem(
-            "RENEWER_RUN", f"{settings.socket} is too long for a socket; allowed are {SOCKET_PATH_BYTES} bytes."
-        )
-    if reader.problems:
-        raise SettingsError(tuple(reader.problems))
-    return replace(settings, warnings=tuple(reader.warnings))
+    for name in ("RENEWER_FILES_CERT", "RENEWER_FILES_KEY") if mode == "files" else ():
+        if not reader.given(name):
+            reader.problem(name, "missing; allowed: the path of a file in PEM.")
+    return replace(settings, warnings=reader.finish())
 
 
 def _names(reader: Reader, *, addresses: bool) -> tuple[str, ...]:
-    domains = reader.text("OWNPOST_DOMAINS").replace(",", " ").split()
-    hostname = reader.text("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else "")
-    if not hostname:
-        reader.problem("OWNPOST_DOMAINS", "missing; name the domain that mail is sent from, such as example.org.")
-    hosts = [_name(reader, "OWNPOST_HOSTNAME", hostname, addresses=addresses)] if hostname else []
-    extra = reader.text("RENEWER_EXTRA_NAMES").replace(",", " ").split()
-    hosts += [_name(reader, "RENEWER_EXTRA_NAMES", name, addresses=addresses) for name in extra]
-    return tuple(dict.fromkeys(hosts))
+    hostname = reader.hostname(reader.domains())
+    extra = (_extra(reader, word, addresses=addresses) for word in reader.words("RENEWER_EXTRA_NAMES"))
+    return tuple(dict.fromkeys(filter(None, (hostname, *extra))))
 
 
-def _name(reader: Reader, setting: str, name: str, *, addresses: bool) -> str:
-    """``name`` as certificates hold it: lower case, punycode, or an address in its canonical form."""
+def _extra(reader: Reader, word: str, *, addresses: bool) -> str:
+    """``word`` as certificates hold it: a name in DNS form, or an address in its canonical form."""
     try:
-        address = str(ipaddress.ip_address(name.strip("[]")))
+        address = str(ipaddress.ip_address(word.removeprefix("[").removesuffix("]")))
     except ValueError:
-        pass
-    else:
-        if not addresses:
-            reader.problem(setting, f"{name} is an address; certificates of this mode are for host names.")
-        return address
-    found = host_name(name)
-    if "." not in found:
-        reader.problem(setting, f"{name!r} is not a full host name such as mail.example.org.")
-    return found
+        return reader.host("RENEWER_EXTRA_NAMES", word)
+    if not addresses:
+        reader.wrong("RENEWER_EXTRA_NAMES", word, "a host name", "host names; addresses with OWNPOST_TLS=self-signed")
+    return address

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from .reader import Reader
+from common.settings import Reader
 
 Challenge = Literal["dns-cloudflare", "http-01"]
 KeyType = Literal["ecdsa", "rsa"]
@@ -46,13 +46,13 @@ def read(reader: Reader) -> AcmeSettings:
     """The settings; what is wrong with them is in ``reader.problems``."""
     challenge: Challenge = reader.choice("ACME_CHALLENGE", get_args(Challenge), "dns-cloudflare")
     return AcmeSettings(
-        folder=reader.folder("RENEWER_ACME", "/acme"),
+        folder=folder(reader, "RENEWER_ACME", Path("/acme")),
         server=_server(reader),
-        email=_matching(reader, "ACME_EMAIL", _EMAIL, "is not a mail address."),
+        email=_email(reader),
         challenge=challenge,
         token=_token(reader) if challenge == "dns-cloudflare" else "",
         propagation_seconds=reader.number("ACME_DNS_PROPAGATION_SECONDS", PROPAGATION_SECONDS, 0, PROPAGATION_LIMIT),
-        http_port=reader.number("RENEWER_HTTP_PORT", 8080, 1, 65535),
+        http_port=reader.port("RENEWER_HTTP_PORT", 8080),
         key_type=reader.choice("ACME_KEY_TYPE", get_args(KeyType), "ecdsa"),
         profile=reader.choice("ACME_PROFILE", get_args(Profile), ""),
     )
@@ -63,24 +63,32 @@ def _server(reader: Reader) -> str:
     if value in SERVERS:
         return SERVERS[value]
     if not re.fullmatch(r"https://[^\s/]+/\S*", value):
-        reader.problem("ACME_SERVER", f"{value!r} is not known; allowed are {', '.join(SERVERS)} or an https:// URL.")
+        reader.wrong("ACME_SERVER", value, "known", f"{', '.join(SERVERS)}, or an https:// URL")
     return value
 
 
 def _token(reader: Reader) -> str:
     name = "CLOUDFLARE_API_TOKEN"
-    token = reader.secret(name)
-    if not token:
+    token = reader.token(name)
+    if not reader.given(name):
         reader.problem(
             name, "missing; make one that may read the zone and edit its DNS, or set ACME_CHALLENGE=http-01."
         )
-    elif not _TOKEN.fullmatch(token):
-        reader.problem(name, "holds characters that no token has; copy it again, without quotes.")
+    elif token and not _TOKEN.fullmatch(token):
+        reader.problem(name, "holds characters that no token has; copy it again.")
     return token
 
 
-def _matching(reader: Reader, name: str, pattern: re.Pattern[str], sentence: str) -> str:
-    value = reader.text(name)
-    if value and not pattern.fullmatch(value):
-        reader.problem(name, f"{value!r} {sentence}")
+def _email(reader: Reader) -> str:
+    value = reader.text("ACME_EMAIL")
+    if value and not _EMAIL.fullmatch(value):
+        reader.wrong("ACME_EMAIL", value, "a mail address", "one address such as me@example.org")
     return value
+
+
+def folder(reader: Reader, name: str, default: Path) -> Path:
+    """A path whose folder must be there."""
+    path = reader.path(name, default)
+    if not path.is_dir():
+        reader.wrong(name, str(path), "a folder", "a folder that exists")
+    return path

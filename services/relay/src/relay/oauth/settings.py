@@ -13,9 +13,9 @@ from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from common.names import host_name
+from common.settings import Reader
 from relay.oauth import service_account
 from relay.oauth.service_account import ServiceAccountKey
-from relay.settings_reader import Reader
 
 Kind = Literal["google", "microsoft", "service-account"]
 
@@ -126,15 +126,6 @@ class _Names:
             self.reader.problem(self.name("KEY"), f"{error}; allowed: the JSON file of a service account's key.")
             return None
 
-    def ca(self) -> str:
-        value = self.reader.text(self.name("CA"))
-        if value:
-            try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
-            except (ssl.SSLError, ValueError):  # ValueError: it is not ASCII
-                self.reader.problem(self.name("CA"), "holds no certificate that can be read; allowed: PEM.")
-        return value
-
     def check(self, kind: Kind) -> None:
         """What a grant of this kind cannot do without."""
         for last in _NEEDED[kind]:
@@ -169,8 +160,19 @@ def _values(one: _Names, kind: Kind) -> OAuthSettings:
         client_secret=reader.secret(one.name("CLIENT_SECRET")),
         refresh_token=reader.secret(one.name("REFRESH_TOKEN")),
         key=key,
-        ca=one.ca(),
+        ca=read_ca(reader, one.name("CA")),
     )
+
+
+def read_ca(reader: Reader, name: str) -> str:
+    """Certificates in PEM to trust instead of the system's; "" where none are given."""
+    value = reader.text(name)
+    if value:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
+        except (ssl.SSLError, ValueError, TypeError):  # the latter two: it is not ASCII
+            reader.problem(name, "holds no certificate that can be read; allowed: one or more certificates in PEM.")
+    return value
 
 
 def _is_address(value: str) -> bool:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from common.settings import RUN
 from relay.operator import account, certs, oauth, providers, queue, send_test, show, trace
 from relay.operator.client import Client, NoAnswer, Rejected
-from relay.settings import RUN, SOCKET
+from relay.settings import SOCKET
 
 
 class _Parser(argparse.ArgumentParser):

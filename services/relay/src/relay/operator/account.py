@@ -19,6 +19,7 @@ import argon2
 from rich.console import Console
 from rich.table import Table
 
+from common.settings import Reader
 from relay import limits
 from relay.accounts import Account
 from relay.operator import accounts_text
@@ -205,7 +206,7 @@ def _hash(password: str) -> str:
 
 def _sender_for(name: str) -> str:
     """The sender of an account that was made without one: its name, if it is an address, or NAME@main domain."""
-    domain = os.environ.get("OWNPOST_DOMAINS", "").replace(",", " ").split()
+    domain = Reader(os.environ).domains()
     if "@" in name:
         return name
     if domain:
@@ -219,8 +220,8 @@ def _tell(args: argparse.Namespace, account: Account, password: str) -> None:
     if args.json:
         print(json.dumps({**_described(account), "password": password}))
         return
-    domain = os.environ.get("OWNPOST_DOMAINS", "").replace(",", " ").split()
-    host = os.environ.get("OWNPOST_HOSTNAME") or (f"mail.{domain[0]}" if domain else "the name of your server")
+    reader = Reader(os.environ)
+    host = reader.hostname(reader.domains()) or "the name of your server"
     print(f"Account {account.name} may send as {', '.join(account.senders)}.")
     if not password:
         print("Nobody can log in with it; RELAY_LAN_ACCOUNT can name it.")

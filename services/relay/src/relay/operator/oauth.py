@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from common.settings import Reader
 from relay.clock import SystemClock
 from relay.oauth import loopback, settings
 from relay.oauth.endpoint import Endpoint, Granted, Refusal
@@ -32,7 +33,6 @@ from relay.providers import file
 from relay.providers.provider import client_context
 from relay.settings import CONFIG, SPOOL
 from relay.settings_provider import prefix
-from relay.settings_reader import Reader
 
 EX_CONFIG = 78
 PATIENCE = 900.0  # seconds for a person and a browser
