@@ -88,7 +88,7 @@ def test_the_verbs_ask_the_relay_in_its_container(up: Project) -> None:
     assert code == 250
     found = ID.search(reply.decode())
     assert found
-    eventually(lambda: "delivered" in up.make("trace", f"ID={found[0]}"), "its delivery in the trace")
+    eventually(lambda: "handed over" in up.make("trace", f"ID={found[0]}"), "its delivery in the trace")
     assert found[0] in up.make("trace", "TO=trace-me@example.net")
     assert found[0] not in up.make("queue")
     assert "demo" in up.make("account", "ARGS=list")

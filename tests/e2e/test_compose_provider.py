@@ -66,7 +66,7 @@ def test_mail_waits_for_a_provider_that_is_away_and_survives_a_new_container(up:
 
 
 def delivered(story: str) -> str:
-    return story if "delivered" in story else ""
+    return story if "handed over" in story else ""
 
 
 def test_send_test_prints_the_providers_own_answer(up: Project) -> None:

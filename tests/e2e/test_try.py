@@ -153,7 +153,7 @@ def test_the_page_says_that_all_is_well_and_tells_of_that_mail(trial: Trial, ter
 def test_the_verbs_tell_of_that_mail(trial: Trial, terminal: Terminal) -> None:
     trace = trial.run("make", "trace", "TO=you@example.net")
     assert trace.returncode == 0, trace.stderr
-    assert "delivered" in trace.stdout
+    assert "handed over" in trace.stdout
     queue = trial.run("make", "queue")
     assert queue.returncode == 0, queue.stderr
 

@@ -66,7 +66,7 @@ def test_a_message_that_waits_can_be_seen_held_released_and_dropped(relay: Appli
 def test_a_test_message_that_did_not_get_through_is_no_success(relay: Appliance) -> None:
     done = relay.operator("send-test", "--to", "me@example.net", "--seconds", "20")
     assert done.returncode == 75
-    assert "follow it with: trace --id" in " ".join(done.stdout.split())
+    assert "  make trace ID=" in done.stdout
 
 
 def test_without_a_relay_there_is_one_sentence(relay: Appliance) -> None:

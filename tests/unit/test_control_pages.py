@@ -290,6 +290,8 @@ async def test_the_queue_says_what_each_delivery_waits_for(house: House) -> None
     found = await house.get("/queue")
     assert {row["message"]: row["waits"] for row in found["deliveries"]} == {waiting: house.delivery.sentence, held: ""}
     assert found["all_paused"] == []
+    (story,) = (await house.get("/trace", id=waiting))["messages"]
+    assert story["deliveries"][0]["waits"] == house.delivery.sentence
 
 
 async def test_the_queue_says_when_all_providers_are_paused(house: House) -> None:

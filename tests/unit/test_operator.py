@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -275,11 +276,14 @@ def test_an_unknown_message(relay: FakeRelay) -> None:
 # --- send-test
 
 
-def follow(relay: FakeRelay, *stages: list[dict[str, Any]]) -> tuple[int, str]:
-    """Runs the verb while the message's story grows by one stage at each look."""
-    looks = iter([*stages, *[stages[-1]] * 1000])
+def follow(relay: FakeRelay, *stages: list[dict[str, Any]], waits: Iterable[str] = ()) -> tuple[int, str]:
+    """Runs the verb while the message's story grows by one stage at each look, and what it waits for changes."""
+    looks, ways = iter([*stages, *[stages[-1]] * 1000]), itertools.chain(waits, itertools.repeat(""))
     relay.answers["POST /send-test?to=me%40example.net"] = (200, {"message": ID})
-    relay.answers[f"GET /trace?id={ID}"] = lambda: (200, {"messages": [{**STORY, "events": next(looks)}]})
+    relay.answers[f"GET /trace?id={ID}"] = lambda: (
+        200,
+        {"messages": [{**STORY, "events": next(looks), "deliveries": [{**ROW, "waits": next(ways)}]}]},
+    )
     out = io.StringIO()
     now = [0.0]
 
@@ -331,7 +335,24 @@ def test_a_provider_that_passes_it_on_is_told_and_the_next_one_waited_for(relay:
 def test_a_silent_provider_is_not_waited_for_for_ever(relay: FakeRelay) -> None:
     code, out = follow(relay, [ACCEPTED])
     assert code == 75
-    assert "No answer of the provider yet" in out
+    assert "The provider has not answered yet" in out
+
+
+def test_what_is_in_the_way_of_a_test_message_is_told_at_once(relay: FakeRelay) -> None:
+    way = "waits: SendGrid refuses our login (535 Authentication failed)"
+    code, out = follow(relay, [ACCEPTED], waits=["", *[way] * 1000])
+    assert code == 75
+    assert out.count(f"It {way}.\n") == 1
+    assert "safe in the queue" in out
+    assert f"make trace ID={ID}" in out
+    assert len(relay.asked) < 40, "it does not wait for two minutes where waiting does not help"
+
+
+def test_what_passes_in_seconds_is_waited_for(relay: FakeRelay) -> None:
+    story = [*[[ACCEPTED]] * 4, [ACCEPTED, event("delivered", 250, "2.0.0 Ok")]]
+    code, out = follow(relay, *story, waits=["waits: SendGrid is busy"] * 3)
+    assert code == 0
+    assert "It waits: SendGrid is busy.\nNothing is in its way any more.\nAccepted by sendgrid" in out
 
 
 # --- what strangers wrote

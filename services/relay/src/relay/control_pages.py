@@ -146,7 +146,7 @@ class _Pages:
             found = await self.spool.trace(recipient=recipient, limit=MOST_TRACES)
         else:
             raise BadRequest("Name a message (id=) or a recipient (to=).")
-        return json_answer({"messages": [_story(one) for one in found]})
+        return json_answer({"messages": [_story(one, await self.providers.waits(one.deliveries)) for one in found]})
 
     async def providers_known(self, request: Request) -> Answer:
         return json_answer({"providers": await self.providers.facts(self._provider(request))})
@@ -245,7 +245,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _story(trace: Trace) -> dict[str, Any]:
+def _story(trace: Trace, waits: Sequence[str]) -> dict[str, Any]:
     message = trace.message
     return {
         "message": message.id,
@@ -256,7 +256,7 @@ def _story(trace: Trace) -> dict[str, Any]:
         "size": message.size,
         "received_at": message.received_at,
         "ended_at": trace.ended_at,
-        "deliveries": [_row(entry) for entry in trace.deliveries],
+        "deliveries": [{**_row(entry), "waits": what} for entry, what in zip(trace.deliveries, waits, strict=True)],
         "events": [_event(event) for event in trace.events],
     }
 

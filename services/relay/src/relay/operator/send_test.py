@@ -18,6 +18,7 @@ from relay.operator.trace import what
 
 POLL = 0.25  # seconds between two looks
 PATIENCE = 120.0  # seconds; a provider that needs longer is a finding of its own
+PASSING = 5.0  # seconds; what is in the way for longer is told as the result, instead of silence until the end
 OPEN = ("deferred", "doubtful", "held")
 FAILED = ("refused", "expired", "unknown", "dropped")
 
@@ -54,9 +55,9 @@ def _follow(
     now: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> int:
-    seen = 0
+    seen, waits, since = 0, "", now()
     while True:
-        events = _events(client, message)
+        events, found = _story(client, message)
         for event in events[seen:]:
             word = event["event"]
             if event.get("detail", {}).get("goes_on"):
@@ -72,15 +73,27 @@ def _follow(
                 return show.EX_DATAERR
             if word in OPEN:
                 console.print(f"Not yet ({word}): {what(event)}")
-                console.print(f"It stays in the queue and is tried again; follow it with: trace --id {message}")
+                console.print("It is safe in the queue and is tried again. What becomes of it:")
+                console.print(f"  make trace ID={message}")
                 return show.EX_TEMPFAIL
+        if found != waits:
+            waits, since = found, now()
+            console.print(f"It {show.safe(waits)}." if waits else "Nothing is in its way any more.")
         seen = len(events)
+        if waits and now() >= since + PASSING:
+            console.print(
+                "It is safe in the queue and goes out by itself when that ends. make providers says what to do."
+            )
+            console.print(f"What becomes of it:\n  make trace ID={message}")
+            return show.EX_TEMPFAIL
         if now() >= until:
-            console.print(f"No answer of the provider yet; follow it with: trace --id {message}")
+            console.print(f"The provider has not answered yet. What becomes of it:\n  make trace ID={message}")
             return show.EX_TEMPFAIL
         sleep(POLL)
 
 
-def _events(client: Client, message: str) -> list[dict[str, Any]]:
+def _story(client: Client, message: str) -> tuple[list[dict[str, Any]], str]:
+    """The message's events so far, and what it waits for now (empty: nothing but its turn)."""
     found: list[dict[str, Any]] = client.get("/trace", id=message)["messages"]
-    return [event for one in found for event in one["events"]]
+    waits = [row.get("waits", "") for one in found for row in one["deliveries"]]
+    return [event for one in found for event in one["events"]], next(filter(None, waits), "")

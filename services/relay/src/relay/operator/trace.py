@@ -53,6 +53,8 @@ def _head(message: dict[str, Any]) -> Text:
     text = Text("\n".join(f"{name:<9} {show.safe(value)}" for name, value in lines))
     for delivery in message["deliveries"]:
         text.append(f"\nTo        {show.safe(delivery['recipient'])}: ").append_text(show.state(delivery["state"]))
+        if delivery.get("waits"):
+            text.append(f", {show.safe(delivery['waits'])}")
     return text
 
 
