@@ -239,7 +239,22 @@ def test_a_check_that_breaks_costs_its_own_line_only(world: World, monkeypatch: 
         raise RuntimeError("boom")
 
     monkeypatch.setattr("domain.checks.records.mx", broken)
-    [found] = bad(world.findings(WELL))
+    findings = world.findings(WELL)
+    [found] = bad(findings)
     assert found.verdict is Verdict.UNKNOWN
     assert "boom" in found.finding
-    assert shown.good([found])
+    assert shown.good(findings)
+    assert shown.verdict(findings) == f"Nothing wrong was found, but 1 of {len(findings)} could not be looked at."
+
+
+def test_what_could_not_be_looked_at_is_never_called_well() -> None:
+    def seen(*verdicts: Verdict) -> list[Finding]:
+        return [Finding("example.org", "SPF", one, "no resolver answered") for one in verdicts]
+
+    good, unknown, wrong = Verdict.GOOD, Verdict.UNKNOWN, Verdict.WRONG
+    assert shown.verdict(seen(good, good)) == "All is well."
+    assert shown.verdict(seen(unknown, unknown)) == "Nothing could be looked at: no resolver answered."
+    assert shown.verdict(seen(wrong, unknown)) == "1 to mend. 1 of 2 could not be looked at."
+    assert shown.good(seen(good, unknown))
+    assert not shown.good(seen(good, unknown, unknown))
+    assert not json.loads(shown.as_json(seen(unknown), 0.0))["good"]

@@ -102,6 +102,16 @@ CASES = {
         ),
         Level.WARNING,
     ),
+    "domain not seen": (
+        "domain",
+        snapshot(
+            domain=DomainCheck(
+                checked_at=NOW,
+                findings=(Finding(domain="d", check="c", verdict="unknown", finding="no resolver answered", fix=""),),
+            )
+        ),
+        Level.UNKNOWN,
+    ),
     "domain never": ("domain", snapshot(domain=DomainCheck(checked_at=0.0, findings=())), Level.UNKNOWN),
     "domain long ago": ("domain", snapshot(domain=DomainCheck(checked_at=NOW - 3 * DAY, findings=())), Level.UNKNOWN),
     "domain unreadable": ("domain", snapshot(domain=None, domain_error="No JSON."), Level.UNKNOWN),

@@ -117,18 +117,20 @@ class Commands:
         """Prints the checklist, and publishes it where DOMAIN_RUN says."""
         from .checks import run as checks  # not before it is needed: its libraries take most of a second to load
         from .checks import show as checklist
+        from .checks.model import Verdict
 
-        findings = checks.run(
-            checks.Ground(
-                settings=self.settings,
-                files=self.files,
-                dns=Dns(resolver(self.settings.resolvers)),
-                client=self.client,
-                addresses=self._addresses(),
-                authentications=self._told(),
-                now=self.clock,
+        with self.console.status("Looking at DNS, our ports and the providers' ports; a minute at most …"):
+            findings = checks.run(
+                checks.Ground(
+                    settings=self.settings,
+                    files=self.files,
+                    dns=Dns(resolver(self.settings.resolvers)),
+                    client=self.client,
+                    addresses=self._addresses(),
+                    authentications=self._told(),
+                    now=self.clock,
+                )
             )
-        )
         report = checklist.as_json(findings, self.clock())
         if self.settings.run is not None:
             try:
@@ -142,7 +144,9 @@ class Commands:
             self._print(report)
         else:
             checklist.checklist(self.console, findings)
-        return 0 if checklist.good(findings) else EX_DIFFERENT
+        if checklist.count(findings, Verdict.WRONG):
+            return EX_DIFFERENT
+        return EX_TEMPFAIL if checklist.blind(findings) else 0
 
     def daily(self) -> int:
         """Checks now and once a day, for ever."""

@@ -272,7 +272,13 @@ def _domain(snapshot: Snapshot) -> Found:
         first = wrong[0]
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
         return Level.WARNING, f"{first.domain}, {first.check}: {first.finding.rstrip('.')}.{more}", first.fix
-    return Level.GOOD, f"Checked {duration(age)} ago, nothing wrong."
+    unseen = report.count("unknown")
+    if 2 * unseen > len(report.findings):
+        first = next(one for one in report.findings if one.verdict == "unknown")
+        finding = f"{unseen} of {len(report.findings)} could not be looked at: {first.finding.rstrip('.')}."
+        return Level.UNKNOWN, finding, first.fix
+    also = f"; {unseen} of {len(report.findings)} could not be looked at" if unseen else ""
+    return Level.GOOD, f"Checked {duration(age)} ago, nothing wrong{also}."
 
 
 CHECKS: Sequence[tuple[str, str, Callable[[Snapshot], Found]]] = (

@@ -21,9 +21,29 @@ STYLES = {Verdict.GOOD: "green", Verdict.ADVICE: "yellow", Verdict.WRONG: "red",
 FORMAT = 1  # of the JSON
 
 
+def count(findings: Sequence[Finding], verdict: Verdict) -> int:
+    return sum(finding.verdict is verdict for finding in findings)
+
+
+def blind(findings: Sequence[Finding]) -> bool:
+    """Whether more than half could not be looked at: then finding nothing wrong means nothing."""
+    return 2 * count(findings, Verdict.UNKNOWN) > len(findings)
+
+
 def good(findings: Sequence[Finding]) -> bool:
-    """Whether nothing is wrong; what could not be looked at is not wrong."""
-    return all(finding.verdict is not Verdict.WRONG for finding in findings)
+    """Whether nothing is wrong, as far as enough could be looked at to say so."""
+    return not count(findings, Verdict.WRONG) and not blind(findings)
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """The last line. "All is well" is said only if all of it was looked at."""
+    wrong, unseen = count(findings, Verdict.WRONG), count(findings, Verdict.UNKNOWN)
+    if unseen == len(findings):
+        return f"Nothing could be looked at: {findings[0].finding}."
+    could = f"{unseen} of {len(findings)} could not be looked at."
+    if wrong:
+        return f"{wrong} to mend." + (f" {could}" if unseen else "")
+    return f"Nothing wrong was found, but {could}" if unseen else "All is well."
 
 
 def checklist(console: Console, findings: Sequence[Finding]) -> None:
@@ -35,10 +55,7 @@ def checklist(console: Console, findings: Sequence[Finding]) -> None:
             if finding.fix:
                 console.print(Text(f"    → {printable(finding.fix)}"), soft_wrap=True)
         console.print()
-    wrong = sum(finding.verdict is Verdict.WRONG for finding in findings)
-    unseen = sum(finding.verdict is Verdict.UNKNOWN for finding in findings)
-    verdict = "All is well." if not wrong else f"{wrong} to mend."
-    console.print(Text(f"{verdict} {unseen} could not be looked at." if unseen else verdict))
+    console.print(Text(printable(verdict(findings))))
 
 
 def as_json(findings: Sequence[Finding], now: float) -> str:
