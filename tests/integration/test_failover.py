@@ -27,6 +27,7 @@ from relay.providers.rules import Standing
 from relay.spool import QueueEntry
 from support.delivering import BODY, SHORT, FakeJournal, at_rest, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool, Row
+from support.presets import provider
 from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
 
 # long enough for a busy machine, and only where something hangs
@@ -582,6 +583,34 @@ async def test_what_no_provider_can_carry_is_refused_once_all_have_said_so() -> 
         await here.rest()
         assert here.spool.states(message) == [REFUSED]
         assert len(here.spool.notices) == 1
+
+
+BARE = "250 2.0.0 Ok"  # of Cloudflare's: without an id, nothing was sent
+CLOUDFLARE = provider("cloudflare")
+ONE_EACH = {"recipients": CLOUDFLARE.recipients, "accepted": CLOUDFLARE.accepted}
+
+
+async def test_a_250_that_means_that_nothing_was_sent_is_no_delivery_and_no_doubt() -> None:
+    async with scene(secure(), secure(), facts=[ONE_EACH]) as here:
+        here.peers[0].once("final", BARE)
+        here.peers[0].always("final", "250 2.0.0 Ok <{number}@example.org>")
+        message = here.spool.add(BODY, ["a@example.net", "b@example.net"])
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED, DELIVERED]
+        assert sorted(row.provider for row in here.spool.of(message)) == ["one", "two"]
+        assert [len(got.recipients) for peer in here.peers for got in peer.messages] == [1, 1, 1]
+        assert (here.spool.notices, here.paused()) == ([], [])
+
+
+async def test_where_no_other_provider_is_left_the_sender_is_told_of_the_suppression_list() -> None:
+    async with scene(secure(), facts=[ONE_EACH]) as here:
+        here.peers[0].always("final", BARE)
+        message = here.spool.add(BODY)
+        await here.rest()
+        assert here.spool.states(message) == [REFUSED]
+        ((_, content),) = here.spool.notices
+        assert b"One says: 250 without an id: it sent nothing, since the address is on its suppression list." in content
+        assert b"Action: failed" in content
 
 
 async def test_what_one_can_never_carry_and_another_did_not_take_now_is_no_bounce() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from email import message_from_bytes
 from email.policy import compat32
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import limits
-from relay.delivery.content import REFERENCE_ROOM, fields, header_first, idempotency_key, with_reference
+from relay.delivery.content import (
+    REFERENCE_ROOM,
+    fields,
+    header_first,
+    idempotency_key,
+    with_reference,
+    with_short_fields,
+    without_fields,
+)
+from support.presets import provider
 
 OWN = "<own@example.org>"
 BODY = b"\r\nReferences: <in-the-text@example.org>\r\n"
@@ -121,6 +131,53 @@ def test_the_longest_identifiers_fit_into_the_room_that_size_declares(own: str, 
     for one in (parent, longest):
         mail = f"In-Reply-To: {one}\r\n\r\n".encode()
         assert len(with_reference(mail, longest)) - len(mail) <= REFERENCE_ROOM
+
+
+# --- what a provider does not take at all
+CLOUDFLARE = provider("cloudflare")
+
+
+def test_cloudflare_gets_no_field_that_it_refuses() -> None:
+    """Its page "Email headers": a list of names, and X- fields with a value of up to 2,048 bytes."""
+    goes = (
+        b"Message-ID: <1@printer>\r\nUser-Agent: Thunderbird\r\nAutocrypt: addr=a;\r\n keydata=x\r\n\tyz\r\n"
+        b"Sender: b@example.org\r\nDisposition-Notification-To: a@example.org\r\nResent-From: c@example.org\r\n"
+        b"DKIM-Signature: v=1\r\nList-Odd: x\r\nFromage: brie\r\nX-Empty:\r\nX-Blank: \r\n \t\r\nX-Long: %s\r\n %s\r\n"
+    ) % (b"a" * 1_000, b"b" * 1_047)
+    stays = (
+        b"Received: from here\r\nFROM: a@example.org\r\nTo: b@example.net,\r\n c@example.net\r\nSubject:\r\n"
+        b"Mime-Version : 1.0\r\nContent-Type: text/plain\r\nThread-Index: A\r\nList-Id: <x>\r\nX-Long: %s\r\n"
+    ) % (b"a" * 2_048)
+    for mail in (goes + stays + BODY, stays + goes + BODY, stays + BODY):
+        assert with_short_fields(without_fields(mail, CLOUDFLARE.strip), CLOUDFLARE.field_size) == stays + BODY
+    assert with_short_fields(stays + BODY, 5_000) == stays + BODY
+    assert with_short_fields(stays, CLOUDFLARE.field_size) == stays
+
+
+def test_a_long_thread_keeps_its_first_and_its_last_messages() -> None:
+    ids = [b"<%03d@example.net>" % number for number in range(300)]
+    mail = b"A: 1\r\nReferences: " + b"\r\n\t".join(ids) + b"\r\nB: 2\r\n" + BODY
+    changed = with_short_fields(with_reference(mail, OWN), 2_048)
+    assert changed.startswith(b"A: 1\r\nReferences: ")
+    assert changed.endswith(b"\r\nB: 2\r\n" + BODY)
+    value = str(message_from_bytes(changed)["References"]).encode()
+    assert value.split() == [ids[0], *ids[-(len(value.split()) - 2) :], OWN.encode()]
+    assert 2_000 < len(value) <= 2_048
+    assert with_short_fields(b"References: %s\r\n" % (b"no id " * 400) + BODY, 2_048) == BODY
+
+
+def test_the_worst_header_is_looked_through_in_linear_time() -> None:
+    for line in (
+        b"X-" + b"a" * 998 + b"\r\n",
+        b"X-A:" + b" \r\n" * 100,
+        b"X-A: b\r\n" + b" c\r\n" * 100,
+        b"<" * 998 + b"\r\n",
+    ):
+        header = line * (limits.HEADER_KEPT // len(line))
+        for mail in (header + BODY, b"References: " + header + BODY, header.replace(b"\r\n", b"") + BODY):
+            began = time.process_time()
+            with_short_fields(without_fields(mail, CLOUDFLARE.strip), CLOUDFLARE.field_size)
+            assert time.process_time() - began < 1.0
 
 
 # --- the whole header, however the spool has cut it

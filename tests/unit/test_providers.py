@@ -95,6 +95,7 @@ def test_a_users_settings_win_over_the_preset() -> None:
         ("sendgrid", {"SENDGRID_REGION": "eu"}, "smtp.eu.sendgrid.net"),
         ("smtp2go", {"SMTP2GO_REGION": "eu2"}, "mail-eu2.smtp2go.com"),
         ("zeptomail", {"ZEPTOMAIL_REGION": "eu"}, "smtp.zeptomail.eu"),
+        ("zeptomail", {"ZEPTOMAIL_REGION": "in"}, "smtp.zeptomail.in"),
     ],
 )
 def test_a_region_has_its_own_host(name: str, more: dict[str, str], host: str) -> None:
@@ -132,6 +133,7 @@ def test_quotas_of_the_free_plan_count_until_others_are_set() -> None:
         Quota(limit=40000, period="month"),
     )
     assert provider("ses", SES_DAILY_QUOTA="200").quotas == (Quota(limit=200, period="rolling"),)
+    assert provider("mailersend").quotas == (Quota(limit=500, period="rolling", hours=30 * 24),)
 
 
 def test_a_quota_that_nobody_set_is_told_at_the_start() -> None:
@@ -202,7 +204,7 @@ def test_capture_has_a_folder_and_no_host() -> None:
         ("smtp2go", b"X-Smtp2go-Track: x\r\nX-Smtpcorp-Track: x\r\n"),
         ("mailersend", b"X-MailerSend-Template: x\r\n"),
         ("scaleway", b"X-TEM-Webhook: x\r\n"),
-        ("zeptomail", b"X-ZeptoMail-Agent: x\r\n"),
+        ("zeptomail", b"X-ZeptoMail-Agent: x\r\nX-TM-FILE-KEY: ours\r\nx-tm-open-track: true\r\n"),
     ],
 )
 def test_a_clients_control_fields_do_not_reach_the_provider(name: str, steering: bytes) -> None:

@@ -74,6 +74,17 @@ def test_a_table_changes_its_preset_and_settings_win_over_it(tmp_path: Path) -> 
     assert quota == Quota(limit=5, period="rolling")
 
 
+def test_what_a_provider_takes_may_be_said_by_hand(tmp_path: Path) -> None:
+    text = '[brevo]\nkeep = ["From", "X-*"]\nfield_size = 500\naccepted = "queued"\n'
+    brevo = build(settings(tmp_path, text).providers[0])
+    assert brevo.strip is not None
+    assert brevo.strip.sub(b"", b"From: a\r\nX-A: b\r\nUser-Agent: c\r\n") == b"From: a\r\nX-A: b\r\n"
+    assert brevo.field_size == 500
+    assert brevo.accepted is not None
+    more = {"OWNPOST_PROVIDERS": "cloudflare", "CLOUDFLARE_PASSWORD": "x"}
+    assert settings(tmp_path, '[cloudflare]\naccepted = ""\n', **more).providers[0].facts.accepted is None
+
+
 def test_a_second_account_of_a_provider(tmp_path: Path) -> None:
     more = {"OWNPOST_PROVIDERS": "brevo,brevo-two", "BREVO_TWO_USERNAME": "other", "BREVO_TWO_PASSWORD": "y"}
     found = settings(tmp_path, '[brevo-two]\npreset = "brevo"\ntitle = "Brevo of the club"\n', **more)

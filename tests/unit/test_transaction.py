@@ -305,6 +305,16 @@ async def test_the_providers_fields_and_the_lost_id_go_with_the_content(inline: 
     assert declared(envelope) >= len(sent) - len(b".\r\n")
 
 
+async def test_a_field_that_is_too_long_for_the_provider_is_left_out() -> None:
+    body = b"X-Long: " + b"a" * 3_000 + b"\r\n" + BODY
+    play = Play(job(body), provider=replace(PROVIDER, field_size=2_048))
+    await play.said(1)
+    play.answer(OK * 2 + b"354 go\r\n")
+    assert await play.said(2) == BODY + b".\r\n"
+    play.answer(OK)
+    await play.findings()
+
+
 async def test_size_covers_the_providers_fields_alone_and_is_exact_then() -> None:
     play = Play(job(BODY), provider=replace(KEEPER, replaces_message_id=False))
     envelope = await play.said(1)

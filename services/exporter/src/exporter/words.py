@@ -47,7 +47,9 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 def span(period: str, hours: int) -> str:
     """The window of a quota, as it stands after a number of recipients."""
-    return f"in {hours} hours" if period == "rolling" else f"a {period}"
+    if period != "rolling":
+        return f"a {period}"
+    return f"in {hours} hours" if hours <= 24 else f"in {hours // 24} days"
 
 
 def readable(text: str) -> str:

@@ -55,7 +55,9 @@ class Use:
     @property
     def span(self) -> str:
         """The window, as it stands after a number of recipients."""
-        return f"in {self.hours} hours" if self.period == "rolling" else f"a {self.period}"
+        if self.period != "rolling":
+            return f"a {self.period}"
+        return f"in {self.hours} hours" if self.hours <= 24 else f"in {self.hours // 24} days"
 
     @property
     def share(self) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -26,6 +26,7 @@ from relay.refusal import shown
 SUBMISSIONS = 465  # RFC 8314: TLS from the first byte
 SUBMISSION = 587
 PERIODS = ("hourly", "daily", "monthly")
+MONTH = 30 * 24  # hours of one that rolls
 # Names whose settings would be taken for those of a service, or tables for something else.
 RESERVED = ("ownpost", "relay", "renewer", "exporter", "domain", "acme", "compose", "docker", file.ROUTE)
 _NAME = re.compile(r"[a-z][a-z0-9]{0,30}(-[a-z0-9]{1,30})*")
@@ -198,7 +199,8 @@ def _quotas(reader: Reader, start: str, entry: file.Entry) -> tuple[Quota, ...]:
     if limits["daily"]:
         quotas.append(Quota(limit=limits["daily"], period="rolling" if rolling else "day", zone=zone))
     if limits["monthly"]:
-        quotas.append(Quota(limit=limits["monthly"], period="month", zone=zone))
+        month = Quota(limit=limits["monthly"], period="month", zone=zone)
+        quotas.append(replace(month, period="rolling", hours=MONTH) if rolling else month)
     return tuple(quotas)
 
 

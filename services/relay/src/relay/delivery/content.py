@@ -60,17 +60,20 @@ async def header_first(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def field_pattern(names: Iterable[str]) -> re.Pattern[bytes] | None:
+def field_pattern(names: Iterable[str], keep: Iterable[str] = ()) -> re.Pattern[bytes] | None:
     """Finds whole header fields by name, folded lines included; a name that ends in ``*`` stands for all that begin
-    so.
+    so. With ``keep`` also every field that is not one of those.
     """
-    parts = [
-        re.escape(name[:-1].encode()) + rb"[!-9;-~]*" if name.endswith("*") else re.escape(name.encode())
-        for name in names
-    ]
+    parts = [_name(name) for name in names]
+    kept = b"|".join([_name(name) for name in keep])
+    parts += [rb"(?!(?:" + kept + rb")[ \t]*:)[!-9;-~]+"] if kept else []
     if not parts:
         return None
     return re.compile(rb"(?im)^(?:" + b"|".join(parts) + rb")[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)")
+
+
+def _name(name: str) -> bytes:
+    return re.escape(name[:-1].encode()) + rb"[!-9;-~]*" if name.endswith("*") else re.escape(name.encode())
 
 
 def without_fields(piece: bytes, pattern: re.Pattern[bytes] | None) -> bytes:
@@ -118,6 +121,35 @@ def with_reference(piece: bytes, message_id: str) -> bytes:
     return header[: found.start()] + found[0].rstrip() + b"\r\n " + own + b"\r\n" + piece[found.end() :]
 
 
+def with_short_fields(piece: bytes, most: int) -> bytes:
+    """``piece``, which begins with the whole header, for a provider that takes no field whose value is empty or over
+    ``most`` bytes: without such X- fields, which nobody reads who matters, and with the first and the last of the
+    References that fit (RFC 5537, 3.4.4). What else is too long it may refuse.
+    """
+    end = piece.find(b"\r\n\r\n")
+    header = piece if end < 0 else piece[: end + 2]
+
+    def fitting(field: re.Match[bytes]) -> bytes:
+        name, _, value = field[0].partition(b":")
+        if 0 < len(value.strip()) <= most:
+            return field[0]
+        return b"" if name[:2].lower() == b"x-" else _shortened(_ID.findall(value), most)
+
+    changed = _LONG.sub(fitting, header)
+    return piece if changed == header else changed + piece[len(header) :]
+
+
+def _shortened(ids: Sequence[bytes], most: int) -> bytes:
+    """References of the first of ``ids`` and as many of the last as ``most`` bytes hold."""
+    first, last, left = ids[:1], list[bytes](), most - sum(map(len, ids[:1]))
+    for one in reversed(ids[1:]):
+        left -= len(one) + len(b"\r\n ")
+        if left < 0:
+            break
+        last.insert(0, one)
+    return b"References: " + b"\r\n ".join([*first, *last]) + b"\r\n" if ids else b""
+
+
 def _parent(header: bytes) -> bytes:
     """What the References would begin with: the message that this one answers, if it says so."""
     field = _IN_REPLY_TO.search(header)
@@ -132,3 +164,4 @@ def _one_field(name: str) -> re.Pattern[bytes]:
 
 
 _REFERENCES, _IN_REPLY_TO = _one_field("References"), _one_field("In-Reply-To")
+_LONG = re.compile(rb"(?im)^(?:X-[!-9;-~]*|References)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)")

@@ -16,7 +16,8 @@ from relay.delivery.onward import asked
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Reply, Verdict, judge, went_well
 from relay.delivery.pause import Sign
 from relay.model import Job, Message
-from relay.providers.rules import Rule, Stage, Standing
+from relay.providers.provider import Provider
+from relay.providers.rules import Stage, Standing
 from relay.spool import SpoolFailed
 
 QUOTABLE = 8  # a header text shorter than this is more likely a word of the provider's own, or a status code
@@ -56,18 +57,18 @@ class Judge:
     def __init__(self, spool: Headers, journal: Journal) -> None:
         self._spool, self._journal = spool, journal
 
-    async def verdicts(self, job: Job, findings: Sequence[Finding], rules: Sequence[Rule]) -> list[Verdict]:
-        """One for each recipient."""
+    async def verdicts(self, job: Job, findings: Sequence[Finding], provider: Provider) -> list[Verdict]:
+        """One for each recipient, of what ``provider`` answered."""
         first = findings[0]
         if len(findings) == 1 and isinstance(first.answer, Reply) and first.answer.code == 250:
-            return [judge(first)]
+            return [judge(first, accepted=provider.accepted)]
         quoted = () if went_well(findings) else await self._quoted(job)
         sender = job.message.sender.lower()
         others = [one.address for one in job.recipients if one.address.lower() != sender]
         verdicts: dict[int, Verdict] = {}  # recipients mostly share a finding
         for finding in findings:
             if id(finding) not in verdicts:
-                verdicts[id(finding)] = judge(finding, rules, quoted, others)
+                verdicts[id(finding)] = judge(finding, provider.rules, quoted, others, provider.accepted)
         return [verdicts[id(finding)] for finding in findings]
 
     async def header(self, job: Job) -> bytes:

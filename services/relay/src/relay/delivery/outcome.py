@@ -88,6 +88,10 @@ _WHOSE = re.compile(r"\baddress(?:es)? (?:is|are) not verified", re.IGNORECASE)
 _ADDRESS = re.compile(r"""[^\s<>()\[\],;:"'@]{1,64}@[^\s<>()\[\],;:"'@]{1,255}""")
 _READ = 2_000  # characters of a reply that are looked through: patterns meet hostile input
 _CONTROLS = re.compile(r"[^\S ]+")
+_NOT_SENT = (
+    "without an id: it sent nothing, since the address is on its suppression list. Take it off that list there, or send"
+    " through another provider"
+)
 
 _LOGIN_CODES = frozenset(
     {530, 534, 535, 538}
@@ -116,14 +120,21 @@ def went_well(findings: Iterable[Finding]) -> bool:
 
 
 def judge(
-    finding: Finding, rules: Iterable[Rule] = (), ours: Iterable[str] = (), others: Collection[str] = ()
+    finding: Finding,
+    rules: Iterable[Rule] = (),
+    ours: Iterable[str] = (),
+    others: Collection[str] = (),
+    accepted: re.Pattern[str] | None = None,
 ) -> Verdict:
     """What ``finding`` means. ``ours`` are addresses and header texts we sent: in a reply they are quotation, not the
-    provider's words. ``others`` are the recipients that are not the sender as well.
+    provider's words. ``others`` are the recipients that are not the sender as well. ``accepted`` is found in every 250
+    to the content of a provider that says so also where it sends nothing: without it the message was surely not sent.
     """
     stage, answer = finding.stage, finding.answer
     if isinstance(answer, Reply):
         if stage is Stage.FINAL and 200 <= answer.code < 300:
+            if accepted is not None and not accepted.search(answer.text, 0, _READ):
+                return Verdict(Refused(answer.code, clean(f"{_NOT_SENT} ({answer.text})")), elsewhere=True)
             return Verdict(Delivered(answer.code, clean(answer.text)))
         verdict = _judge_reply(stage, answer, rules, ours)
         if verdict.standing is Standing.NOT_SET_UP and stage is Stage.FINAL and _means(others, answer):

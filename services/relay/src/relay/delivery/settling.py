@@ -58,7 +58,7 @@ class Settler:
         """Records what became of each recipient of ``job``, which took ``seconds``."""
         provider = self._offers.providers[job.provider]
         knocked = self._offers.probed(job.provider) and judging.unseen(findings)
-        verdicts = await self._judge.verdicts(job, findings, provider.rules)
+        verdicts = await self._judge.verdicts(job, findings, provider)
         for pause in self._offers.said(job.provider, job.message, judging.said(job.message, findings, verdicts)):
             self._paused(pause, job.provider)
         onward = None if all(_is_final(verdict) for verdict in verdicts) else await self._onward(job)

@@ -123,6 +123,8 @@ class Transaction:
         piece = without_fields(piece, provider.strip)
         if provider.replaces_message_id:
             piece = content.with_reference(piece, self._job.message.message_id)
+        if provider.field_size:
+            piece = content.with_short_fields(piece, provider.field_size)
         return content.fields(provider.headers, self._key()) + piece if provider.headers else piece
 
     def _mail(self) -> str:

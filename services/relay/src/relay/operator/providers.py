@@ -118,7 +118,8 @@ def _quota(quota: Row, now: float) -> str:
 
 
 def _period(quota: Row) -> str:
-    return PERIODS.get(quota["period"], f"in {quota['hours']} h")
+    hours = int(quota["hours"])
+    return PERIODS.get(quota["period"], f"in {hours} h" if hours <= 24 else f"in {hours // 24} days")
 
 
 def _taken(quota: Row) -> int:

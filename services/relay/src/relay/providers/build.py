@@ -33,9 +33,11 @@ def build(settings: ProviderSettings) -> Provider:
         quotas=settings.quotas,
         reserve=facts.reserve,
         senders=tuple(fold(sender.replace("{username}", settings.username)) for sender in facts.senders),
-        strip=field_pattern((*facts.strip, *facts.headers)),  # a field of ours must not stand there twice
+        strip=field_pattern((*facts.strip, *facts.headers), facts.keep),  # a field of ours must not stand there twice
+        field_size=facts.field_size,
         headers=tuple(facts.headers.items()),
         replaces_message_id=facts.replaces_message_id,
+        accepted=facts.accepted,
         rules=_rules(facts.rules, logs_in=bool(settings.username)),
         connections=facts.connections,
         messages_per_connection=facts.messages_per_connection,

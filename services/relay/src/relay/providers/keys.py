@@ -168,6 +168,10 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise Wrong(str(error)) from error
 
 
+def _accepted(value: Any) -> re.Pattern[str] | None:
+    return _pattern(_text(value)) if value != "" else None
+
+
 def _rule(value: Any) -> Rule:
     _fits(isinstance(value, dict) and value.keys() <= RULE_KEYS and {"stages", "pattern", "meaning"} <= value.keys())
     codes = [_number(400, 599)(code) for code in _list(value.get("codes", []))]
@@ -204,12 +208,17 @@ KEYS: dict[str, Key] = {
     "hourly_quota": Key(_quota, QUOTA),
     "daily_quota": Key(_quota, QUOTA),
     "monthly_quota": Key(_quota, QUOTA),
-    "clock": Key(_clock, 'a time zone such as "UTC" or "Europe/Paris", or "rolling" for the last 24 hours'),
+    "clock": Key(
+        _clock, 'a time zone such as "UTC" or "Europe/Paris", or "rolling" for the last 24 hours (a month: 30 days)'
+    ),
     "reserve": Key(_share, "a share from 0 to below 1, such as 0.1"),
     "senders": Key(lambda value: tuple(map(_sender, _list(value))), 'a list of addresses or "*@domain"'),
     "strip": Key(_strip, 'a list of field names, with * at the end for all that begin so, such as ["X-Foo-*"]'),
+    "keep": Key(_strip, 'a list of field names as in strip: every other field is taken out, such as ["From", "X-*"]'),
+    "field_size": Key(_number(100), "a number from 100 on"),
     "headers": Key(_headers, 'a table of field names and ASCII values, such as { X-Track = "no" }'),
     "replaces_message_id": Key(_flag, "true or false"),
+    "accepted": Key(_accepted, "a regular expression; empty: every 250 means that it sent the message"),
     "rules": Key(
         lambda value: tuple(map(_rule, _list(value))),
         f'a list of {{ stages = [{", ".join(repr(str(s)) for s in Stage)}], codes = [550], pattern = "...", meaning ='

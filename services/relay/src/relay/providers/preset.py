@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -40,11 +41,14 @@ class Preset:
     hourly_quota: int = 0  # recipients
     daily_quota: int = 0
     monthly_quota: int = 0
-    clock: str = "UTC"  # the zone in which its days and months begin, or "rolling": the last 24 hours count
+    clock: str = "UTC"  # the zone in which its days and months begin, or "rolling": the last 24 hours, 30 days
     reserve: float = RESERVE  # share of each quota that only accounts of high priority may use
     senders: tuple[str, ...] = ()  # whom it serves; ``{username}`` stands for the login; empty: anyone
     strip: tuple[str, ...] = ()  # fields by which a client could steer it; ``*`` at the end: all that begin so
+    keep: tuple[str, ...] = ()  # if any: the only fields that it takes, written as in ``strip``
+    field_size: int = 0  # bytes that it takes of a field's value; longer X- fields are left out
     headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     replaces_message_id: bool = False
+    accepted: re.Pattern[str] | None = None  # found in its 250 to the content; else it sent nothing
     rules: tuple[Rule, ...] = ()
     dns: str = ""  # a note for people

@@ -36,9 +36,11 @@ class Provider:
     quotas: tuple[Quota, ...] = ()  # recipients; every one must have room
     reserve: float = 0.1  # share of each quota that is kept for accounts of high priority
     senders: tuple[str, ...] = ()  # addresses or ``*@domain`` that it takes mail from, folded; empty: any
-    strip: re.Pattern[bytes] | None = None  # header fields by which a client could steer the provider
+    strip: re.Pattern[bytes] | None = None  # header fields that steer the provider, or that it does not take
+    field_size: int = 0  # bytes that it takes of a field's value; 0: any number
     headers: tuple[tuple[str, str], ...] = ()  # fields that we add; ``{id}`` in a value is the message's id
     replaces_message_id: bool = False
+    accepted: re.Pattern[str] | None = None  # found in its 250 to the content; without it, it sent nothing
     rules: tuple[Rule, ...] = ()
     connections: int = limits.CONNECTIONS_TO_PROVIDER
     messages_per_connection: int = limits.MESSAGES_PER_CONNECTION
