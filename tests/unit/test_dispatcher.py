@@ -19,7 +19,7 @@ from relay.providers.provider import Provider
 from relay.spool import QueueEntry, SpoolError, SpoolFailed, SpoolFull
 from support.delivering import BODY, SHORT, FakeJournal, Outlook, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
-from support.scripted_provider import CLOSE, HANG, RESET, USUAL, ScriptedProvider
+from support.scripted_provider import CLOSE, HANG, RESET, USUAL, ScriptedProvider, Talk
 from support.spooling import offering
 
 
@@ -105,16 +105,90 @@ async def test_a_kept_connection_that_died_is_replaced_at_once_and_costs_no_atte
         assert len(peer.kept) == 2
 
 
-async def test_a_421_to_mail_on_a_kept_connection_means_a_fresh_one() -> None:
-    async with ScriptedProvider() as peer:
-        peer.once("mail", USUAL["mail"], "421 4.7.0 enough for one connection")
+SPENT = [
+    ("mail", "421 4.7.0 enough for one connection"),
+    ("mail", "451-Requested action aborted\n451 Mails per session limit"),
+    ("mail", "452 4.3.2 try again"),  # at MAIL no word is needed
+    ("rcpt", "421 4.7.0 enough"),
+    ("rcpt", "450 4.7.1 too many messages in this session"),
+    ("rcpt", CLOSE),
+    ("data", "421 4.7.0 enough"),
+    ("data", "451 4.3.0 later"),
+    ("data", RESET),
+]
+ENVELOPES = pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "in turn"])
+
+
+@ENVELOPES
+@pytest.mark.parametrize(("stage", "act"), SPENT)
+async def test_a_session_that_is_spent_is_left_for_a_fresh_one_at_once(
+    stage: str, act: Any, extensions: tuple[str, ...]
+) -> None:
+    async with ScriptedProvider(extensions=extensions) as peer:
+        peer.once(stage, USUAL[stage], act)
+        spool, journal = MemorySpool(FakeClock()), FakeJournal()
+        messages = [spool.add(BODY), spool.add(BODY)]
+        async with delivering(spool, provider_for(peer), journal=journal):
+            await spool.settled(*messages)
+        assert [(row.state, row.attempts, row.doubts) for row in spool.rows.values()] == [(State.DELIVERED, 1, 0)] * 2
+        assert (peer.connections, len(peer.kept), journal.said) == (2, 2, [])
+
+
+@ENVELOPES
+@pytest.mark.parametrize(("stage", "act"), [("mail", "451 4.3.0 busy"), ("data", "451 4.3.0 busy")])
+async def test_a_provider_that_is_busy_on_a_fresh_session_too_is_asked_no_more(
+    stage: str, act: str, extensions: tuple[str, ...]
+) -> None:
+    async with ScriptedProvider(extensions=extensions) as peer:
+        peer.once(stage, USUAL[stage], act, act, act)
         spool = MemorySpool(FakeClock())
         messages = [spool.add(BODY), spool.add(BODY)]
         async with delivering(spool, provider_for(peer)):
             await spool.settled(*messages)
-        assert [row.attempts for row in spool.rows.values()] == [1, 1]
-        assert [row.state for row in spool.rows.values()] == [State.DELIVERED] * 2
-        assert peer.connections == 2
+        assert [(row.state, row.attempts) for row in spool.rows.values()] == [(State.DELIVERED, 1), (State.DUE, 1)]
+        assert (peer.connections, len(peer.kept)) == (2, 1)
+
+
+async def test_a_recipient_that_is_put_off_costs_no_session() -> None:
+    async with ScriptedProvider() as peer:
+        peer.rcpt["grey@example.net"] = "450 4.2.0 greylisted, come again"
+        spool = MemorySpool(FakeClock())
+        messages = [spool.add(BODY), spool.add(BODY, ["grey@example.net"]), spool.add(BODY)]
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(*messages)
+        assert [spool.states(message) for message in messages] == [[State.DELIVERED], [State.DUE], [State.DELIVERED]]
+        assert peer.connections == 1
+
+
+async def test_a_message_put_off_after_its_content_is_the_last_of_its_session() -> None:
+    async with ScriptedProvider() as peer:
+        peer.once("final", USUAL["final"], "451 4.7.0 that was one too many for this session")
+        spool = MemorySpool(FakeClock())
+        messages = [spool.add(BODY) for _ in range(3)]
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(*messages)
+        assert [row.attempts for row in spool.rows.values()] == [1, 1, 1]
+        assert (peer.connections, len(peer.kept)) == (2, 2)
+
+
+@ENVELOPES
+async def test_mail_goes_on_at_the_pace_of_a_provider_that_takes_few_mails_a_session(
+    extensions: tuple[str, ...],
+) -> None:
+    class Few(ScriptedProvider):
+        async def _on_mail(self, talk: Talk, text: str) -> None:
+            if sum(got.connection == talk.number for got in self.messages) >= 3:
+                await self._one(talk, "450 4.7.1 mails per session limit")
+            else:
+                await super()._on_mail(talk, text)
+
+    async with Few(extensions=extensions) as peer:
+        spool, journal = MemorySpool(FakeClock()), FakeJournal()
+        messages = [spool.add(BODY) for _ in range(12)]
+        async with delivering(spool, provider_for(peer), journal=journal):
+            await spool.settled(*messages)
+        assert [(row.state, row.attempts) for row in spool.rows.values()] == [(State.DELIVERED, 1)] * 12
+        assert (peer.connections, journal.said) == (4, [])
 
 
 # --- bytes

@@ -479,13 +479,13 @@ async def test_an_early_answer_in_the_middle_of_the_content_stops_it() -> None:
 
 
 # --- a link that was used before
+@pytest.mark.parametrize("said", [b"", OK, OK * 2])
 @pytest.mark.parametrize("end", [b"", b"421 4.4.2 idle too long\r\n"])
-async def test_a_kept_connection_that_died_silently_is_stale(end: bytes) -> None:
+async def test_a_kept_connection_that_dies_before_the_content_is_stale(said: bytes, end: bytes) -> None:
     play = Play(job(BODY), messages=1)
     await play.said(1)
-    if end:
-        play.answer(end)
-    else:
+    play.answer(said + end)
+    if not end:
         play.link.connection_lost(None)
     with pytest.raises(Stale):
         await play.findings()
@@ -499,13 +499,30 @@ async def test_a_fresh_connection_that_dies_is_a_failed_attempt() -> None:
     assert finding.stage is Stage.MAIL
 
 
-async def test_a_kept_connection_that_answered_mail_is_not_stale() -> None:
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_kept_connection_that_dies_in_the_content_is_a_failed_attempt(marked: bool) -> None:
     play = Play(job(BODY), messages=1)
     await play.said(1)
-    play.answer(OK)
+    if not marked:
+        play.source.gate.clear()
+    play.answer(OK * 2 + b"354 go\r\n")
+    if marked:
+        await play.said(2)
     play.link.connection_lost(None)
+    play.source.gate.set()
     (finding,) = await play.findings()
-    assert finding.stage in (Stage.RCPT, Stage.DATA)
+    assert finding.stage is (Stage.FINAL if marked else Stage.BODY)
+
+
+async def test_a_spent_connection_is_not_left_in_the_middle_of_a_content() -> None:
+    play = Play(job(BODY), messages=1)
+    await play.said(1)
+    play.answer(b"451 4.7.0 enough\r\n" + OK + b"354 go\r\n")
+    with pytest.raises(Stale):
+        await play.findings()
+    await play.link.quit(1.0)
+    assert play.wire.closed
+    assert len(play.wire.written) == 1, "QUIT would be a line of the content"
 
 
 # --- replies

@@ -1,9 +1,10 @@
 """Keeps one connection to the provider and carries jobs over it, one after the other.
 
 A connection is reused while it works, is not too old and has carried fewer messages than the provider allows. One that
-was found dead before MAIL was answered is replaced at once: providers close idle connections without a word, and that
-says nothing about the message. Where a port cannot be connected to, or not securely, the provider's next one is tried
-at once: many networks block some of them outward.
+is found dead, or spent by a limit of the provider's that we do not know, is replaced at once, and the message goes over
+the fresh one: providers close idle connections without a word, and that says nothing about the message. Where a port
+cannot be connected to, or not securely, the provider's next one is tried at once: many networks block some of them
+outward.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ class SmtpCarrier:
             transaction = Transaction(link, offer, self._provider, self._source, self._times, job)
             try:
                 return await transaction.run()
-            except Stale:
-                continue
+            except Stale:  # at most once: a fresh connection never is
+                await self.close()
             except SpoolFailed:
                 raise
             except Exception as error:  # a body that cannot be read, or our bug: it must not take the others with it

@@ -20,7 +20,7 @@ from relay.delivery.connection import Offer, Times
 from relay.delivery.content import Stuffer, without_fields
 from relay.delivery.failures import OwnRefusal
 from relay.delivery.outcome import Finding, Reply
-from relay.delivery.replies import Link
+from relay.delivery.replies import Link, spent
 from relay.model import Job
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage
@@ -38,7 +38,7 @@ class Source(Protocol):
 
 
 class Stale(Exception):
-    """The kept connection was dead before MAIL was answered: nothing happened, a fresh one is to be used."""
+    """The kept connection is dead or spent, and of this message nothing was sent: a fresh one is to be used."""
 
 
 def _lost(link: Link, stage: Stage) -> Finding:
@@ -56,6 +56,7 @@ class Transaction:
         "_link",
         "_offer",
         "_provider",
+        "_reused",
         "_source",
         "_times",
         "_utf8",
@@ -69,20 +70,20 @@ class Transaction:
         self._source = source
         self._times = times
         self._job = job
+        self._reused = link.messages > 0
         self._utf8 = False  # whether it is sent with SMTPUTF8 (RFC 6531)
         self.dotted = False  # whether the final dot was written, as far as we know
         self._findings: list[Finding | None] = [None] * len(job.recipients)
         self._accepted: list[int] = []  # indexes of the recipients that RCPT took
 
     async def run(self) -> list[Finding]:
-        """Does it. Raises :class:`Stale` if the link had carried messages before and died silently; else never for
-        the provider's sake.
+        """Does it. Raises :class:`Stale` if the link had carried messages before and carries no more, as
+        :meth:`_check_session` says; else never for the provider's sake.
         """
         refusal = self._cannot()
         if refusal is not None:
             return self._all(Finding(Stage.MAIL, refusal))
-        reused = self._link.messages > 0
-        go_on = await (self._envelope_at_once(reused) if self._offer.pipelining else self._envelope_in_turn(reused))
+        go_on = await (self._envelope_at_once() if self._offer.pipelining else self._envelope_in_turn())
         if go_on:
             await self._content()
         return [finding or _lost(self._link, Stage.BODY) for finding in self._findings]
@@ -134,45 +135,59 @@ class Transaction:
         utf8 = " SMTPUTF8" if self._utf8 else ""
         return f"MAIL FROM:<{message.sender}>{size}{eightbit}{utf8}\r\n"
 
-    async def _envelope_at_once(self, reused: bool) -> bool:
+    async def _envelope_at_once(self) -> bool:
         """MAIL, every RCPT and DATA in one write (RFC 2920). Whether the content is to follow."""
         recipients = self._job.recipients
         lines = [self._mail()]
         lines += [f"RCPT TO:<{recipient.address}>\r\n" for recipient in recipients]
         lines.append("DATA\r\n")
         got = await self._link.ask("".join(lines).encode(), len(lines), self._times.reply)
-        if not got or (got[0].code == 421 and reused):
-            return self._no_answer(reused)
+        self._check_session(got, len(lines))
+        if not got:
+            return self._no_answer()
         if got[0].code >= 300:
             self._all(Finding(Stage.MAIL, got[0]))
         else:
             self._note_recipients(got[1 : len(recipients) + 1])
         return await self._after_data(got[-1] if len(got) == len(lines) else None)
 
-    async def _envelope_in_turn(self, reused: bool) -> bool:
+    async def _envelope_in_turn(self) -> bool:
         """One command at a time, for a provider that does not offer PIPELINING."""
         link, seconds = self._link, self._times.reply
         got = await link.ask(self._mail().encode(), 1, seconds)
-        if not got or (got[0].code == 421 and reused):
-            return self._no_answer(reused)
+        self._check_session(got, 1)
+        if not got:
+            return self._no_answer()
         if got[0].code >= 300:
             self._all(Finding(Stage.MAIL, got[0]))
             return await self._reset()
-        replies: list[Reply] = []
         for recipient in self._job.recipients:
-            replies += await link.ask(f"RCPT TO:<{recipient.address}>\r\n".encode(), 1, seconds)
+            got += await link.ask(f"RCPT TO:<{recipient.address}>\r\n".encode(), 1, seconds)
+        self._check_session(got, len(self._findings) + 1)
+        replies = got[1:]
         self._note_recipients(replies)
         if len(replies) < len(self._findings):
             self._rest(_lost(link, Stage.RCPT))
             return False
         if not self._accepted:
             return await self._reset()
-        got = await link.ask(b"DATA\r\n", 1, seconds)
-        return await self._after_data(got[0] if got else None)
+        answer = await link.ask(b"DATA\r\n", 1, seconds)
+        self._check_session(got + answer, len(self._findings) + 2)
+        return await self._after_data(answer[0] if answer else None)
 
-    def _no_answer(self, reused: bool) -> bool:
-        if reused:
+    def _check_session(self, got: Sequence[Reply], wanted: int) -> None:
+        """Raises :class:`Stale` where a connection that has carried mail before is gone, or may be spent by the answers
+        so far: a fresh one is asked, and its answer counts.
+        """
+        if not self._reused or (len(got) == wanted and max(got).code < 400):
+            return
+        over = spent(got, len(self._findings))
+        if over and got[-1].code == 354:
+            self._link.close()  # QUIT would be content now
+        if over or len(got) < wanted:
             raise Stale
+
+    def _no_answer(self) -> bool:
         self._all(_lost(self._link, Stage.MAIL))
         return False
 
@@ -271,3 +286,5 @@ class Transaction:
         self.dotted = True
         got = await link.ask(end, 1, self._times.final + self._job.message.size / self._times.rate)
         self._rest(Finding(Stage.FINAL, got[0]) if got else _lost(link, Stage.FINAL))
+        if self._reused and got and 400 <= got[0].code < 500:
+            link.close()  # the session may be spent: the next message has a fresh one
