@@ -37,6 +37,9 @@ def relay(**changes: Any) -> Relay:
         started_at=NOW - 5 * DAY,
         hostname="mail.example.org",
         domains=("example.org",),
+        bind="0.0.0.0",
+        warnings=(),
+        accounts_problem="",
         providers=(Provider(name="brevo"), Provider(name="sendgrid")),
         listeners=(
             Listener(name="submission", port=2587, open=True),

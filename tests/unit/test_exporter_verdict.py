@@ -30,6 +30,11 @@ def with_relay(**changes: Any) -> Snapshot:
     return snapshot(relay=relay(**changes))
 
 
+def self_signed(given: Snapshot) -> Snapshot:
+    assert given.renewer
+    return replace(given, renewer=replace(given.renewer, mode="self-signed"))
+
+
 def deliveries(**states: int) -> dict[str, int]:
     return {**relay().deliveries, **states}
 
@@ -93,6 +98,18 @@ CASES = {
     "no quota": ("quota", snapshot(providers=(provider(),)), Level.UNKNOWN),
     "failures": ("failures", with_relay(deliveries=deliveries(unknown=1)), Level.WARNING),
     "accounts": ("accounts", snapshot(accounts_good=False), Level.WARNING),
+    "settings": ("settings", with_relay(warnings=("OWNPOST_DOMAINS: example.org is reserved.",)), Level.WARNING),
+    "self-signed": ("certificate", self_signed(snapshot()), Level.WARNING),
+    "self-signed on this machine": (
+        "certificate",
+        self_signed(with_relay(bind="127.0.0.1")),
+        Level.GOOD,
+    ),
+    "staging": (
+        "certificate",
+        with_relay(certificate=replace(certificate(DAY * 60), issuer="CN=(STAGING) Riddling Rhubarb R12")),
+        Level.WARNING,
+    ),
     "domain wrong": (
         "domain",
         snapshot(

@@ -138,10 +138,10 @@ def test_quotas_of_the_free_plan_count_until_others_are_set() -> None:
 
 def test_a_quota_that_nobody_set_is_told_at_the_start() -> None:
     brevo = environ("brevo") | {"OWNPOST_BIND": "0.0.0.0"}
-    (warning,) = read(brevo).warnings
+    (warning,) = read(brevo).notes
     assert warning.startswith("BREVO_DAILY_QUOTA: not set, so the 300 recipients")
-    assert read(brevo | {"BREVO_DAILY_QUOTA": "none"}).warnings == ()
-    assert read(brevo | {"BREVO_DAILY_QUOTA": "300"}).warnings == ()
+    assert read(brevo | {"BREVO_DAILY_QUOTA": "none"}).notes == ()
+    assert read(brevo | {"BREVO_DAILY_QUOTA": "300"}).notes == ()
 
 
 def test_terms_hold_what_the_choice_asks() -> None:

@@ -282,7 +282,7 @@ def test_the_example_shows_the_defaults_of_providers(provider: str) -> None:
     defaults = {name: value for name, value in shown.items() if name.startswith(provider.upper() + "_")}
     assert defaults
     needed = environ(provider)
-    assert replace(read(defaults | needed), warnings=()) == replace(read(needed), warnings=())
+    assert replace(read(defaults | needed), notes=()) == replace(read(needed), notes=())
 
 
 @pytest.mark.parametrize("provider", REAL)

@@ -57,6 +57,7 @@ class Reader:
         self.asked: set[str] = set()
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []  # what is assumed where nothing was set, in the form of a warning
 
     def problem(self, name: str, sentence: str) -> None:
         """Notes a problem, once. ``name`` may be anything that stood before an equals sign."""

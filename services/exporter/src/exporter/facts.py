@@ -14,6 +14,7 @@ from typing import Any
 from .providers import Provider
 
 FAILED = ("refused", "expired", "unknown")
+TRIAL = "capture"  # the provider that writes mail to files
 Json = Mapping[str, Any]
 
 
@@ -68,6 +69,9 @@ class Relay:
     started_at: float
     hostname: str
     domains: tuple[str, ...]
+    bind: str  # the address that the ports are published at; empty where an older relay does not say
+    warnings: tuple[str, ...]  # what is legal in the settings, but most likely not meant
+    accounts_problem: str  # why config/accounts.toml, as it is now, was not taken up
     providers: tuple[Provider, ...]
     listeners: tuple[Listener, ...]
     certificate: Certificate | None
@@ -88,6 +92,9 @@ class Relay:
             started_at=float(found["started_at"]),
             hostname=str(found["hostname"]),
             domains=tuple(map(str, found["domains"])),
+            bind=str(found.get("bind", "")),
+            warnings=tuple(map(str, found.get("warnings", ()))),
+            accounts_problem=str(found.get("accounts_problem", "")),
             providers=tuple(map(Provider.from_json, found["providers"])),
             listeners=tuple(map(Listener.from_json, found["listeners"])),
             certificate=Certificate.from_json(found["certificate"]) if found["certificate"] else None,
@@ -105,6 +112,16 @@ class Relay:
         if self.certificate is None:
             return None
         return min([self.certificate.not_after, *(one.shown_until for one in self.listeners if one.shown_until)])
+
+    @property
+    def trial(self) -> bool:
+        """Whether nothing is sent: the only providers write files."""
+        return bool(self.providers) and all(one.name == TRIAL for one in self.providers)
+
+    @property
+    def published(self) -> bool:
+        """Whether other machines may connect."""
+        return self.bind not in ("", "::1") and not self.bind.startswith("127.")
 
     @property
     def failed(self) -> int:

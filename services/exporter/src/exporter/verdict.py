@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .facts import Relay
 from .providers import Provider, Quota
 from .snapshot import Snapshot
 from .words import duration, plural, size, span, stamp
@@ -69,7 +70,8 @@ def judge(snapshot: Snapshot) -> Verdict:
         more = f" And {plural(len(bad) - 1, 'more thing')} to look at below." if len(bad) > 1 else ""
         line = f"Mail is accepted, but look at this: {bad[0].finding}{more}"
     else:
-        worst, line = Level.GOOD, "All is well."
+        trial = snapshot.relay is not None and snapshot.relay.trial
+        worst, line = Level.GOOD, "All is well." + " This is the trial: nothing is sent." * trial
     return Verdict(worst, line, checks)
 
 
@@ -133,12 +135,30 @@ def _certificate(snapshot: Snapshot) -> Found:
         return Level.CRITICAL, f"The certificate ends in {duration(left)}, on {stamp(end)}.", advice
     if left < min(SOON[0], SOON[1] * whole):
         return Level.WARNING, f"The certificate ends in {duration(left)}, on {stamp(end)}, and should be new.", advice
+    if distrusted := _distrusted(snapshot, relay):
+        return Level.WARNING, *distrusted
     wrong = [f"{one.name}: {one.problem}" for one in relay.listeners if one.problem]
     if wrong:
         return Level.WARNING, f"A port shows clients something else. {' '.join(wrong)}", advice
     if relay.certificate_problem:
         return Level.WARNING, f"The newest certificate was not taken up. {relay.certificate_problem}", advice
     return Level.GOOD, f"For {', '.join(relay.certificate.names)}, until {stamp(end)} ({duration(left)})."
+
+
+def _distrusted(snapshot: Snapshot, relay: Relay) -> tuple[str, str] | None:
+    """What is wrong with a certificate that clients elsewhere do not trust, and what to do."""
+    if not relay.published or relay.certificate is None:
+        return None
+    if "(STAGING)" in relay.certificate.issuer:
+        advice = "Take ACME_SERVER=letsencrypt-staging out of .env, then make up."
+        return "The certificate is a test one of Let's Encrypt's staging server, which no client trusts.", advice
+    if snapshot.renewer is not None and snapshot.renewer.mode == "self-signed":
+        advice = "OWNPOST_TLS=acme gets one that all clients trust: docs/certificates.md."
+        return (
+            "The certificate is self-signed: Gmail refuses it, and others must be told to trust certs/ca.pem.",
+            advice,
+        )
+    return None
 
 
 def _renewal(snapshot: Snapshot) -> Found:
@@ -205,6 +225,8 @@ def _providers(snapshot: Snapshot) -> Found:
             "Set it up there: make plan shows the records of a domain. Mail takes another provider meanwhile, or waits."
         )
         return Level.WARNING, f"Left alone, for the sender is not set up there: {', '.join(strange)}.", advice
+    if snapshot.relay is not None and snapshot.relay.trial:
+        return Level.GOOD, "This is the trial: mail is written to var/captured, and nothing is sent."
     return Level.GOOD, f"In use: {', '.join(one.name for one in told)}."
 
 
@@ -252,10 +274,20 @@ def _failures(snapshot: Snapshot) -> Found:
 def _accounts(snapshot: Snapshot) -> Found:
     if snapshot.relay is None:
         return Level.UNKNOWN, "Not known."
-    if not snapshot.accounts_good:
-        advice = "The relay's log names the line; it goes on with the accounts it had."
-        return Level.WARNING, "config/accounts.toml has a mistake and was not taken up.", advice
+    if not snapshot.accounts_good or snapshot.relay.accounts_problem:
+        advice = "The relay goes on with the accounts it had, and takes the file up once it is mended."
+        finding = f"config/accounts.toml has a mistake and was not taken up. {snapshot.relay.accounts_problem}"
+        return Level.WARNING, finding, advice
     return Level.GOOD, "config/accounts.toml is in force."
+
+
+def _settings(snapshot: Snapshot) -> Found:
+    if snapshot.relay is None:
+        return Level.UNKNOWN, "Not known."
+    warnings = snapshot.relay.warnings
+    if warnings:
+        return Level.WARNING, " ".join(f"{one.rstrip('.')}." for one in warnings), "After a change: make up."
+    return Level.GOOD, "Nothing in them looks like a mistake."
 
 
 def _domain(snapshot: Snapshot) -> Found:
@@ -292,5 +324,6 @@ CHECKS: Sequence[tuple[str, str, Callable[[Snapshot], Found]]] = (
     ("quota", "Quotas", _quota),
     ("failures", "Failures", _failures),
     ("accounts", "Accounts", _accounts),
+    ("settings", "Settings", _settings),
     ("domain", "Domain", _domain),
 )

@@ -42,6 +42,7 @@ class AccountsFile:
         self.on_change = on_change
         self._seen = self._signature()
         self.current = self._read()
+        self.problem = ""  # why the file as it is now was not taken up
         self._warn(self.current)
 
     def _signature(self) -> tuple[int, int, int] | None:
@@ -70,9 +71,10 @@ class AccountsFile:
         try:
             accounts = await asyncio.to_thread(self._read)
         except AccountsError as error:
-            self._journal.system("accounts_broken", problem="; ".join(error.problems))
+            self.problem = "; ".join(error.problems)
+            self._journal.system("accounts_broken", problem=self.problem)
             return
-        old, self.current = self.current, accounts
+        old, self.current, self.problem = self.current, accounts, ""
         self._journal.system("accounts_reloaded", accounts=len(accounts))
         self._warn(accounts)
         if self.on_change:

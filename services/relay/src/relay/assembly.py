@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from relay import __version__, limits
 from relay.accounts import Accounts, AccountsError, demo_problem
 from relay.accounts_file import AccountsFile
-from relay.choice.routes import Routes
+from relay.advice import advice
 from relay.clock import Clock
 from relay.control import ControlError
 from relay.descriptors import CannotOpenFiles, raise_limit
@@ -101,14 +101,6 @@ async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed:
     return spool
 
 
-def warn_of_routes(routes: Routes, accounts: Accounts, journal: Journal) -> None:
-    """A route for an account that does not exist is never used; most likely its name is mistyped."""
-    names = {account.name for account in accounts}
-    for name in sorted({route.account for route in routes.routes if route.account} - names):
-        text = f"config/providers.toml: a [[route]] names the account {name}, which is not in accounts.toml like that."
-        journal.system("warning", text=text)
-
-
 def open_files(settings: Settings) -> None:
     """Room for every connection that the settings allow. Raises :class:`CannotOpenFiles`."""
     raise_limit(settings.connections + FILES_BESIDE_CONNECTIONS)
@@ -123,8 +115,6 @@ async def serve(settings: Settings, log: Log, clock: Clock) -> int:
     log.attach(loop)
     metrics = Metrics(CollectorRegistry(), [one.name for one in settings.providers], __version__)
     journal = Journal(log, metrics, clock)
-    for warning in settings.warnings:
-        journal.system("warning", text=warning)
 
     def spool_failed(reason: str) -> None:
         journal.system("spool_failed", reason=reason)
@@ -151,7 +141,8 @@ async def assemble(
     try:
         if accounts is None or to is None or problems:
             raise CannotStart(problems)
-        warn_of_routes(settings.routes, accounts.current, journal)
+        for warning in (*settings.notes, *advice(settings, accounts.current)):
+            journal.system("warning", text=warning)
         ground = Ground(
             settings=settings, journal=journal, metrics=metrics, clock=clock, spool=spool, accounts=accounts, to=to
         )

@@ -68,7 +68,8 @@ class Settings:
     history_days: int
     repeat_minutes: int  # for which a message that is sent again is kept once; 0: never
     doubt_minutes: int  # before a message is sent again whose final dot got no answer
-    warnings: tuple[str, ...] = ()  # sentences ``NAME: ...`` for the log: legal, but perhaps not meant
+    warnings: tuple[str, ...] = ()  # sentences ``NAME: ...``: legal, but perhaps not meant
+    notes: tuple[str, ...] = ()  # likewise, for the log only: what is assumed where nothing was set
 
     @property
     def tls(self) -> bool:
@@ -136,7 +137,7 @@ def read_all(reader: Reader) -> Settings:
     )
     _check(reader, settings)
     report_unknown(reader, [prefix(provider.name) for provider in settings.providers])
-    return replace(settings, warnings=reader.finish())
+    return replace(settings, warnings=reader.finish(), notes=tuple(dict.fromkeys(reader.notes)))
 
 
 def _check(reader: Reader, settings: Settings) -> None:

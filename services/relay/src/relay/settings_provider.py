@@ -215,5 +215,5 @@ def _quota(reader: Reader, name: str, period: str, entry: file.Entry) -> int:
         reader.wrong(name, value, "such a number", f"recipients, 1 to {keys.MOST}, or none")
     elif preset and f"{period}_quota" not in entry.own:
         usual = f"the {preset} recipients of its free or usual plan are counted"
-        reader.warn(name, f"not set, so {usual}; set what your plan allows, or none.")
+        reader.notes.append(f"{name}: not set, so {usual}; set what your plan allows, or none.")
     return preset

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from relay import __version__
 from relay.accounts_file import AccountsFile
+from relay.advice import advice
 from relay.clock import Clock
 from relay.settings import Settings
 from relay.spool import Spool
@@ -50,7 +51,10 @@ class Status:
             "started_at": self._started_at,
             "hostname": settings.hostname,
             "domains": list(settings.domains),
+            "bind": settings.bind,
+            "warnings": advice(settings, self._accounts.current),
             "accounts": len(self._accounts.current),
+            "accounts_problem": self._accounts.problem,
             "listeners": [self._listener(one) for one in self._front.listeners],
             "certificate": served
             and {
