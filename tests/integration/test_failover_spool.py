@@ -137,6 +137,61 @@ async def test_what_waited_five_days_for_a_pause_ends_and_the_sender_is_told(tmp
         assert (count(box, EventKind.EXPIRED), count(box, EventKind.NOTICE_QUEUED)) == (1, 1)
 
 
+async def test_a_notice_goes_to_a_provider_that_did_not_refuse_what_it_tells_of(tmp_path: Path) -> None:
+    async with ScriptedProvider() as one, ScriptedProvider() as two, opened(tmp_path) as box:
+        one.always("final", "550 5.4.6 Anything at all.")
+        two.once("mail", "451 later")  # the notice's next round finds both open
+        await box.add(a_message(at=box.clock.now), BODY)
+        async with delivering(box, one, two) as dispatcher:
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 1)
+            later(box, dispatcher, limits.MINUTE * 2)
+            await eventually(lambda: count(box, EventKind.DELIVERED) == 1)
+        assert [got.recipients for got in two.kept] == [["anna@example.org"]]
+        assert len(one.messages) == 1, "the notice was never offered to the one that refused the mail"
+
+
+async def test_a_notice_takes_the_one_that_refused_the_mail_when_the_other_stays_shut(tmp_path: Path) -> None:
+    async with ScriptedProvider() as one, ScriptedProvider() as two, opened(tmp_path) as box:
+        one.once("final", "550 5.7.1 no")
+        two.always("mail", "451 Maximum credits exceeded")
+        await box.add(a_message(at=box.clock.now), BODY)
+        async with delivering(box, one, two, rules=PRESETS["sendgrid"].rules) as dispatcher:
+            await eventually(lambda: dispatcher.providers()[1].state == "paused")
+            later(box, dispatcher, waiting.ROUND)
+            await eventually(lambda: count(box, EventKind.DELIVERED) == 1)
+        assert [got.recipients for got in one.kept] == [["anna@example.org"]]
+
+
+@pytest.mark.parametrize("answer", ["550 5.4.6 Unusual sending activity", "554 5.7.1 spam", "550 5.1.1 unknown"])
+async def test_the_only_provider_is_tried_for_five_days_with_a_notice_and_then_an_alarm_rings(
+    tmp_path: Path, answer: str
+) -> None:
+    async with ScriptedProvider() as one, opened(tmp_path) as box:
+        one.always("final", answer)
+        mail = await box.add(a_message(at=box.clock.now), BODY)
+        async with delivering(box, one) as dispatcher:
+            for tries in range(1, 4):
+                await eventually(lambda: count(box, EventKind.DEFERRED) == tries)  # noqa: B023
+                (waiting_one,) = [entry for entry in await box.spool.queue() if entry.state is State.DUE]
+                assert await box.spool.retry(waiting_one.message.id) == 1, "whoever looks may try it at any time"
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 4)
+            assert (await box.spool.stats()).failed_notices == 0
+            later(box, dispatcher, limits.EXPIRY_AFTER_START)
+            later(box, dispatcher, limits.LIFETIME)
+            await eventually(lambda: count(box, EventKind.EXPIRED) == 1)
+        (event,) = [event for event in box.events if event.kind is EventKind.NOTICE_FAILED]
+        (story,) = await box.spool.trace(message_id=mail.id)
+        assert story.events[-1] == event, "it is told where somebody looks who asks for the mail"
+        assert (event.message, event.recipient, event.detail["state"]) == (mail.id, "anna@example.org", "expired")
+        (notice,) = await box.spool.trace(message_id=str(event.detail["notice"]))
+        assert notice.events[-1].detail["told_of"] == mail.id
+    async with opened(tmp_path) as box:
+        assert (await box.spool.stats()).failed_notices == 1
+        await box.spool.acknowledge(notice.message.id)
+    async with opened(tmp_path) as box:
+        assert (await box.spool.stats()).failed_notices == 0
+
+
 class Slow(ScriptedProvider):
     """Takes no message while its gate is shut."""
 

@@ -20,6 +20,7 @@ from relay.choice.choose import Asked, Take, Wait
 from relay.choice.desk import Desk
 from relay.choice.offer import Offer
 from relay.choice.quota import bucket_of
+from relay.choice.rounds import for_good, spared
 from relay.ids import new_id
 from relay.model import OPEN_STATES, Event, Job, Message, Recipient, Result, State
 from relay.spool import Trace
@@ -100,7 +101,8 @@ class MemorySpool:
         self.bodies[message.id] = body
         for recipient in recipients:
             key = len(self.rows) + 1
-            self.rows[key] = Row(key, message, recipient, next_attempt=self.clock.now)
+            tried = spared(message.spares)
+            self.rows[key] = Row(key, message, recipient, next_attempt=self.clock.now, tried=tried)
         self._tell()
         return message
 
@@ -192,7 +194,7 @@ class MemorySpool:
             for choice, rows in left:
                 if isinstance(choice, Wait) and rows[0].tried and waiting.round_over(choice, self.clock.now):
                     for row in rows:
-                        row.tried, row.next_attempt = frozenset(), self.clock.now + waiting.ROUND
+                        row.tried, row.next_attempt = for_good(row.tried), self.clock.now + waiting.ROUND
         return jobs
 
     def _alike(self, message: Message, ahead: float) -> list[list[Row]]:
@@ -293,7 +295,8 @@ class MemorySpool:
             self.notices.append((message, body))
             self.events += more
             if self.deliver_notices:
-                self.add(body, message.recipients, id=message.id, sender=message.sender, kind=message.kind, notify="")
+                facts = {"id": message.id, "sender": message.sender, "kind": message.kind, "spares": message.spares}
+                self.add(body, message.recipients, **facts, notify="")
         self._tell()
 
     async def release(self, jobs: Sequence[Job]) -> None:

@@ -56,6 +56,7 @@ def relay(**changes: Any) -> Relay:
         messages=0,
         bytes=0,
         oldest=None,
+        failed_notices=0,
         room=40 * 1024**3,
     )
     return dataclasses.replace(usual, **changes)

@@ -96,6 +96,7 @@ CASES = {
     "second quota high": ("quota", snapshot(providers=(provider(quotas=(quota(1, 9), quota(8, 9))),)), Level.WARNING),
     "quota low": ("quota", snapshot(providers=(provider(quotas=(quota(79, 100),)),)), Level.GOOD),
     "no quota": ("quota", snapshot(providers=(provider(),)), Level.UNKNOWN),
+    "a notice failed": ("notices", with_relay(deliveries=deliveries(expired=1), failed_notices=1), Level.WARNING),
     "failures": ("failures", with_relay(deliveries=deliveries(unknown=1)), Level.WARNING),
     "accounts": ("accounts", snapshot(accounts_good=False), Level.WARNING),
     "settings": ("settings", with_relay(warnings=("OWNPOST_DOMAINS: example.org is reserved.",)), Level.WARNING),

@@ -80,6 +80,7 @@ class Relay:
     messages: int  # open
     bytes: int
     oldest: float | None
+    failed_notices: int  # that nobody has acknowledged
     room: int
 
     @classmethod
@@ -103,6 +104,7 @@ class Relay:
             messages=int(queue["messages"]),
             bytes=int(queue["bytes"]),
             oldest=None if queue["oldest"] is None else float(queue["oldest"]),
+            failed_notices=int(queue["failed_notices"]),
             room=int(found["spool"]["room"]),
         )
 

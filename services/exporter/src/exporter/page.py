@@ -48,6 +48,7 @@ EVENTS = {
     "dropped": "dropped",
     "notice_queued": "its sender is told of the failure",
     "delay_notice_queued": "its sender is told of the delay",
+    "notice_failed": "its sender could not be told",
     "acknowledged": "seen",
     "recovered": "found again after a restart",
     "unusual": "with it, its account sent ten times its usual mail in an hour",

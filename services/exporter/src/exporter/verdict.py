@@ -257,17 +257,27 @@ def _used(name: str, quota: Quota) -> str:
     return f"{name} {quota.taken:,} of {quota.limit:,} {span(quota.period, quota.hours)}"
 
 
+def _notices(snapshot: Snapshot) -> Found:
+    if snapshot.relay is None:
+        return Level.UNKNOWN, "Not known."
+    number = snapshot.relay.failed_notices
+    if number:
+        advice = "Tell the sender: the notice stands below, and make trace ID=… says which message it told of."
+        return (
+            Level.WARNING,
+            f"{plural(number, 'notice')} failed: a sender may not know that mail of theirs did.",
+            advice,
+        )
+    return Level.GOOD, "None failed."
+
+
 def _failures(snapshot: Snapshot) -> Found:
     if snapshot.relay is None:
         return Level.UNKNOWN, "Not known."
-    number = snapshot.relay.failed
-    if number:
+    if snapshot.relay.failed:
+        number = plural(snapshot.relay.failed, "delivery", "deliveries")
         advice = 'Read them below; make queue ARGS="acknowledge ID" takes one off this page.'
-        return (
-            Level.WARNING,
-            f"{plural(number, 'delivery', 'deliveries')} failed, and nobody has acknowledged that.",
-            advice,
-        )
+        return Level.WARNING, f"{number} failed, and nobody has acknowledged that.", advice
     return Level.GOOD, "None that you have not seen."
 
 
@@ -322,6 +332,7 @@ CHECKS: Sequence[tuple[str, str, Callable[[Snapshot], Found]]] = (
     ("queue", "Queue", _queue),
     ("providers", "Providers", _providers),
     ("quota", "Quotas", _quota),
+    ("notices", "Notices", _notices),
     ("failures", "Failures", _failures),
     ("accounts", "Accounts", _accounts),
     ("settings", "Settings", _settings),

@@ -103,6 +103,7 @@ class _Pages:
             "messages": stats.messages,
             "bytes": stats.bytes,
             "oldest": stats.oldest,
+            "failed_notices": stats.failed_notices,
         }
         found = {
             "state": state,
@@ -116,7 +117,7 @@ class _Pages:
     async def metrics_page(self, request: Request) -> Answer:
         stats = await self.spool.stats()
         age = 0.0 if stats.oldest is None else max(0.0, self.clock.time() - stats.oldest)
-        self.metrics.update_queue(stats.deliveries, stats.messages, stats.bytes, age)
+        self.metrics.update_queue(stats.deliveries, stats.messages, stats.bytes, age, stats.failed_notices)
         self.metrics.update_spool(stats.room, stats.wal_bytes)
         await self.providers.measure(self.metrics)
         return Answer(200, *self.metrics.page(request.accept))

@@ -113,6 +113,7 @@ class Metrics:
     def _spool(self) -> None:
         queued = self._gauge("queue_deliveries", "Deliveries by state; failed ones until acknowledged.", "state")
         self.queue = {state: queued.labels(state.value) for state in STATES}
+        self.failed_notices = self._gauge("queue_failed_notices", "Notices that failed, until acknowledged.")
         self.queue_messages = self._gauge("queue_messages", "Messages with an open delivery.")
         self.queue_bytes = self._gauge("queue_bytes", "Size of messages with an open delivery.")
         self.oldest = self._gauge("queue_oldest_message_age_seconds", "Age of the oldest message that is not held.")
@@ -133,8 +134,11 @@ class Metrics:
         self.accounts_good = self._gauge("accounts_last_reload_successful", "0 while accounts.toml is broken.")
         self.accounts_good.set(1)
 
-    def update_queue(self, deliveries: Mapping[State, int], messages: int, size: int, oldest_age: float) -> None:
-        """What waits, counted when somebody asks."""
+    def update_queue(
+        self, deliveries: Mapping[State, int], messages: int, size: int, oldest_age: float, failed_notices: int
+    ) -> None:
+        """What waits, and what failed, counted when somebody asks."""
+        self.failed_notices.set(failed_notices)
         for state, gauge in self.queue.items():
             gauge.set(deliveries.get(state, 0))
         self.queue_messages.set(messages)

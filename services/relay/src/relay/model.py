@@ -56,6 +56,7 @@ class Message(NamedTuple):
     smtputf8: bool = False
     notify: str = ""  # who is told when it fails; empty: nobody (then the failure stays in queue and page)
     fingerprint: bytes = b""  # known by it if it is sent again; empty: never. Only written: nobody reads it back so
+    spares: str = ""  # of a notice: the provider that failed what it tells of, asked last. Only written, too
 
 
 class Recipient(NamedTuple):
@@ -111,6 +112,7 @@ class EventKind(StrEnum):
     DROPPED = "dropped"
     NOTICE_QUEUED = "notice_queued"
     DELAY_NOTICE_QUEUED = "delay_notice_queued"
+    NOTICE_FAILED = "notice_failed"  # of the message that the notice told of
     ACKNOWLEDGED = "acknowledged"
     RECOVERED = "recovered"
     UNUSUAL = "unusual"  # this message makes its account's hour one: relay.submission.volume

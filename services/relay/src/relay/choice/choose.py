@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relay.choice.offer import Offer, Terms
+from relay.choice.rounds import LAST
 from relay.choice.routes import order
 
 
@@ -123,8 +124,13 @@ def _carriers(able: list[Terms], size: int) -> list[Terms]:
 
 
 def _untried(able: list[Terms], tried: frozenset[str]) -> list[Terms]:
-    """Those that this round has not been offered to; when it has been to all of them, it begins anew."""
-    return [terms for terms in able if terms.name not in tried] or able if tried else able
+    """Those that this round has not been offered to, and behind the others what a notice had better avoid; when it has
+    been to all of them, it begins anew.
+    """
+    if not tried:
+        return able
+    left = [terms for terms in able if terms.name not in tried] or able
+    return sorted(left, key=lambda terms: LAST + terms.name in tried)
 
 
 def _first(

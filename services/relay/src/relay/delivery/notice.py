@@ -17,9 +17,10 @@ from enum import Enum
 
 from relay import encoded_words, limits
 from relay.delivery.outcome import clean, enhanced
-from relay.ids import new_id
+from relay.ids import is_id, new_id
 from relay.model import Kind, Message, State
 
+TELLS_OF = "X-Ownpost-Id"  # our id of the message: in a failure's header, and in its part for programs
 LISTED = 100  # deliveries that a letter on delays lists; who sent thousands of mails needs no book about them
 
 
@@ -104,11 +105,17 @@ def failure(
         _part("text/rfc822-headers", _cut(header)),
     ]
     head = _head(number, message.notify, title, post, now)
-    head += _thread(message.message_id)
+    head += _thread(message.message_id) + f"{TELLS_OF}: {message.id}\r\n"
     head += f'Content-Type: multipart/report; report-type=delivery-status;\r\n boundary="{boundary}"\r\n\r\n'
     border = f"--{boundary}".encode()
     body = b"".join(border + b"\r\n" + part + b"\r\n" for part in parts) + border + b"--\r\n"
     return _sealed(number, message.account, message.notify, head.encode() + body, post, now)
+
+
+def told_of(header: bytes) -> str:
+    """Our id of the message that the notice with this header tells of; empty: it tells of delays, or is unreadable."""
+    value = field(header, TELLS_OF.lower().encode()).decode("ascii", "replace")
+    return value if is_id(value) else ""
 
 
 def digest(account: str, notify: str, delays: Sequence[Delay], post: Post, now: float) -> tuple[Message, bytes]:
@@ -190,7 +197,7 @@ def field(header: bytes, name: bytes) -> bytes:
 # --- what programs read
 def _status(message: Message, failures: Sequence[Failure], post: Post, now: float) -> str:
     """The delivery-status part (RFC 3464, section 2): one group on the message, one for each recipient."""
-    lines = [f"Reporting-MTA: dns; {post.hostname}", f"X-Ownpost-Id: {message.id}"]
+    lines = [f"Reporting-MTA: dns; {post.hostname}", f"{TELLS_OF}: {message.id}"]
     lines += [f"Arrival-Date: {_date(message.received_at)}"]
     for one in failures:
         lines += ["", f"Final-Recipient: {_typed(one.recipient)}", "Action: failed", f"Status: {_code(one)}"]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from relay.delivery import notice
-from relay.model import FAILED_STATES, Event, EventKind, Job, Message, Result
+from relay.model import FAILED_STATES, Event, EventKind, Job, Kind, Message, Result
 from relay.spool import SpoolError, SpoolFailed, SpoolFull, Trace
 
 FULL_WAIT = 5.0  # until an outcome is tried again for which the disk had no room
@@ -51,9 +51,13 @@ class Recorder:
         self.stopped = False
 
     async def record(self, job: Job, results: Sequence[Result], events: Sequence[Event]) -> None:
-        """One commit: what became of the recipients, and the notice of those that failed."""
+        """One commit: what became of the recipients, and the notice of those that failed. A notice that fails is the
+        story of the message that it told of: nobody else will say that its sender knows nothing.
+        """
         failed = [result for result in results if result.state in FAILED_STATES]
         notices = [await self._notice(job, failed, events[0].at)] if failed and notice.wanted(job.message) else []
+        if failed and job.message.kind is Kind.NOTICE:
+            events = await self._told_twice(job, events)
         while True:
             try:
                 return await self._spool.record(job, results, events, notices)
@@ -72,6 +76,19 @@ class Recorder:
                 self._journal.system("disk_full", messages=len(jobs))
                 await asyncio.sleep(FULL_WAIT)
 
+    async def _told_twice(self, job: Job, events: Sequence[Event]) -> list[Event]:
+        """What failed of a notice, in its own story and in that of the message that it told of."""
+        about = notice.told_of(await self._header(job)) or job.message.id
+        told = list[Event]()
+        for event in events:
+            if event.kind.value not in FAILED_STATES:
+                told.append(event)
+                continue
+            told.append(event._replace(detail={**event.detail, "told_of": about}))
+            detail = {"notice": job.message.id, "state": event.kind.value}
+            told.append(event._replace(kind=EventKind.NOTICE_FAILED, message=about, detail=detail))
+        return told
+
     async def _notice(self, job: Job, failed: Sequence[Result], now: float) -> Notice:
         addresses = {recipient.delivery: recipient.address for recipient in job.recipients}
         earlier = await self._earlier(job)
@@ -87,6 +104,7 @@ class Recorder:
             for one in failed
         ]
         message, content = notice.failure(job.message, await self._header(job), failures, self._post, now)
+        message = message._replace(spares=failed[0].provider)
         queued = Event(
             kind=EventKind.NOTICE_QUEUED,
             at=now,

@@ -7,6 +7,10 @@ A *round* is one offer to every provider that is open: what one does not take go
 none is left the message waits as the schedule says. Providers of the round are kept with the recipient
 (:attr:`~relay.model.Recipient.tried`). One that will never take this very message, whatever its state (too large for
 it, an address that it cannot carry), stays there with a mark over the rounds; when all have said so, it is refused.
+
+A notice is the last word that a sender gets. The provider that failed the message it tells of is asked last, and when
+that one refuses the notice too, in whatever words, the reason may well be our account there: it goes on, and is tried
+for five days like any mail that waits.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from relay import limits
-from relay.choice.rounds import NEVER, for_good
+from relay.choice.rounds import LAST, NEVER, for_good
 from relay.delivery import schedule
 from relay.delivery.onward import Onward, Way
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Outcome, Refused, Verdict, clean
@@ -81,6 +85,8 @@ def _settle(
         case Delivered():
             delivered = _result(recipient, State.DELIVERED, moment, outcome, attempts=recipient.attempts + 1)
             return delivered, EventKind.DELIVERED
+        case Refused() if outcome.code and LAST + moment.provider in recipient.tried:
+            return _not_here(job, recipient, verdict, outcome, moment)
         case Refused() if verdict.elsewhere:
             return _never_here(job, recipient, verdict, outcome, moment)
         case Refused():
@@ -198,7 +204,8 @@ def _failed(
 ) -> tuple[Result, EventKind]:
     """What was once in doubt may have arrived: to say that it did not would be a guess."""
     state = State.UNKNOWN if recipient.doubts else state
-    return _result(recipient, state, moment, outcome, attempts=attempts), EventKind(state.value)
+    tried = for_good(recipient.tried)
+    return _result(recipient, state, moment, outcome, attempts=attempts, tried=tried), EventKind(state.value)
 
 
 def _too_old(job: Job, recipient: Recipient, moment: Moment) -> bool:
@@ -235,7 +242,7 @@ def _event(job: Job, recipient: Recipient, result: Result, kind: EventKind, mome
     detail: dict[str, str | int | float | bool] = {"delay": round(moment.now - job.message.received_at, 3)}
     if result.next_attempt:
         detail["next_attempt"] = round(max(result.next_attempt, moment.now), 3)
-    if moment.provider in result.tried.split():
+    if result.state is State.DUE and moment.provider in result.tried.split():
         detail["goes_on"] = True  # to another provider
     return Event(
         kind=kind,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from relay import limits
 from relay.choice.choose import Asked
-from relay.model import Event, Job, Message, Result
+from relay.choice.rounds import spared
+from relay.model import Event, Job, Kind, Message, Result
 from relay.spool import rows
 from relay.spool.rows import Row
 from relay.spool.schema import SHIFT
@@ -29,6 +30,7 @@ class Change:
     messages: Sequence[Row] = ()
     chunks: Sequence[Row] = ()
     deliveries: Sequence[Row] = ()
+    notices: Sequence[Row] = ()  # deliveries of notices
     events: Sequence[Row] = ()
     begun: Sequence[Row] = ()  # upload keys whose first chunk this is
     finished: Sequence[int] = ()  # upload keys whose message is here, or that are given up
@@ -149,31 +151,52 @@ def record(
     notices: Sequence[tuple[Message, bytes, Sequence[Event]]],
     at: float,
 ) -> Change:
-    """Outcomes of one attempt, and the notices about them, in one piece."""
-    key = job.recipients[0].delivery >> SHIFT
+    """Outcomes of one attempt, and the notices about them, in one piece. What a notice's ``events`` say of the message
+    that it told of goes into that one's story.
+    """
+    key, own, others = job.recipients[0].delivery >> SHIFT, events, list[Event]()
+    if job.message.kind is Kind.NOTICE:
+        own = [event for event in events if event.message == job.message.id]
+        others = [event for event in events if event.message != job.message.id]
     change = Change(
         results=[rows.result_row(result, at) for result in results],
         used=[(result.provider, at, 1) for result in results if result.consumed],
         touched=[key],
-        events=numbers.event_rows(events, key),
+        events=numbers.event_rows(own, key),
         told=list(events),
         at=at,
+        work=write_by_id(numbers, others) if others else None,
     )
     return with_notices(numbers, change, key, notices) if notices else change
+
+
+def write_by_id(numbers: Numbers, events: Sequence[Event]) -> Callable[[Store], None]:
+    """``Change.work`` that puts ``events`` into the stories of the messages they name; of one that was forgotten by
+    now, into none.
+    """
+
+    def work(store: Store) -> None:
+        for message in dict.fromkeys(event.message for event in events):
+            found: list[Any] = store.connection.execute("SELECT key FROM message WHERE id = ?", (message,)).fetchall()
+            own = [event for event in events if event.message == message]
+            store.write_events(store.connection, numbers.event_rows(own, found[0][0] if found else 0))
+
+    return work
 
 
 def with_notices(
     numbers: Numbers, change: Change, key: int, notices: Sequence[tuple[Message, bytes, Sequence[Event]]]
 ) -> Change:
     """``change`` with whole new messages riding along; events of theirs that name another message belong to ``key``."""
-    change.messages, change.chunks, change.deliveries = [], [], []
+    change.messages, change.chunks, change.notices = [], [], []
     change.events, change.told = list(change.events), list(change.told)
     for message, body, events in notices:
         own = [event for event in events if event.message == message.id]
         one = add(numbers, numbers.key(), message, body, own)
+        tried = rows.tried_text(spared(message.spares))
         change.messages += one.messages
         change.chunks += one.chunks
-        change.deliveries += one.deliveries
+        change.notices += [(*row, tried) for row in one.deliveries]
         change.events += one.events
         change.events += numbers.event_rows([event for event in events if event.message != message.id], key)
         change.told += events

@@ -86,5 +86,5 @@ def begin_anew(run: Run, flow: Flow, now: float) -> bool:
     kept = for_good(flow.asked.tried)
     if kept == flow.asked.tried:
         return False
-    run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND, " ".join(sorted(kept))))
+    run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND, rows.tried_text(kept)))
     return True

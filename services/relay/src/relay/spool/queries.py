@@ -76,6 +76,7 @@ class Stats:
     oldest: float | None  # when the oldest message was accepted that waits and is not held
     room: int  # bytes that may still be accepted
     wal_bytes: int
+    failed_notices: int  # of the failed and not acknowledged ones
 
 
 _ENTRY: Final = (
@@ -114,6 +115,10 @@ _COUNTS: Final = (
     "SELECT state, count(*), min(id) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
     f"SELECT state, count(*), 0 FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
 )
+_FAILED_NOTICES: Final = f"""
+SELECT count(*) FROM delivery AS d INDEXED BY delivery_failed CROSS JOIN message AS m ON m.key = d.id >> {SHIFT}
+WHERE d.state IN {FAILED} AND d.acknowledged = 0 AND m.kind = '{Kind.NOTICE.value}'
+"""
 _USAGE: Final = "SELECT provider, bucket, used FROM quota WHERE bucket > ?1 ORDER BY provider, bucket"
 _AGEING: Final = ("due", "claimed", "sending")  # held mail does not age
 
@@ -246,6 +251,7 @@ class Queries:
             oldest=self._received_at(min(waiting)) if waiting else None,
             room=room,
             wal_bytes=wal_bytes,
+            failed_notices=self._run(_FAILED_NOTICES).get,
         )
 
 

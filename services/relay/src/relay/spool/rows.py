@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from math import isfinite
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ ACCEPTED_COLUMNS: Final = f"{MESSAGE_COLUMNS}, fingerprint"  # what is written; 
 MESSAGE_OF_M: Final = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS.split(", "))
 DELIVERY_COLUMNS: Final = "id, account, domain, recipient, next_attempt, changed_at"
 CLAIMED_COLUMNS: Final = f"{DELIVERY_COLUMNS}, provider"
+NOTICE_COLUMNS: Final = f"{DELIVERY_COLUMNS}, tried"
 _QUOTE: Final = json.encoder.encode_basestring_ascii
 _KINDS: Final = {kind.value: kind for kind in Kind}
 TIE: Final = "="  # begins ``delivery.tried`` of one that is tied to the provider whose name follows
@@ -184,6 +186,11 @@ def new_job(key: int, asked: Asked, message: Message, chunks: int, body: bytes |
         chunks=chunks,
         provider=provider,
     )
+
+
+def tried_text(tried: AbstractSet[str]) -> str:
+    """``tried`` as ``delivery.tried`` keeps it."""
+    return " ".join(sorted(tried))
 
 
 def tie_of(text: str) -> str:

@@ -57,6 +57,7 @@ _UPLOAD: Final = insert("upload", "key")
 _EVENT: Final = insert("event", rows.EVENT_COLUMNS)
 _DUE: Final = insert("delivery", rows.DELIVERY_COLUMNS, "due")
 _CLAIMED: Final = insert("delivery", rows.CLAIMED_COLUMNS, "claimed")
+_NOTICE: Final = insert("delivery", rows.NOTICE_COLUMNS, "due")
 _USED: Final = Bulk(
     "INSERT INTO quota (provider, bucket, used) VALUES ",
     "(?, ?, ?)",
@@ -219,9 +220,9 @@ class Store:
         due = _all(change.deliveries for change in changes if change not in taken)
         if due:
             _DUE.run(connection, due)
-        notices = [row[4] for change in changes if change.born is None for row in change.deliveries]
-        if notices:
-            self.next_due = min(self.next_due, *notices)
+        if notices := _all(change.notices for change in changes):
+            _NOTICE.run(connection, notices)
+            self.next_due = min(self.next_due, *(row[4] for row in notices))
 
     def _update(self, changes: Sequence[Change]) -> None:
         run = self.connection.execute

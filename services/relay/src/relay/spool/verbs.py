@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from relay.choice.rounds import LAST
 from relay.model import Event, EventKind, Message
 from relay.spool import schema
-from relay.spool.changes import Change, Numbers, with_notices
+from relay.spool.changes import Change, Numbers, with_notices, write_by_id
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import Store
 
@@ -30,9 +31,12 @@ _HELD_SO_LONG: Final = (
     "held = held + iif(state = 'held', max(0, ?1 - changed_at), 0), changed_at = iif(state = 'held', ?1, changed_at)"
 )
 
+# A new round, and whom a notice had better avoid is still asked last: that mark is the last word of the text.
+_ANEW: Final = f"iif(instr(tried, '{LAST}'), substr(tried, instr(tried, '{LAST}')), '')"
+
 _SETS: Final = {
     # It also ends the tie of a doubtful one to its provider, which is why it works on what was put aside for that.
-    EventKind.RETRIED: f"state = 'due', next_attempt = ?1, doubts = 0, tried = '', {_HELD_SO_LONG}",
+    EventKind.RETRIED: f"state = 'due', next_attempt = ?1, doubts = 0, tried = {_ANEW}, {_HELD_SO_LONG}",
     EventKind.HELD: "state = 'held', changed_at = ?1",
     EventKind.RELEASED: f"state = 'due', next_attempt = ?1, {_HELD_SO_LONG}",
     EventKind.DROPPED: "state = 'dropped', changed_at = ?1",
@@ -103,16 +107,12 @@ def delay_noticed(
     """The change that notes that a delay was told, with the notice that tells it; ``events`` name their messages."""
     told = list(events)
     change = Change(at=now, told=told)
-    by_id = {event.message: [one for one in events if one.message == event.message] for event in events}
+    write_events = write_by_id(numbers, events)
 
     def work(store: Store) -> None:
         bound = schema.numbers(deliveries)
         store.connection.execute("UPDATE delivery SET delay_noticed = 1 WHERE id IN carray(?1)", (bound,))
-        for message_id, some in by_id.items():
-            found: list[Any] = store.connection.execute(
-                "SELECT key FROM message WHERE id = ?", (message_id,)
-            ).fetchall()
-            store.write_events(store.connection, numbers.event_rows(some, found[0][0] if found else 0))
+        write_events(store)
 
     change.work = work
     return with_notices(numbers, change, 0, [notice]) if notice is not None else change
