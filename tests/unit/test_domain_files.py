@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import names
+from common.providers import described
 from domain import aliases, dotenv, observe, pasted, settings
 from domain.aliases import Act, Target
 from domain.records import Record
@@ -99,7 +100,7 @@ def test_pasted_records_relative_whole_and_quoted() -> None:
     records = ["x A 192.0.2.1"]
     """
     found = pasted.parse(text, HOME)
-    assert found.presets == {"smtp2go": "smtp2go"}
+    assert found.of("smtp2go").preset == "smtp2go"
     assert found.pasted["smtp2go", "example.org"] == pasted.Pasted(
         (
             Record(type="CNAME", name="em1.example.org", content="return.smtp2go.net"),
@@ -275,9 +276,10 @@ def test_providers_have_the_names_and_hosts_that_the_relay_gives_them() -> None:
     environ = {**BASE, "OWNPOST_PROVIDERS": "brevo,brevo-two,ses", "BREVO_TWO_HOST": "smtp.example.net"}
     found = settings.read({**environ, "SES_REGION": "eu-central-1"})
     assert found.providers == ("brevo", "brevo-two", "ses")
-    assert found.hosts["brevo-two"] == ("smtp.example.net", 0)
-    assert found.hosts["ses"] == ("email-smtp.eu-central-1.amazonaws.com", 0)
-    assert settings.read({**environ, "SES_HOST": "vpce.example.net"}).hosts["ses"] == ("vpce.example.net", 0)
+    assert found.where["brevo-two"] == ("smtp.example.net", 0, "")
+    assert found.where["ses"].reached(described("ses", {}))[0] == "email-smtp.eu-central-1.amazonaws.com"
+    elsewhere = settings.read({**environ, "SES_HOST": "vpce.example.net", "SES_REGION": "eu-central-1"}).where["ses"]
+    assert elsewhere.reached(described("ses", {}))[0] == "vpce.example.net"
 
 
 def test_every_setting_is_in_the_documentation() -> None:

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.providers import SHIPPED
 from domain import pasted
 from relay.choice.quota import Quota
 from relay.choice.routes import Route
 from relay.providers import file, keys
 from relay.providers.build import build
 from relay.providers.preset import Preset
-from relay.providers.presets import PRESETS, SHIPPED
+from relay.providers.presets import PRESETS
 from relay.settings import SettingsError, read
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "providers.toml.example"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import domain.commands
 import domain.settings
 import exporter.settings
 import relay.settings
 import renewer.settings
+from common.providers import CAPTURE, presets
 from common.settings import SettingsError
 
 Environ = Mapping[str, str]
@@ -100,7 +102,41 @@ def test_a_file_named_by_mistake_is_refused_at_once(letter: str) -> None:
 def test_a_provider_is_at_the_same_host_for_the_relay_and_for_the_domain_tool() -> None:
     environ = {"OWNPOST_DOMAINS": "example.org", "OWNPOST_PROVIDERS": "generic", "GENERIC_HOST": "Post.straße.de."}
     assert of_relay(environ).providers[0].host == "post.xn--strae-oqa.de"
-    assert of_domain(environ).hosts["generic"][0] == "post.xn--strae-oqa.de"
+    assert of_domain(environ).where["generic"].host == "post.xn--strae-oqa.de"
+
+
+TABLES = """
+[isp]
+host = "post.straße.de"
+ports = ["465 tls", "587 starttls"]
+[old-isp]
+host = "192.0.2.25"
+[brevo-two]
+preset = "Brevo"
+title = "Brevo, the club's"
+[Mailjet]
+regions = { eu = "eu.mailjet.example" }
+"""
+
+
+WHERE = [(name, region) for name, known in presets().items() for region in ("", *known.regions) if name != "ses"]
+WHERE += [("ses", "eu-central-1"), ("isp", ""), ("old-isp", ""), ("brevo-two", ""), ("mailjet", "eu")]
+
+
+@pytest.mark.parametrize(("name", "region"), WHERE)
+def test_a_provider_is_what_it_is_for_the_relay_and_for_the_domain_tool(name: str, region: str, tmp_path: Path) -> None:
+    """The same title, host and ports, by preset, by the operator's file and by region."""
+    (tmp_path / "providers.toml").write_text(TABLES)
+    start = name.upper().replace("-", "_")
+    environ = {"OWNPOST_DOMAINS": "example.org", "OWNPOST_PROVIDERS": name, f"{start}_REGION": region}
+    environ |= {"RELAY_CONFIG": str(tmp_path), "DOMAIN_CONFIG": str(tmp_path), "GENERIC_HOST": "smtp.example.net"}
+    login = {f"{start}_PASSWORD": "key", f"{start}_USERNAME": "me"} if name != CAPTURE else {}
+    (known,) = of_relay(environ | login).providers
+    told = domain.commands.read_files(of_domain(environ)).providers.of(name)
+    reached = of_domain(environ).where[name].reached(told)
+    assert (told.title, told.preset) == (known.facts.title, known.preset)
+    if name != CAPTURE:
+        assert reached == (known.host, tuple(number for number, _ in known.ports))
 
 
 # --- values

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from common.providers import REGION, presets
 from domain import settings as domain_settings
 from relay.providers.presets import PRESETS
 from relay.settings import SettingsError, read
@@ -24,9 +25,11 @@ KEYS = {name for group in domain_settings.KEYS.values() for name in group}
 OF_API = KEYS | {f"DOMAIN_{name.upper()}_URL" for name in [*domain_settings.URLS, "cloudflare"]}
 OF_API |= {"DOMAIN_CLOUDFLARE_API_TOKEN"}
 OF_ALL = {"OWNPOST_DOMAINS", "OWNPOST_HOSTNAME"}
-OF_RELAY_AND_DOMAIN = {"OWNPOST_PROVIDERS", "SES_REGION"} | {
-    f"{name.upper()}_{what}" for name in PRESETS if name != "capture" for what in ("HOST", "PORT")
-}
+OF_RELAY_AND_DOMAIN = (
+    {"OWNPOST_PROVIDERS"}
+    | {f"{name.upper()}_REGION" for name, known in presets().items() if known.regions or REGION in known.host}
+    | {f"{name.upper()}_{what}" for name in PRESETS if name != "capture" for what in ("HOST", "PORT")}
+)
 READS = {
     "renewer": OF_RENEWER | OF_ALL,
     "exporter": OF_EXPORTER | OF_ALL,

@@ -49,6 +49,14 @@ def host_name(name: str) -> str:
     return form if _of_a_host(form) else ""
 
 
+def server(text: str) -> str:
+    """A host's name in DNS form, or its address in canonical form (brackets are taken off); "" if it is neither."""
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return host_name(text)
+
+
 def is_loopback(host: str) -> bool:
     """Whether ``host``, an address or a name, is this machine without asking anyone."""
     try:

@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from common.names import host_name
+from common import names
 
 T = TypeVar("T", bound=str)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -174,7 +174,7 @@ class Reader:
 
     def host(self, name: str, value: str, what: str = "a host name such as mail.example.org") -> str:
         """``value`` in DNS form, with at least two labels; "" (and a problem) if it is no host name."""
-        found = host_name(value)
+        found = names.host_name(value)
         if "." not in found:
             self.wrong(name, value, "a full name", what)
             return ""
@@ -183,10 +183,7 @@ class Reader:
     def server(self, name: str) -> str:
         """A host name of any length, or an IP address, in canonical form; "" while it is not given."""
         value = self.text(name)
-        try:
-            return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
-        except ValueError:
-            found = host_name(value)
+        found = names.server(value)
         if value and not found:
             self.wrong(name, value, "a host", "a host name or an IP address")
         return found
@@ -204,9 +201,9 @@ class Reader:
         value = self.text("OWNPOST_HOSTNAME", f"mail.{domains[0]}" if domains else "")
         return self.host("OWNPOST_HOSTNAME", value) if value else ""
 
-    def unknown(self, names: Collection[str], known: Collection[str]) -> None:
-        """A problem for each of ``names`` that has a value and is not ``known``: it is most likely misspelt."""
-        for name in sorted(names):
+    def unknown(self, given: Collection[str], known: Collection[str]) -> None:
+        """A problem for each of ``given`` that has a value and is not ``known``: it is most likely misspelt."""
+        for name in sorted(given):
             if name in known or not self.environ.get(name, "").strip():
                 continue
             near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)

@@ -31,6 +31,7 @@ from .steps import Plan
 EX_DIFFERENT = 2
 EX_DATAERR, EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 65, 69, 75, 77, 78
 DAY = 24 * 3600.0
+FILE_LENGTH = 1024 * 1024  # characters
 
 
 class FilesError(Exception):
@@ -61,12 +62,17 @@ def read_files(settings: Settings) -> Files:
 
 def _text(path: Path, problems: list[str]) -> str:
     try:
-        return path.read_text("utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(FILE_LENGTH + 1)
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"config/{path.name}: cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
         return ""
+    if len(text) > FILE_LENGTH:
+        problems.append(f"config/{path.name}: is larger than {FILE_LENGTH} characters.")
+        return ""
+    return text
 
 
 @dataclass(slots=True)

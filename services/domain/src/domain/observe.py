@@ -13,7 +13,6 @@ import httpx
 
 from common import names
 
-from . import facts
 from .api import NotAllowed
 from .authentication import Authentication, Service
 from .cloudflare import Cloudflare, Destination, Zone
@@ -105,13 +104,13 @@ def authentications(
 ) -> dict[tuple[str, str], Authentication | None]:
     """What each provider with a key knows of each domain; lacking rights go into ``lacks``."""
     found: dict[tuple[str, str], Authentication | None] = {}
-    for name in (one for one in settings.providers if one not in facts.NO_DNS):
-        preset = files.providers.presets.get(name, name)
-        if preset not in services:
+    for known in map(files.providers.of, settings.providers):
+        preset = known.preset
+        if known.no_dns or preset not in services:
             continue
         for domain in settings.domains:
             find = services[preset].find
-            where = f"{facts.facts(preset).title} for {domain}"
+            where = f"{known.title} for {domain}"
             found[preset, domain] = _try(lambda find=find, domain=domain: find(domain), None, where, lacks)  # type: ignore[misc]
     return found
 

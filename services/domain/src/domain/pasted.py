@@ -1,4 +1,5 @@
-"""``config/providers.toml``, as far as DNS goes: records and SPF mechanisms pasted from a provider's dashboard.
+"""``config/providers.toml``, as far as DNS goes: records and SPF mechanisms pasted from a provider's dashboard, and
+what it changes of what is known of providers (``common.providers``).
 
     [smtp2go.dns]                              # for the first domain of OWNPOST_DOMAINS
     records = ["em1 CNAME return.smtp2go.net", "s1._domainkey CNAME dkim.smtp2go.net"]
@@ -8,7 +9,7 @@
     records = ["send MX 10 mx.example", "x._domainkey TXT k=rsa; p=MIGf…"]
 
 A record is ``NAME TYPE [PRIORITY] CONTENT``; its name may be relative to the domain, whole, or ``@`` for the domain.
-Everything else in the file is the relay's; the one key read besides is ``preset``.
+Everything else in the file is the relay's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import names
+from common.providers import Provider, described
 
 from . import spf
 from .records import Record, unquote
@@ -37,10 +39,14 @@ class Pasted:
 
 @dataclass(frozen=True, slots=True)
 class ProvidersFile:
-    """By (provider, domain); ``presets`` by provider where the file names one."""
+    """``pasted`` by (provider, domain); ``tables`` by provider, unchecked: the relay tells what is wrong with them."""
 
     pasted: Mapping[tuple[str, str], Pasted]
-    presets: Mapping[str, str]
+    tables: Mapping[str, Mapping[str, object]]
+
+    def of(self, name: str) -> Provider:
+        """What is known of the provider ``name``."""
+        return described(name, self.tables.get(name, {}))
 
 
 class PastedError(Exception):
@@ -61,17 +67,16 @@ def parse(text: str, domains: tuple[str, ...]) -> ProvidersFile:
         raise PastedError([f"it is not TOML: {error}"]) from None
     problems: list[str] = []
     pasted: dict[tuple[str, str], Pasted] = {}
-    presets: dict[str, str] = {}
+    tables: dict[str, Mapping[str, object]] = {}
     for provider, table in data.items():
         if not isinstance(table, dict):
             continue  # the relay's
-        if isinstance(table.get("preset"), str):
-            presets[provider.lower()] = table["preset"].lower()
+        tables[provider.lower()] = table
         for domain, part in _tables(provider, table.get("dns", {}), domains, problems):
             pasted[provider.lower(), domain] = _pasted(f"[{provider}.dns]", domain, part, problems)
     if problems:
         raise PastedError(problems)
-    return ProvidersFile(pasted, presets)
+    return ProvidersFile(pasted, tables)
 
 
 def _tables(provider: str, dns: Any, domains: tuple[str, ...], problems: list[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from common import names
+from common.providers import Needs, Provider
 
 from . import holding, routing, wants
 from .aliases import Aliases
 from .authentication.model import Authentication
 from .cloudflare import Destination, Routing
 from .diff import Scene, compare
-from .facts import DASHBOARD, NO_DNS, Needs, Provider, facts
 from .pasted import Pasted, ProvidersFile
 from .records import Record
 from .settings import KEYS, Address, Settings
@@ -25,6 +25,7 @@ from .steps import Create, Delete, Kind, Patch, Plan, Step, Unlock, Validate
 from .wants import Wishes
 
 UNLOCKED = "unlocked"
+DASHBOARD = "in its dashboard, where it authenticates a sender domain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ def _wish_for(
         return
     wishes.spf.setdefault(name, [])
     for provider in settings.providers:
-        if provider not in NO_DNS:
+        if not files.providers.of(provider).no_dns:
             _wish_for_provider(wishes, zone, name, provider, files.providers, seen)
     if zone.routing is not None:
         scene = routing.Scene(zone.name, name, zone.routing, zone.destinations, zone.records)
@@ -114,8 +115,8 @@ def _wish_for(
 def _wish_for_provider(
     wishes: Wishes, zone: SeenZone, domain: str, provider: str, file: ProvidersFile, seen: Seen
 ) -> None:
-    preset = file.presets.get(provider, provider)
-    known, pasted = facts(preset), file.pasted.get((provider, domain), Pasted())
+    known, pasted = file.of(provider), file.pasted.get((provider, domain), Pasted())
+    preset = known.preset
     authenticated = bool(pasted.records)
     for mechanism in pasted.spf:
         wishes.need(domain, mechanism, known.title)

@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from common import names
+from common.providers import Provider, host_in
 from common.settings import Address, Reader, SettingsError
 
 from .backup import INSIDE
@@ -67,6 +69,18 @@ class Key:
     secrets: tuple[str, ...] = field(repr=False)
 
 
+class Where(NamedTuple):
+    """NAME_HOST, NAME_PORT and NAME_REGION of a provider; "" and 0 where they are not set."""
+
+    host: str
+    port: int
+    region: str
+
+    def reached(self, known: Provider) -> tuple[str, tuple[int, ...]]:
+        """Its host, and its ports in order of trial."""
+        return self.host or host_in(self.region, known.host, known.regions), (self.port,) if self.port else known.ports
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings, valid and complete; names in DNS form."""
@@ -74,7 +88,7 @@ class Settings:
     domains: tuple[str, ...]
     hostname: str
     providers: tuple[str, ...]
-    hosts: Mapping[str, tuple[str, int]]  # NAME_HOST and NAME_PORT where they are set ("" and 0 where not)
+    where: Mapping[str, Where]  # by provider
     cloudflare: Key | None
     keys: Mapping[str, Key]
     addresses: tuple[Address, ...] | None  # None: ask the machine; (): leave the mail host's records alone
@@ -109,7 +123,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         domains=domains,
         hostname=reader.hostname(domains),
         providers=providers,
-        hosts={name: _host(reader, name.upper().replace("-", "_")) for name in providers},
+        where={name: _where(reader, name.upper().replace("-", "_")) for name in providers},
         cloudflare=_cloudflare(reader),
         keys=_keys(reader),
         addresses=_addresses(reader),
@@ -147,12 +161,9 @@ def _providers(reader: Reader) -> tuple[str, ...]:
     return found
 
 
-def _host(reader: Reader, name: str) -> tuple[str, int]:
-    host = reader.server(f"{name}_HOST")
-    region = reader.text("SES_REGION").lower() if name == "SES" else ""
-    if region and not host:
-        host = f"email-smtp.{region}.amazonaws.com"
-    return host, reader.port(f"{name}_PORT", 0) if reader.given(f"{name}_PORT") else 0
+def _where(reader: Reader, start: str) -> Where:
+    port = reader.port(f"{start}_PORT", 0) if reader.given(f"{start}_PORT") else 0
+    return Where(reader.server(f"{start}_HOST"), port, reader.text(f"{start}_REGION").lower())
 
 
 def _cloudflare(reader: Reader) -> Key | None:

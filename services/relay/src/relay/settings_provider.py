@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from common.names import is_loopback
+from common.providers import CAPTURE, GENERIC, REGION, host_in
 from common.settings import Reader
 from relay.choice.quota import Quota
 from relay.choice.routes import Routes
 from relay.oauth import settings as oauth_settings
 from relay.oauth.settings import OAuthSettings
 from relay.providers import file, keys
-from relay.providers.preset import CAPTURE, GENERIC, Preset
+from relay.providers.preset import Preset
 from relay.providers.presets import PRESETS
 from relay.providers.provider import Tls
 from relay.refusal import shown
@@ -153,15 +154,15 @@ def _host(reader: Reader, name: str, facts: Preset) -> str:
         near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.75) if name not in PRESETS else []
         hint = f" Did you mean {near[0]}?" if near else ""
         reader.problem(f"{start}HOST", f"missing; allowed: the host that takes mail for '{name}'.{hint}")
-    elif "{region}" in facts.host and not region:
+    elif REGION in facts.host and not region:
         if not reader.given(f"{start}REGION"):
             reader.problem(f"{start}REGION", f"missing; allowed: a region such as eu-central-1, or {start}HOST.")
         return ""
-    return facts.regions.get(region, facts.host.replace("{region}", region))
+    return host_in(region, facts.host, facts.regions)
 
 
 def _region(reader: Reader, name: str, facts: Preset) -> str:
-    if not facts.regions and "{region}" not in facts.host:
+    if not facts.regions and REGION not in facts.host:
         return ""
     value = reader.text(name).lower()
     if value and facts.regions and value not in facts.regions:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from .. import facts
+from common.providers import CAPTURE, Needs
+
 from ..authentication.model import Authentication
 from ..dns import Dns
 from ..pasted import Pasted
@@ -82,15 +83,15 @@ def _received_elsewhere(ground: Ground, domain: str) -> bool:
 
 
 def _signer(ground: Ground, name: str, domain: str) -> records.Signer | None:
-    if name in facts.NO_DNS:
+    known = ground.files.providers.of(name)
+    if known.no_dns:
         return None
-    preset = ground.files.providers.presets.get(name, name)
-    known = facts.facts(preset)
+    preset = known.preset
     pasted = ground.files.providers.pasted.get((name, domain), Pasted())
     found = ground.authentications.get((preset, domain))
     named = (*pasted.records, *(found.records if found else ()))
     authenticated = bool(named) or records.by_hand(domain, ground.dns, known.selectors)
-    needed = known.needs is facts.Needs.ALWAYS or (known.needs is facts.Needs.UNAUTHENTICATED and not authenticated)
+    needed = known.needs is Needs.ALWAYS or (known.needs is Needs.UNAUTHENTICATED and not authenticated)
     spf = (*pasted.spf, *(found.spf if found else ()), *([known.spf] if needed else []))
     stranger = found is None and (preset, domain) in ground.authentications and not pasted.records
     own = tuple((selector,) for selector in found.selectors) if found else ()
@@ -116,12 +117,11 @@ def _host(ground: Ground) -> Iterator[tuple[str, Check]]:
 
 def _providers(ground: Ground) -> Iterator[tuple[str, Check]]:
     for name in ground.settings.providers:
-        if name in facts.NOT_ON_THE_NET:
+        if name == CAPTURE:
             continue
-        known = facts.facts(ground.files.providers.presets.get(name, name))
-        host, port = ground.settings.hosts[name]
-        ports = (port,) if port else known.ports
+        known = ground.files.providers.of(name)
+        host, ports = ground.settings.where[name].reached(known)
         yield (
             name,
-            lambda known=known, host=host, ports=ports: servers.provider(known.title, host or known.host, ports),  # type: ignore[misc]
+            lambda title=known.title, host=host, ports=ports: servers.provider(title, host, ports),  # type: ignore[misc]
         )

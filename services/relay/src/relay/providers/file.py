@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from common.names import host_name
+from common.providers import CAPTURE, GENERIC
 from relay import limits
 from relay.choice.routes import Route, Routes
 from relay.providers import keys
-from relay.providers.preset import CAPTURE, GENERIC, Preset
+from relay.providers.preset import Preset
 from relay.providers.presets import PRESETS
 from relay.refusal import shown
 

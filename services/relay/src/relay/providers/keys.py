@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast, get_args
 
-from common.names import host_name
+from common.names import server
+from common.providers import REGION
 from relay import address
 from relay.providers.preset import Preset
 from relay.providers.provider import Tls
@@ -101,7 +102,7 @@ def _date(value: Any) -> datetime.date:
 
 def _host(value: Any) -> str:
     text = _text(value)
-    _fits(text == "" or host_name(text.replace("{region}", "region")))
+    _fits(text == "" or server(text.replace(REGION, "region")))
     return text
 
 
@@ -192,7 +193,7 @@ KEYS: dict[str, Key] = {
     "title": Key(_text, TEXT),
     "source": Key(_text, TEXT),
     "checked": Key(_date, "a day such as 2026-11-24"),
-    "host": Key(_host, "a host name"),
+    "host": Key(_host, "a host name or an IP address"),
     "regions": Key(_regions, 'a table such as { eu = "smtp.eu.example.net" }'),
     "ports": Key(_ports, 'a list such as ["587 starttls", "465 tls"] in the order of trial'),
     "username": Key(_text, TEXT),

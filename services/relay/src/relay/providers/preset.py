@@ -12,15 +12,13 @@ from relay import limits
 from relay.providers.provider import Tls
 from relay.providers.rules import Rule
 
-CAPTURE = "capture"  # writes files instead of sending
-GENERIC = "generic"  # nothing is known but what settings say
 RESERVE = 0.1
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """The facts; ``relay/providers/providers.toml`` has the same names. Sizes are bytes, 0 means not known."""
+    """The facts; ``common/providers.toml`` has the same names. Sizes are bytes, 0 means not known."""
 
     title: str = ""
     source: str = ""

@@ -1,16 +1,14 @@
-"""The presets that are shipped, read once from ``providers.toml`` beside this module."""
+"""The presets that are shipped, read once from ``common/providers.toml``."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
+from common.providers import GENERIC, OF_DNS, SHIPPED
 from relay.providers import keys
-from relay.providers.preset import GENERIC, Preset
-
-SHIPPED = Path(__file__).with_name("providers.toml")
+from relay.providers.preset import Preset
 
 
 def _shipped() -> Mapping[str, Preset]:
@@ -20,7 +18,8 @@ def _shipped() -> Mapping[str, Preset]:
     base, problems = keys.read({"rules": tables[GENERIC]["rules"]}, Preset())
     presets = {}
     for name, table in tables.items():
-        own = table if name != GENERIC else {key: value for key, value in table.items() if key != "rules"}
+        kept = OF_DNS | {"rules"} if name == GENERIC else OF_DNS
+        own = {key: value for key, value in table.items() if key not in kept}
         presets[name], wrong = keys.read(own, base)
         problems += [f"[{name}] {sentence}" for sentence in wrong]
     if problems:
