@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter import collectors
-from exporter.collectors import FRESH, Collector, all_of
+from exporter.collectors import FRESH, STARTING, Collector, all_of
 from exporter.log import Log
 
 
@@ -63,8 +63,10 @@ async def test_one_that_throws_says_why_and_is_told_once(house: House, error: Ex
 
     one = house.collector(throw)
     assert words in (await one.get()).error
-    house.clock.now += FRESH
-    await one.get()
+    assert house.out.getvalue() == "", "what is asked may be starting too"
+    for _ in range(2):
+        house.clock.now += STARTING
+        await one.get()
     assert len(house.out.getvalue().splitlines()) == 1
 
 
@@ -102,7 +104,7 @@ async def test_a_crowd_asks_once_and_one_that_goes_away_disturbs_nobody(house: H
 
 
 async def test_it_recovers(house: House) -> None:
-    answers = iter([ValueError("nonsense"), "yes"])
+    answers = iter([ValueError("nonsense"), "yes", RuntimeError("ends")])
 
     async def learn() -> str:
         found = next(answers)
@@ -114,3 +116,6 @@ async def test_it_recovers(house: House) -> None:
     assert (await one.get()).value is None
     house.clock.now += FRESH
     assert (await one.get()).value == "yes"
+    house.clock.now += FRESH
+    assert (await one.get()).value is None
+    assert "ends" in house.out.getvalue(), "it had started: that it fails is news"

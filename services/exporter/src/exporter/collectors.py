@@ -15,6 +15,7 @@ from .log import Log
 
 T = TypeVar("T")
 FRESH = 1.0  # seconds
+STARTING = 30.0  # seconds from the first question in which silence is no news: the others are starting too
 MOST_SENTENCE = 300  # characters: an answer that cannot be understood may be quoted
 PATIENCE = 3.0  # seconds for one collector: two of them, one after the other, fit into Prometheus' ten
 
@@ -37,6 +38,8 @@ class Collector(Generic[T]):
         self._learn, self._clock, self._log = learn, clock, log
         self._running: asyncio.Task[Learned[T]] | None = None
         self.last: Learned[T] = Learned(None, "Not asked yet.", 0.0, float("-inf"))
+        self._told = ""  # the error that the log has
+        self._quiet_until: float | None = None
 
     async def get(self) -> Learned[T]:
         """What is known now; never raises."""
@@ -59,11 +62,22 @@ class Collector(Generic[T]):
             error = f"No answer within {PATIENCE:g} seconds."
         except Exception as problem:
             error = sentence(problem)
-        if error and error != self.last.error:
-            self._log.event("collector_failed", collector=self.name, error=error)
         now = self._clock()
+        self._tell(error, now)
         self.last = Learned(value, error, now - start, now)
         return self.last
+
+    def _tell(self, error: str, now: float) -> None:
+        """Log an error once, and not while all of it starts."""
+        if self._quiet_until is None:
+            self._quiet_until = now + STARTING
+        if not error:
+            self._quiet_until = now  # it has started
+        elif error == self._told or now < self._quiet_until:
+            return
+        else:
+            self._log.event("collector_failed", collector=self.name, error=error)
+        self._told = error
 
 
 class Asked(Protocol):
