@@ -94,6 +94,16 @@ def test_the_first_account_makes_the_file(path: Path, run: Run) -> None:
     assert os.listdir(path.parent) == ["accounts.toml"]
 
 
+def test_the_card_shows_this_server_and_its_ports(path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWNPOST_DOMAINS", "shop.nl")
+    monkeypatch.setenv("OWNPOST_SUBMISSION_PORT", "35587")
+    said = run("add", "anna", "--sender", "*@shop.nl").out
+    assert "mail.shop.nl" in said
+    assert "35587 with STARTTLS, or 465 with SSL/TLS" in said
+    assert "Warning" not in said
+    assert "Warning: config/accounts.toml: these may send" in run("add", "bob", "--sender", "b@gmail.com").out
+
+
 @pytest.mark.parametrize(("call", "error"), FAULTS)
 def test_a_file_that_cannot_be_put_in_its_place_changes_nothing(path: Path, run: Run, call: str, error: int) -> None:
     path.write_text(FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -353,6 +354,48 @@ def test_what_passes_in_seconds_is_waited_for(relay: FakeRelay) -> None:
     code, out = follow(relay, *story, waits=["waits: SendGrid is busy"] * 3)
     assert code == 0
     assert "It waits: SendGrid is busy.\nNothing is in its way any more.\nAccepted by sendgrid" in out
+
+
+# --- certs
+
+
+def shown_certificate(relay: FakeRelay, tmp_path: Path, told: dict[str, Any] | None, **environ: str) -> str:
+    served = {"names": ["mail.example.org"], "issuer": "CN=R11", "not_before": AT, "not_after": AT + 9e6}
+    served["fingerprint"] = "ab"
+    ports = [
+        {"name": name, "port": port, "open": True, "shown": {"fingerprint": "ab", "not_after": AT + 9e6, "problem": ""}}
+        for name, port in (("submission", 2587), ("submissions", 2465))
+    ]
+    status = {"certificate": served, "certificate_problem": "", "listeners": ports}
+    relay.answers["GET /status.json"] = (200, status)
+    out = io.StringIO()
+    if told is None:
+        main(["certs"], {"RELAY_RUN": str(relay.folder), **environ}, out, out)
+        return out.getvalue()
+    (tmp_path / "other").mkdir()
+    with contextlib.closing(FakeRelay(tmp_path / "other")) as renewer:
+        renewer.answers["GET /status.json"] = (200, told)
+        (relay.folder / "renewer").mkdir()
+        (relay.folder / "renewer/renewer.sock").symlink_to(tmp_path / "other/relay/relay.sock")
+        main(["certs"], {"RELAY_RUN": str(relay.folder), **environ}, out, out)
+    return out.getvalue()
+
+
+def test_certs_shows_the_ports_that_clients_type_in(relay: FakeRelay, tmp_path: Path) -> None:
+    inside = {"RELAY_SUBMISSIONS_PORT": "2465", "OWNPOST_SUBMISSION_PORT": "35587"}
+    said = shown_certificate(relay, tmp_path, None, **inside)
+    assert "35587" in said
+    assert "465" in said
+    assert "2465" not in said
+    assert "2587" in shown_certificate(relay, tmp_path, None), "without containers they are the relay's own"
+    assert "the renewer does not answer" in said
+
+
+def test_certs_says_who_made_it_and_that_renewal_fails(relay: FakeRelay, tmp_path: Path) -> None:
+    told = {"mode": "self-signed", "last_error": "The disk is full.", "next_attempt": AT}
+    said = shown_certificate(relay, tmp_path, told)
+    assert "no client trusts it" in said
+    assert "failed: The disk is full." in said
 
 
 # --- what strangers wrote

@@ -33,7 +33,7 @@ def advice(settings: Settings, accounts: Accounts) -> list[str]:
             for domain in settings.domains
             if _within(domain, RESERVED)
         ]
-        found += _foreign(settings.domains, accounts)
+        found += foreign_senders(settings.domains, accounts)
     return found
 
 
@@ -46,7 +46,7 @@ def _routes(settings: Settings, accounts: Accounts) -> list[str]:
     ]
 
 
-def _foreign(domains: Sequence[str], accounts: Iterable[Account]) -> list[str]:
+def foreign_senders(domains: Sequence[str], accounts: Iterable[Account]) -> list[str]:
     """Senders whose domain nobody sets up here: receivers take their mail for forged."""
     found = [
         f"{account.name} as {sender}"

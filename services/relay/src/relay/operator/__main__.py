@@ -29,14 +29,15 @@ class _Parser(argparse.ArgumentParser):
 def parser(environ: Mapping[str, str], out: TextIO) -> argparse.ArgumentParser:
     """The command line; ``run`` of what it parses is the verb."""
     console = show.console(out)
-    client = Client(Path(environ.get("RELAY_RUN") or RUN) / SOCKET)
+    run = Path(environ.get("RELAY_RUN") or RUN)
+    client = Client(run / SOCKET)
     top = _Parser(prog="ownpost", description="What operators can ask of a running relay.")
     verbs: argparse._SubParsersAction[Any] = top.add_subparsers(dest="command", required=True, metavar="VERB")
     queue.register(verbs, client, console, time.time)
     trace.register(verbs, client, console)
     send_test.register(verbs, client, console, time.monotonic, time.sleep)
     providers.register(verbs, client, console, time.time)
-    certs.register(verbs, client, console, time.time)
+    certs.register(verbs, client, Client(run / certs.SOCKET), environ, console, time.time)
     account.register(verbs)
     oauth.register(verbs, environ, client, console, lambda: sys.stdin.fileno())
     return top

@@ -22,6 +22,7 @@ from rich.table import Table
 from common.settings import Reader
 from relay import limits
 from relay.accounts import Account
+from relay.advice import foreign_senders
 from relay.operator import accounts_text
 from relay.operator.accounts_edit import Refused, accounts_for_editing
 
@@ -29,6 +30,7 @@ ALPHABET = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without 
 GENERATED_LENGTH = 20  # 115 bits
 PRIORITIES = ("normal", "high")
 PRIORITY = "high: its mail may use the last tenth of each provider's quota, which others leave alone"
+PORTS = (("SUBMISSION", "587"), ("SUBMISSIONS", "465"))  # as published: compose.yaml has the same defaults
 SHORTEST_PASSWORD = 8  # of one that is given
 
 
@@ -221,15 +223,19 @@ def _tell(args: argparse.Namespace, account: Account, password: str) -> None:
         print(json.dumps({**_described(account), "password": password}))
         return
     reader = Reader(os.environ)
-    host = reader.hostname(reader.domains()) or "the name of your server"
+    domains = reader.domains()
+    host = reader.hostname(domains) or "the name of your server"
+    starttls, tls = (reader.text(f"OWNPOST_{name}_PORT", usual) for name, usual in PORTS)
     print(f"Account {account.name} may send as {', '.join(account.senders)}.")
+    for warning in foreign_senders(domains, [account]) if domains else []:
+        print(f"Warning: {warning}")
     if not password:
         print("Nobody can log in with it; RELAY_LAN_ACCOUNT can name it.")
         return
     print("Type this into the mail program:")
     for label, value in (
         ("outgoing server (SMTP)", host),
-        ("port and security", "587 with STARTTLS, or 465 with SSL/TLS"),
+        ("port and security", f"{starttls} with STARTTLS, or {tls} with SSL/TLS"),
         ("user name", account.name),
         ("password", "the one you gave" if args.password_stdin else password),
     ):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
@@ -14,11 +15,24 @@ from rich.text import Text
 
 from relay import limits
 from relay.operator import show
-from relay.operator.client import Client
+from relay.operator.client import Client, NoAnswer, Rejected
+
+SOCKET: Final = Path("renewer", "renewer.sock")  # below RELAY_RUN
+SOURCES: Final = {
+    "self-signed": "this server itself: no client trusts it until it is told to trust certs/ca.pem",
+    "acme": "an authority, by ACME",
+    "files": "you: OWNPOST_TLS=files",
+}
+USUAL: Final = {"submission": "587", "submissions": "465", "lan": "2525"}  # compose.yaml publishes these
 
 
 def register(
-    subparsers: argparse._SubParsersAction[Any], client: Client, console: Console, now: Callable[[], float]
+    subparsers: argparse._SubParsersAction[Any],
+    client: Client,
+    renewer: Client,
+    environ: Mapping[str, str],
+    console: Console,
+    now: Callable[[], float],
 ) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser("certs", help="the certificate: names, issuer, dates, and what each port shows")
@@ -31,7 +45,8 @@ def register(
             console.file.write(json.dumps(facts, indent=1) + "\n")
         else:
             console.print(_certificate(status, now()))
-            console.print(_ports(status))
+            console.print(_renewal(renewer))
+            console.print(_ports(status, environ))
         return show.EX_OK if good(status, now()) else show.EX_DATAERR
 
     parser.set_defaults(run=run)
@@ -62,13 +77,39 @@ def _certificate(status: dict[str, Any], now: float) -> Text:
     return Text("\n".join(f"{name:<9} {show.safe(value)}" for name, value in lines))
 
 
-def _ports(status: dict[str, Any]) -> Table:
+def _renewal(renewer: Client) -> Text:
+    """Who makes the certificate, and whether that works. It is asked here, for the relay knows only the result."""
+    try:
+        told = renewer.get("/status.json")
+    except (NoAnswer, Rejected):
+        return Text("Renewal   not known: the renewer does not answer", "yellow")
+    lines = [
+        ("Made by", SOURCES.get(told["mode"], told["mode"])),
+        ("Renewal", f"failed: {told['last_error']}" if told["last_error"] else _next(told)),
+    ]
+    return Text("\n".join(f"{name:<9} {show.safe(value)}" for name, value in lines))
+
+
+def _next(told: dict[str, Any]) -> str:
+    at = told["next_attempt"]
+    return f"next looked at {show.moment(at)} UTC" if at else "the first attempt is under way"
+
+
+def _published(listener: dict[str, Any], environ: Mapping[str, str]) -> str:
+    """The port that clients type in. In a container the relay's own port is fixed, and another one is published."""
+    name = str(listener["name"])
+    if not environ.get("RELAY_SUBMISSIONS_PORT"):
+        return str(listener["port"])
+    return environ.get(f"OWNPOST_{name.upper()}_PORT") or USUAL.get(name, str(listener["port"]))
+
+
+def _ports(status: dict[str, Any], environ: Mapping[str, str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     table.add_column("Listener", no_wrap=True)
     table.add_column("Port", justify="right")
     table.add_column("Shows clients", overflow="fold", ratio=1)
     for listener in status["listeners"]:
-        table.add_row(listener["name"], str(listener["port"]), Text(_shown(listener, status["certificate"])))
+        table.add_row(listener["name"], _published(listener, environ), Text(_shown(listener, status["certificate"])))
     return table
 
 

@@ -80,7 +80,7 @@ def _list(client: Client, console: Console, now: float, args: argparse.Namespace
     else:
         if found.get("all_paused"):
             console.print(_all_paused(found["all_paused"]), end="\n\n")
-        console.print(_table(rows, now))
+        console.print(_table(rows, now, reasons=not found.get("all_paused")))
         console.print(_summary(rows, found["total"]))
     return show.EX_OK
 
@@ -95,17 +95,19 @@ def _all_paused(pauses: list[dict[str, Any]]) -> Text:
     lines = [f"{one['name']}: {': '.join(filter(None, (one['standing'], one['reason'])))}" for one in pauses]
     whose = "The provider is" if len(pauses) == 1 else f"All {len(pauses)} providers are"
     text = Text(show.safe(f"{whose} paused: {sentence}."), "bold")
-    return text.append("".join(f"\n  {show.safe(line)}" for line in lines), "not bold")
+    text.append("".join(f"\n  {show.safe(line)}" for line in lines), "not bold")
+    return text.append("\nMail is safe here and goes out by itself then. make providers says what to do.", "not bold")
 
 
-def _table(rows: list[dict[str, Any]], now: float) -> Table:
+def _table(rows: list[dict[str, Any]], now: float, *, reasons: bool = True) -> Table:
+    """``reasons``: whether each row says what it waits for; above it, it is said for all."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
     table.add_column("Message, recipient, last answer", overflow="fold", ratio=1)
     for name in ("State", "Tries", "Age", "Next try"):
         table.add_column(name, no_wrap=True)
     for row in rows:
         table.add_row(
-            Group(Text(show.safe(row["message"]), "bold"), Padding(Text(_under(row)), (0, 0, 0, 2))),
+            Group(Text(show.safe(row["message"]), "bold"), Padding(Text(_under(row, reasons=reasons)), (0, 0, 0, 2))),
             show.state(row["state"]),
             str(row["attempts"]),
             show.span(now - row["received_at"]),
@@ -114,9 +116,10 @@ def _table(rows: list[dict[str, Any]], now: float) -> Table:
     return table
 
 
-def _under(row: dict[str, Any]) -> str:
+def _under(row: dict[str, Any], *, reasons: bool) -> str:
     said = show.answer(row["provider"], row["code"], row["reply"])
-    return "\n".join(filter(None, (show.safe(row["recipient"]), said, show.safe(row.get("waits", "")))))
+    waits = show.safe(row.get("waits", "")) if reasons else ""
+    return "\n".join(filter(None, (f"{show.safe(row['sender'])} to {show.safe(row['recipient'])}", said, waits)))
 
 
 def _next(row: dict[str, Any], now: float) -> str:
