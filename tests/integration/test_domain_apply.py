@@ -66,6 +66,7 @@ def test_spf_records_are_merged_after_email_routing_is_unlocked(stage: Stage) ->
     records = [
         record("TXT", "example.org", "v=spf1 include:spf.mailjet.com -all", comment="mine"),
         record("TXT", "example.org", CF_SPF),
+        *(record("MX", "example.org", f"route{n}.mx.cloudflare.net", priority=n) for n in (1, 2, 3)),
     ]
     made = zone("example.org", records, locked=True)
     made["routing"]["enabled"] = True

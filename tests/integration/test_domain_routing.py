@@ -14,17 +14,15 @@ DMARC = '"v=DMARC1; p=none; rua=mailto:postmaster@example.org"'
 CF_SPF = "v=spf1 include:_spf.mx.cloudflare.net ~all"
 
 
-def test_an_spf_record_that_email_routing_adds_is_merged_in_the_same_run(stage: Stage) -> None:
-    """Nobody documents whether it does; both ways lead to one record."""
-    stage.cloudflare.set(
-        cloudflare_state(
-            zone("example.org", [record("TXT", "example.org", "v=spf1 -all")]),
-            verified=("me@gmail.com",),
-            adds_spf=True,
-        )
-    )
+@pytest.mark.parametrize("replaces", [False, True])
+def test_the_owners_spf_record_outlives_the_switch(stage: Stage, replaces: bool) -> None:
+    """Cloudflare leaves one that is there alone, and users have seen it replaced: both ways lead to one record."""
+    own = record("TXT", "example.org", "v=spf1 ip4:192.0.2.1 -all")
+    made = zone("example.org", [own])
+    stage.cloudflare.set(cloudflare_state(made, verified=("me@gmail.com",), replaces_spf=replaces))
     assert not stage.apply().different
-    assert stage.texts("example.org") == ['"v=spf1 include:_spf.mx.cloudflare.net -all"']
+    [merged] = stage.texts("example.org")
+    assert set(merged.strip('"').split()) == {"v=spf1", "ip4:192.0.2.1", "include:_spf.mx.cloudflare.net", "-all"}
 
 
 def test_mail_received_elsewhere_is_left_alone(stage: Stage) -> None:
@@ -77,7 +75,7 @@ def test_an_alias_that_is_taken_out_takes_its_rule_along_and_no_other(stage: Sta
 
 
 def test_a_rule_that_email_routing_refuses_waits_for_its_destination(stage: Stage) -> None:
-    stage.cloudflare.set(cloudflare_state(zone("example.org"), refuse_unverified=True))
+    stage.cloudflare.set(cloudflare_state(zone("example.org")))
     final = stage.apply()
     waiting = {step.what for step in final.steps if step.kind is Kind.WAIT and step.what.startswith("rule")}
     assert waiting == {"rule hello@example.org", "rule postmaster@example.org"}
@@ -96,7 +94,7 @@ def test_all_but_one_of_an_addresss_rules_go_also_while_that_one_waits(stage: St
     ]
     made = zone("example.org", rules=rules)
     made["routing"]["enabled"] = True
-    stage.cloudflare.set(cloudflare_state(made, refuse_unverified=True))
+    stage.cloudflare.set(cloudflare_state(made))
     assert [step.what for step in stage.plan().steps if step.kind is Kind.REMOVE] == ["rule hello@example.org"] * 2
     final = stage.apply()
     assert not final.different
@@ -127,14 +125,15 @@ def test_a_sub_domain_as_mail_domain(stage: Stage) -> None:
 
 def test_several_zones_and_another_script(stage: Stage) -> None:
     """A domain in another script is named in punycode everywhere; a destination of two domains is asked once."""
-    stage.cloudflare.set(cloudflare_state(zone("example.org"), zone("xn--bcher-kva.example")))
+    stage.cloudflare.set(
+        cloudflare_state(zone("example.org"), zone("xn--bcher-kva.example"), verified=("me@gmail.com",))
+    )
     stage.env = {"OWNPOST_DOMAINS": "example.org, bücher.example"}
     stage.aliases = 'hello = "me@gmail.com"\n["bücher.example"]\ninfo = "me@gmail.com"\n"*" = "drop"'
     assert not stage.apply().different
     assert stage.texts("_dmarc.xn--bcher-kva.example", zone="xn--bcher-kva.example") != []
     rules = {rule["matchers"][0]["value"] for one in stage.cloudflare.state["zones"] for rule in one["rules"]}
     assert "info@xn--bcher-kva.example" in rules
-    assert [one["email"] for one in stage.cloudflare.state["addresses"]["account"]] == ["me@gmail.com"]
     assert {one["domain"] for one in stage.sendgrid.state["domains"]} == {"example.org", "xn--bcher-kva.example"}
     assert len(list((stage.folder / "zones").glob("*.zone"))) == 2
 

@@ -46,7 +46,7 @@ def zone(name: str, records: list[dict[str, Any]] | None = None, **more: Any) ->
             "matchers": [{"type": "all"}],
             "actions": [{"type": "drop"}],
         },
-        "locked": False,
+        "locked": True,
     }
     return copy.deepcopy({**base, **more})
 

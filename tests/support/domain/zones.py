@@ -104,11 +104,15 @@ def cloudflares(draw: st.DrawFn, home: str = HOME, domains: tuple[str, ...] = (H
         made["locked"] = draw(st.booleans())
     verified = draw(st.sampled_from([(), ("me@gmail.com",)]))
     more = {
-        "adds_spf": draw(st.booleans()),
+        "replaces_spf": draw(st.booleans()),
+        "unknown_routing": draw(st.booleans()),
+        "refuses": draw(st.sampled_from([[], [], [home], [f"em1001.{home}"], [f"_dmarc.{home}", f"mail.{home}"]])),
+        "no_workers": draw(st.sampled_from([[], ["w"]])),
+        "clashes": draw(st.sampled_from([[], [], [f"hello@{home}"]])),
         "rules_need_routing": draw(st.booleans()),
         "page": draw(st.sampled_from([2, 50])),
     }
-    return cloudflare_state(made, verified=verified, refuse_unverified=draw(st.booleans()), **more)
+    return cloudflare_state(made, verified=verified, **more)
 
 
 def _rule() -> st.SearchStrategy[dict[str, Any]]:

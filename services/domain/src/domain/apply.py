@@ -4,40 +4,43 @@ Each round looks at everything anew, so it does not matter where an earlier run 
 After an answer everything is looked at once more: people take their time, and others work meanwhile. DNS of a zone
 changes in one batch, all or nothing. A step that somebody was faster with is no failure: the next round sees it done.
 What a later round wants to change or remove and the owner has not yet seen is shown and asked for again.
+
+What a service refuses holds up nothing else: it is left out of the rounds that follow and told at the end, in the
+service's own words. So every run ends, however often the same thing is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from . import backup
+from . import backup, batch, switch
 from .api import ApiError, NotAllowed, Unreachable
-from .cloudflare import BATCH, EXISTS, GONE, Zone
+from .batch import moves_mail, name_of
+from .cloudflare import Zone
 from .observe import Reach, Sight
-from .records import Record
 from .steps import (
     Action,
     AddDestination,
     Create,
     Delete,
     DeleteRule,
+    Dns,
     Enable,
     Kind,
-    Patch,
     Plan,
-    Post,
     PutRule,
     Step,
     Subaddress,
     Unlock,
 )
 
-ROUNDS = 6  # create, publish, switch on, unlock, merge: more than that is somebody working against us
-DONE = EXISTS | GONE  # a batch that was refused with these met what somebody had already done: look again
+ROUNDS = 8  # create, publish, switch on, unlock, merge, and some of them again where somebody was faster
 FASTER: Mapping[type, tuple[int, ...]] = {AddDestination: (409,), DeleteRule: (404,), PutRule: (404, 409)}
+_DNS = "DNS"
+_UNVERIFIED = "Email Routing refuses it until its destination is verified; then run apply again"
+_HELD = "mail goes on to where it goes now until the domain's rules can be made"
 
 
 class Declined(Exception):
@@ -48,7 +51,22 @@ class Declined(Exception):
 
 
 class Unsettled(Exception):
-    """Something keeps changing what was just set: another program seems to look after the same records."""
+    """What was carried out differs again at every look; the text names it."""
+
+    def __init__(self, work: Sequence[Step]) -> None:
+        whats = ", ".join(dict.fromkeys(step.what for step in work))
+        super().__init__(
+            f"Carried out {ROUNDS} times, and it differs again: {whats}. Another program may look after it too, or the"
+            " service did not do what it confirmed. All the rest is done."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a step is left out from now on, and whether that is the owner's to mend (BLOCKED) or to wait for (WAIT)."""
+
+    kind: Kind
+    reason: str
 
 
 @dataclass(slots=True)
@@ -66,7 +84,8 @@ class Applier:
     _changed: bool = False
     _saved: set[str] = field(default_factory=set)
     _created: set[str] = field(default_factory=set)
-    _waiting: set[tuple[str, str]] = field(default_factory=set)
+    _refused: dict[tuple[str, str, str], Refusal] = field(default_factory=dict)
+    _met: set[Step] = field(default_factory=set)  # what somebody was faster with, as far as a refusal tells
 
     def run(self) -> Plan:
         """The plan as it is at the end: nothing in it to do but what the owner must decide.
@@ -75,15 +94,16 @@ class Applier:
         """
         with backup.locked(self.folder):
             rounds = 0
-            while rounds < ROUNDS:
+            while True:
                 sight, plan = self.look()
-                work = [step for step in plan.work if not self._waits(step)]
+                work = [step for step in plan.work if _key(step) not in self._refused]
                 if not work:
                     return self._resting(self._validated(plan))
+                if rounds == ROUNDS:
+                    raise Unsettled(work)
                 if not self._asked(plan, work):
                     rounds += 1
                     self._carry_out(sight, work)
-            raise Unsettled
 
     def _asked(self, plan: Plan, work: Sequence[Step]) -> bool:
         """Shows the plan and asks, the first time and whenever a later round would touch what was not shown.
@@ -123,53 +143,69 @@ class Applier:
             self.say(f"{zone.name} as it was: {backup.shown(path)}")
 
     def _zone(self, zone: Zone, steps: Sequence[Step]) -> None:
-        """Locks first, then DNS, then the rest in the plan's order; after a refused batch nothing in this round.
+        """Locks first, then DNS, then the rest in the plan's order; after a batch that met others' work nothing more.
 
         Before Email Routing takes a domain's mail over, its rules are made: else it would refuse mail for a moment.
-        They may be refused only where Email Routing must be switched on first.
         """
         unlock = [step for step in steps if isinstance(step.action, Unlock)]
-        dns = [step for step in steps if isinstance(step.action, (Post, Patch, Delete))]
         enable = [step for step in steps if isinstance(step.action, Enable)]
-        over = bool(enable) or any(_moves_mail(one) for one in dns)
+        over = bool(enable) or any(map(moves_mail, steps))
         early = [step for step in steps if over and isinstance(step.action, (AddDestination, PutRule))]
         for step in unlock:
             self._one(zone, step)
-        for step in early:
-            self._one(zone, step, early=bool(enable))
-        for deletes, patches, posts in batches(dns):
-            self.say(f"{zone.name}: {len(deletes) + len(patches) + len(posts)} DNS changes")
-            try:
-                self.reach.cloudflare.batch(zone, deletes, patches, posts)
-            except ApiError as error:
-                if not DONE.intersection(error.codes):
-                    raise
-                return
-        for step in enable:
-            self._enable(zone, step, dns)
+        self._early(zone, early, optional=bool(enable))
+        self._hold(zone, steps)
+        dns = [step for step in steps if isinstance(step.action, Dns) and _key(step) not in self._refused]
+        outcome = batch.carry_out(self.reach.cloudflare, zone, dns, self.say, self._met)
+        for name, reason in outcome.refused.items():
+            self._refused[zone.name, _DNS, name] = Refusal(Kind.BLOCKED, reason)
+        if outcome.again:
+            return
+        self._enable(zone, enable, dns)
         for step in steps:
-            if step not in (*unlock, *early, *dns, *enable):
+            if step not in (*unlock, *early, *enable) and not isinstance(step.action, Dns):
                 self._one(zone, step)
 
-    def _enable(self, zone: Zone, step: Step, dns: Sequence[Step]) -> None:
-        """Switches over, or puts the old MX records back: a domain without any would lose mail."""
-        old = [one.action.record for one in dns if isinstance(one.action, Delete) and one.action.record.type == "MX"]
-        try:
-            self._one(zone, step)
-        except (ApiError, KeyboardInterrupt):
-            if old:
-                self.say(f"{zone.name}: that failed, so the MX records that were there come back")
-                self._restore(zone, old)
-            raise
+    def _early(self, zone: Zone, steps: Sequence[Step], *, optional: bool) -> None:
+        """Destinations and rules before mail comes. ``optional``: Email Routing is still off, and may then make none.
 
-    def _restore(self, zone: Zone, old: Sequence[Record]) -> None:
-        try:
-            self.reach.cloudflare.batch(zone, [], [], [record.body() for record in old])
-        except ApiError as error:
-            self.say(f"{zone.name} has no MX records now: run apply again, or take them from the backup ({error})")
+        Where it makes some, those that it refuses are wrong in themselves; where none, they follow in the next round.
+        """
+        errors = {step: error for step in steps if (error := self._try(zone, step)) is not None}
+        taken = any(isinstance(step.action, PutRule) and step.action.rule.new and step not in errors for step in steps)
+        for step, error in errors.items():
+            if taken or not optional or not isinstance(step.action, PutRule):
+                self._refuse(step, error)
 
-    def _one(self, zone: Zone, step: Step, *, early: bool = False) -> None:
-        """Carries one step out. A rule may be refused for now; an ``early`` one is tried again in the next round."""
+    def _hold(self, zone: Zone, steps: Sequence[Step]) -> None:
+        """Leaves a domain's records as they are while a rule of its is refused: with them, mail would be refused."""
+        refused = {what for home, action, what in self._refused if (home, action) == (zone.name, PutRule.__name__)}
+        domains = {zone.name if what == "catch-all" else what.rpartition("@")[2] for what in refused}
+        for name in {name_of(step.action) for step in steps if moves_mail(step)} & domains:
+            self._refused[zone.name, _DNS, name] = Refusal(Kind.BLOCKED, _HELD)
+
+    def _enable(self, zone: Zone, enable: Sequence[Step], dns: Sequence[Step]) -> None:
+        """Switches Email Routing on for the domains whose own records are as they should be."""
+        homes = {step.action.domain: step for step in enable if isinstance(step.action, Enable)}
+        for domain, step in homes.items():
+            if (held := self._refused.get((zone.name, _DNS, domain))) is not None:
+                self._refused[_key(step)] = held
+            else:
+                self.say(f"{zone.name}: {step.kind} {step.what}")
+        ready = [domain for domain, step in homes.items() if _key(step) not in self._refused]
+        removed = [one.action.record for one in dns if isinstance(one.action, Delete)]
+        old = [record for record in removed if record.type == "MX"]
+        for domain, reason in switch.on(self.reach.cloudflare, zone, ready, old, self.say).items():
+            self.say(f"{zone.name}: {homes[domain].what}: {reason}")
+            self._refused[_key(homes[domain])] = Refusal(Kind.BLOCKED, reason)
+            self._refused[zone.name, _DNS, domain] = Refusal(Kind.BLOCKED, reason)
+
+    def _one(self, zone: Zone, step: Step) -> None:
+        if (error := self._try(zone, step)) is not None:
+            self._refuse(step, error)
+
+    def _try(self, zone: Zone, step: Step) -> ApiError | None:
+        """Carries one step out. Gives back what refused it, unless somebody may have been faster."""
         self.say(f"{zone.name}: {step.kind} {step.what}")
         assert step.action is not None
         try:
@@ -177,14 +213,18 @@ class Applier:
         except (NotAllowed, Unreachable):
             raise
         except ApiError as error:
-            if error.status in FASTER.get(type(step.action), ()):
-                return
-            if early:
-                return
-            if not (isinstance(step.action, PutRule) and not step.action.verified):
-                raise
-            self._waiting.add((step.zone, step.what))
-            self.say(f"{zone.name}: {step.what} waits until its destination is verified ({error})")
+            if error.status not in FASTER.get(type(step.action), ()) or step in self._met:
+                return error
+            self._met.add(step)  # if the next look wants the very same, it was something else
+        return None
+
+    def _refuse(self, step: Step, error: ApiError) -> None:
+        if isinstance(step.action, PutRule) and not step.action.verified:
+            self.say(f"{step.zone}: {step.what} waits until its destination is verified ({error})")
+            self._refused[_key(step)] = Refusal(Kind.WAIT, _UNVERIFIED)
+        else:
+            self.say(f"{step.zone}: {step.what}: {error}")
+            self._refused[_key(step)] = Refusal(Kind.BLOCKED, str(error))
 
     def _act(self, zone: Zone, action: Action) -> None:
         cloudflare = self.reach.cloudflare
@@ -194,8 +234,6 @@ class Applier:
                 self.say(f"{email} gets a mail from Cloudflare: its owner must click the link in it")
             case Unlock(domain):
                 cloudflare.unlock_routing(zone, domain)
-            case Enable(domain):
-                cloudflare.enable_routing(zone, domain)
             case PutRule(rule, _):
                 cloudflare.put_rule(zone, rule)
             case DeleteRule(rule):
@@ -203,19 +241,13 @@ class Applier:
             case Subaddress(wanted):
                 cloudflare.set_subaddressing(zone, wanted)
 
-    def _waits(self, step: Step) -> bool:
-        """Whether Email Routing has refused this rule in this run; others for the same address can still go."""
-        return isinstance(step.action, PutRule) and (step.zone, step.what) in self._waiting
-
     def _resting(self, plan: Plan) -> Plan:
-        """The plan with what Email Routing refuses for the time being as somebody else's turn."""
-        reason = "Email Routing refuses it until its destination is verified; then run apply again"
-        return Plan(
-            tuple(
-                replace(step, kind=Kind.WAIT, reason=reason, action=None) if self._waits(step) else step
-                for step in plan.steps
-            )
-        )
+        """The plan with what was refused as somebody else's turn, or the owner's."""
+        return Plan(tuple(map(self._rested, plan.steps)))
+
+    def _rested(self, step: Step) -> Step:
+        refusal = self._refused.get(_key(step))
+        return step if refusal is None else replace(step, kind=refusal.kind, reason=refusal.reason, action=None)
 
     def _validated(self, plan: Plan) -> Plan:
         """Asks the providers to look; what they do not see yet is for them to wait for. A new plan if one did."""
@@ -230,33 +262,8 @@ class Applier:
         return self.look()[1] if changed else plan
 
 
-def _moves_mail(step: Step) -> bool:
-    old = step.action.old if isinstance(step.action, Patch) else None
-    old = step.action.record if isinstance(step.action, Delete) else old
-    return old is not None and old.type == "MX"
-
-
-def batches(steps: Sequence[Step]) -> Iterator[tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]]:
-    """Deletes, patches and posts, all in one call unless there are more than a free zone takes in one."""
-    order = (Delete, Patch, Post)
-    ordered = [step.action for kind in order for step in steps if isinstance(step.action, kind)]
-    for start in range(0, len(ordered), BATCH):
-        actions = ordered[start : start + BATCH]
-        yield (
-            [action.record.id for action in actions if isinstance(action, Delete)],
-            [patch(action) for action in actions if isinstance(action, Patch)],
-            [action.record.body() for action in actions if isinstance(action, Post)],
-        )
-
-
-def patch(action: Patch) -> dict[str, Any]:
-    """Only what differs, so that everything else of a record stays its owner's."""
-    old, new = action.old, action.new
-    body: dict[str, Any] = {"id": old.id}
-    if new.value != old.value:
-        body["content"] = new.wire
-    if new.priority is not None and new.priority != old.priority:
-        body["priority"] = new.priority
-    if old.proxied and not new.proxied:
-        body["proxied"] = False
-    return body
+def _key(step: Step) -> tuple[str, str, str]:
+    """What a refusal holds for: DNS changes are refused name by name, others one by one."""
+    if isinstance(step.action, Dns):
+        return step.zone, _DNS, name_of(step.action)
+    return step.zone, type(step.action).__name__, step.what

@@ -33,6 +33,7 @@ PAGE = 50  # what every one of these lists allows
 PAGES = 400  # a list longer than this is a fault of the service, not a zone
 EXISTS = frozenset({81057, 81058})
 GONE = frozenset({81044})
+MANAGED = frozenset({1046, 890190})  # a record that Email Routing looks after; an MX record where it receives mail
 BATCH = 200  # operations a call on the free plan
 DENIALS = frozenset({1009, 9109, 10000})
 
@@ -58,6 +59,11 @@ class Rule:
     id: str = ""
     priority: int = 0
     foreign: bool = False
+
+    @property
+    def new(self) -> bool:
+        """Whether it is still to be made; the catch-all always is there."""
+        return not self.id and self.to != "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +142,16 @@ class Cloudflare:
         self._write("POST", f"/zones/{zone.id}/dns_records/batch", body, DNS_EDIT)
 
     def routing(self, zone: Zone) -> Routing:
+        """What there is of it. A zone that has never had it may be unknown there, which is the same as off."""
         base = f"/zones/{zone.id}/email/routing"
-        settings = self._get(base, need=SETTINGS_EDIT)
+        try:
+            settings = self._get(base, need=SETTINGS_EDIT)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return Routing(
+                enabled=False, status="", subaddressing=False, needed=(), rules=(), catch_all=Rule("*", None, False)
+            )
         needed = self._get(f"{base}/dns", need=SETTINGS_EDIT)
         rules = self._list(f"{base}/rules", need=RULES_EDIT)
         catch_all = self._get(f"{base}/rules/catch_all", need=RULES_EDIT)

@@ -231,8 +231,8 @@ def outcome(run: Callable[[], int]) -> int:
         return _fail(EX_TEMPFAIL, f"{error}")
     except api.ApiError as error:
         return _fail(EX_UNAVAILABLE, str(error))
-    except Unsettled:
-        return _fail(EX_TEMPFAIL, str(Unsettled.__doc__))
+    except Unsettled as error:
+        return _fail(EX_TEMPFAIL, str(error))
     except backup.CannotBackUp as error:
         return _fail(EX_CONFIG, str(error))
 

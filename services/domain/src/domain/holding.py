@@ -8,14 +8,14 @@ from .diff import Want
 from .steps import Delete, DeleteRule, Enable, Kind, PutRule, Step
 from .wants import Wishes
 
-_SWITCH = "not switched on before its SPF record is mended: Cloudflare may add a second one, and mail would fail"
+_SWITCH = "not switched on before its SPF record is mended: what it forwards would fail SPF"
 _MOVE = "mail goes on to where it goes now until its SPF record is mended: servers it names by mx could not stay in it"
 
 
 def hold(wishes: Wishes, zone: str, undecided: Collection[str], *, on: bool) -> None:
     """Leaves the mail of these domains where it goes: their SPF records cannot be merged.
 
-    The switch may add a second SPF record, and with the MX records would go what ``mx`` stands for in the first.
+    What Email Routing forwards would fail SPF, and with the MX records would go what ``mx`` stands for in the record.
     Unless Email Routing is ``on`` in the zone, their rules wait too: it may refuse them, and nothing would use them.
     """
     for domain in undecided:

@@ -21,10 +21,10 @@ from .pasted import Pasted, ProvidersFile
 from .records import Record
 from .settings import KEYS, Address, Settings
 from .spf import Fetch
-from .steps import Create, Delete, Kind, Patch, Plan, Step, Unlock, Validate
+from .steps import Create, Delete, Kind, Patch, Plan, Post, Step, Unlock, Validate
 from .wants import Wishes
 
-UNLOCKED = "unlocked"
+OPEN = frozenset({"unlocked", "misconfigured"})  # where Email Routing keeps its records from nobody
 DASHBOARD = "in its dashboard, where it authenticates a sender domain"
 
 
@@ -209,10 +209,10 @@ def _unlock(settings: Settings, zone: SeenZone, steps: list[Step]) -> list[Step]
     touched = [
         step.action.old if isinstance(step.action, Patch) else step.action.record
         for step in steps
-        if isinstance(step.action, (Patch, Delete))
+        if isinstance(step.action, (Post, Patch, Delete))
     ]
     routing = zone.routing
-    guarded = routing is not None and routing.enabled and routing.status != UNLOCKED
+    guarded = routing is not None and routing.enabled and routing.status not in OPEN
     managed = {(one.type, one.name) for one in routing.needed} if routing is not None and guarded else set()
     locked = [one for one in touched if one.locked or (one.type, one.name) in managed]
     homes = {_home(one.name, settings.domains, zone.name) for one in locked}

@@ -75,7 +75,7 @@ def read(item: dict[str, Any]) -> Record:
     return Record(
         type=kind,
         name=ascii_form(item["name"]),
-        content=unquote(content) if kind == "TXT" else content,
+        content=unquote(content) if kind == "TXT" else content.rstrip(".") if kind in _HOSTS else content,
         priority=item.get("priority"),
         ttl=int(item.get("ttl") or AUTOMATIC),
         proxied=bool(item.get("proxied")),

@@ -60,12 +60,13 @@ class Scene:
 
     @property
     def on(self) -> bool:
-        """The API says it of a zone; of a domain below it, its MX records do."""
-        if not self.routing.enabled or self.domain == self.zone:
-            return self.routing.enabled
+        """Whether mail to the domain goes through it. The API says it of the zone, of which one domain is enough.
+
+        Where MX records lack, switching it on adds them; Cloudflare refuses them as ordinary DNS records.
+        """
         there = {one.key for one in self.existing}
         wanted = [one for one in self.needed if one.type == "MX"]
-        return bool(wanted) and all(one.key in there for one in wanted)
+        return self.routing.enabled and bool(wanted) and all(one.key in there for one in wanted)
 
 
 def _below(name: str, scene: Scene) -> str:
