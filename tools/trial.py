@@ -30,6 +30,7 @@ SERVICES = "relay renewer exporter"
 FOLDERS = ("config", "run", "spool")
 KEPT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "TERM", "TMPDIR", "TZ", "USER")
 READY_WITHIN = 60.0  # seconds
+USUAL = {"PORT": 2587, "TLS_PORT": 2465, "PAGE_PORT": 9325}  # as in the Makefile
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
 
 RUNNING = """
@@ -95,17 +96,27 @@ def lock() -> int:
     return descriptor
 
 
-def need_free(name: str, port: int) -> None:
-    """Refuses a port that somebody has."""
+def in_use(port: int) -> str:
+    """Why ``port`` cannot be had on 127.0.0.1; empty if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            reason = error.strerror
-        else:
-            return
-    refuse(f"port {port} on 127.0.0.1 cannot be had ({reason}); take another: make try {name}={port + 1000}")
+            return error.strerror or str(error)
+    return ""
+
+
+def need_free(ports: dict[str, int]) -> None:
+    """Refuses ports that somebody has, with the command that works; ``ports`` by make's names."""
+    free, taken = dict(ports), []
+    for name, port in ports.items():
+        if reason := in_use(port):
+            taken.append(f"port {port} on 127.0.0.1 cannot be had ({reason})")
+            free[name] = next(other for other in range(10_000 + port % 1_000, 65_536, 1_000) if not in_use(other))
+    if taken:
+        words = " ".join(f"{name}={port}" for name, port in free.items() if port != USUAL[name])
+        refuse(f"{', '.join(taken)}; take another: make try {words}")
 
 
 def take_terminal() -> int | None:
@@ -171,9 +182,9 @@ def run(port: int, tls_port: int, page_port: int) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Runs Ownpost on this machine for a trial.")
-    parser.add_argument("--port", type=int, default=2587, help="STARTTLS")
-    parser.add_argument("--tls-port", type=int, default=2465, help="TLS from the first byte")
-    parser.add_argument("--page-port", type=int, default=9325, help="the page and the metrics")
+    parser.add_argument("--port", type=int, default=USUAL["PORT"], help="STARTTLS")
+    parser.add_argument("--tls-port", type=int, default=USUAL["TLS_PORT"], help="TLS from the first byte")
+    parser.add_argument("--page-port", type=int, default=USUAL["PAGE_PORT"], help="the page and the metrics")
     options = parser.parse_args()
     if len(bytes(TRIAL / "run" / "renewer" / "renewer.sock")) > SOCKET_PATH_BYTES:
         refuse(f"{ROOT} is too long a path for Unix sockets below it; move the folder.")
@@ -182,9 +193,7 @@ def main() -> int:
         descriptor = lock()
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}; var/ and certs/ must be yours to write.")
-    need_free("PORT", options.port)
-    need_free("TLS_PORT", options.tls_port)
-    need_free("PAGE_PORT", options.page_port)
+    need_free({"PORT": options.port, "TLS_PORT": options.tls_port, "PAGE_PORT": options.page_port})
     code = run(options.port, options.tls_port, options.page_port)
     os.close(descriptor)
     return code

@@ -82,6 +82,28 @@ def test_without_an_engine_up_names_try_in_one_line_and_leaves_no_settings_behin
     assert not (tree / ".env").exists()
 
 
+DENIED = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
+
+
+@pytest.mark.parametrize("command", [["tools/up"], ["tools/ask", "queue"], ["tools/ask", "account", "list"]])
+def test_who_may_not_use_docker_is_told_so(tree: Path, command: list[str]) -> None:
+    """Not that nothing runs: everything may."""
+    docker = program(tree / "engine", "docker", f'echo "{DENIED}" >&2; exit 1')
+    (tree / ".env").touch()
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(command, cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ownpost: Docker is here, but you may not use it: put sudo before the command")
+
+
+def test_a_machine_without_a_way_to_pypi_says_so(tree: Path) -> None:
+    environ = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
+    result = run(tree, "tools/venv", PYTHON=getattr(sys, "_base_executable", sys.executable), **environ)
+    assert result.returncode == 1
+    assert "cannot be reached from here" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("changed", ["config/providers.toml", "secrets/relay/key", "secrets/exporter/password", ""])
 def test_up_takes_up_files_that_changed_since_the_start(tree: Path, changed: str) -> None:
     """Compose by itself starts nothing anew for them."""
@@ -156,11 +178,12 @@ def test_try_refuses_a_port_that_is_taken_and_names_another(tree: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        result = run(tree, sys.executable, "tools/trial.py", "--port", str(port), "--tls-port", "0")
+        result = run(tree, sys.executable, "tools/trial.py", "--port", str(port), "--tls-port", "0", "--page-port", "1")
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert f"port {port} on 127.0.0.1 cannot be had (Address already in use)" in line
-    assert "make try PORT=" in line
+    assert "make try PORT=1" in line
+    assert "TLS_PORT=0" in line, "what was asked for beside it is kept"
 
 
 def test_try_where_it_cannot_write_is_one_line(tree: Path) -> None:
