@@ -80,6 +80,7 @@ CASES = {
         snapshot(renewer=Renewer(mode="acme", last_success=None, next_attempt=None, last_error="No.")),
         Level.WARNING,
     ),
+    "mail of the other mode": ("queue", with_relay(held_by_mode=2), Level.WARNING),
     "disk full": ("disk", with_relay(room=0), Level.CRITICAL),
     "disk low": ("disk", with_relay(room=LITTLE_ROOM - 1), Level.WARNING),
     "disk enough": ("disk", with_relay(room=LITTLE_ROOM), Level.GOOD),

@@ -130,6 +130,30 @@ def test_what_a_crash_leaves_in_each_state_and_what_the_next_start_makes_of_it(t
     again.close()
 
 
+OTHER_MODE = {
+    State.DUE: State.HELD,
+    State.CLAIMED: State.HELD,  # it was not sent yet
+    State.SENDING: State.HELD,  # in doubt, as after any crash
+}
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_what_a_start_in_the_other_mode_makes_of_each_state_and_what_the_way_back(tmp_path: Path, state: State) -> None:
+    folder = tmp_path / "spool"
+    opened = recovery.open_store(folder, NOW)
+    job = add(opened)
+    put(opened, job, state)
+    opened.close()
+    other = recovery.open_store(folder, NOW + 5, trial=True)
+    assert state_of(other, job) == OTHER_MODE.get(state, state)
+    assert seize(other.store, 10, NOW + 1e6) == []
+    other.close()
+    again = recovery.open_store(folder, NOW + 10)
+    assert state_of(again, job) == (State.DUE if state in OTHER_MODE else state)
+    again.close()
+    invariants.check(folder)
+
+
 def test_in_doubt_a_third_time_it_waits_for_delivery_to_end_it(tmp_path: Path) -> None:
     folder, now = tmp_path / "spool", NOW
     opened = recovery.open_store(folder, now)

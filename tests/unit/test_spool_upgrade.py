@@ -124,6 +124,16 @@ async def test_mail_of_version_2_goes_on_in_all_its_pieces(second: Path) -> None
     invariants.check(second)
 
 
+@pytest.mark.parametrize("dump", ["spool_version_1.sql", "spool_version_2.sql"])
+async def test_mail_of_earlier_versions_was_accepted_to_be_sent(tmp_path: Path, dump: str) -> None:
+    """`capture` must not take it; and it goes on, once there are providers."""
+    spool = left_by(dump, tmp_path / "spool")
+    async with opened(spool, trial=True) as one:
+        assert {entry.state for entry in await one.spool.queue()} == {State.HELD, State.REFUSED, State.SENDING}
+    async with opened(spool) as one:
+        assert [entry.state for entry in await one.spool.queue()].count(State.HELD) == 1, "the operator's own"
+
+
 async def test_mail_of_version_2_is_never_taken_for_a_repeat(second: Path) -> None:
     async with opened(second) as one:
         assert await one.spool.fingerprints(0, 100) == []

@@ -82,6 +82,7 @@ class Relay:
     oldest: float | None
     failed_notices: int  # that nobody has acknowledged
     room: int
+    held_by_mode: int = 0  # deliveries accepted in the trial while mail is sent now, or the other way round
 
     @classmethod
     def from_json(cls, found: Json) -> Relay:
@@ -106,6 +107,7 @@ class Relay:
             oldest=None if queue["oldest"] is None else float(queue["oldest"]),
             failed_notices=int(queue["failed_notices"]),
             room=int(found["spool"]["room"]),
+            held_by_mode=int(queue.get("held_by_mode", 0)),
         )
 
     @property

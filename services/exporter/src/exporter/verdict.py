@@ -178,11 +178,8 @@ def _disk(snapshot: Snapshot) -> Found:
         return Level.UNKNOWN, "Not known."
     room = snapshot.relay.room
     if room <= 0:
-        return (
-            Level.CRITICAL,
-            "The disk has no room for more mail.",
-            "Make room; mail is then accepted again by itself.",
-        )
+        advice = "Make room; mail is then accepted again by itself."
+        return Level.CRITICAL, "The disk has no room for more mail.", advice
     if room < LITTLE_ROOM:
         return Level.WARNING, f"Room for {size(room)} of mail only.", "Make room before it is used up."
     return Level.GOOD, f"Room for {size(room)} of mail."
@@ -192,8 +189,8 @@ def _queue(snapshot: Snapshot) -> Found:
     relay = snapshot.relay
     if relay is None:
         return Level.UNKNOWN, "Not known."
-    held = relay.deliveries.get("held", 0)
-    also = f" {plural(held, 'delivery', 'deliveries')} held by you." if held else ""
+    held = relay.deliveries.get("held", 0) - relay.held_by_mode
+    also = f" {plural(held, 'delivery', 'deliveries')} held by you." if held > 0 else ""
     age = 0.0 if relay.oldest is None else snapshot.now - relay.oldest
     advice = "The provider's own sentence stands in the queue below; make queue shows all of it."
     waits = f"{plural(relay.messages, 'message waits', 'messages wait')}, the oldest for {duration(age)}."
@@ -201,7 +198,18 @@ def _queue(snapshot: Snapshot) -> Found:
         return Level.CRITICAL, f"Mail is stuck: {waits}{also}", advice
     if age >= OLD:
         return Level.WARNING, f"Mail is late: {waits}{also}", advice
+    if relay.held_by_mode:
+        return _held_by_mode(relay.held_by_mode, relay.trial, also)
     return Level.GOOD, (waits if relay.oldest is not None else "Nothing waits to be sent.") + also
+
+
+def _held_by_mode(number: int, trial: bool, also: str) -> Found:
+    some, now = f"{plural(number, 'delivery', 'deliveries')} held: accepted", "OWNPOST_PROVIDERS"
+    if trial:
+        advice = "Nothing of it is lost: put the providers back in .env, make up, and it goes out."
+        return Level.WARNING, f"{some} to be sent, but {now} is capture, which only writes files.{also}", advice
+    advice = "It is not sent: make queue shows it, and drops it."
+    return Level.WARNING, f"{some} in the trial, but {now} would really send it.{also}", advice
 
 
 def _providers(snapshot: Snapshot) -> Found:

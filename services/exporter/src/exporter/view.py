@@ -100,6 +100,7 @@ class View:
             "bytes": relay and relay.bytes,
             "oldest": relay and relay.oldest,
             "states": relay and dict(relay.deliveries),
+            "held_by_mode": relay and relay.held_by_mode,
         }
 
     def _rows(self, rows: Any, error: str) -> Json:

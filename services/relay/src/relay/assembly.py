@@ -31,7 +31,7 @@ from relay.providers.build import build
 from relay.providers.provider import Provider
 from relay.service import Relay
 from relay.settings import LanSettings, Settings
-from relay.spool import Spool, SpoolUnusable
+from relay.spool import Spool, SpoolUnusable, mode
 from relay.wiring import Ground, wire
 
 T = TypeVar("T")
@@ -94,10 +94,13 @@ async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed:
         on_group=journal.commit_group,
         history=settings.history_days * limits.DAY,
         filesystem=settings.spool_filesystem,
+        trial=settings.trial,
         doubt_wait=settings.doubt_minutes * limits.MINUTE,
     )
     if spool.filesystem_problem:
         journal.system("spool_filesystem", problem=spool.filesystem_problem)
+    if held := (await spool.stats()).held_by_mode:
+        journal.system("warning", text=f"OWNPOST_PROVIDERS: {mode.warning(held, settings.trial)}")
     return spool
 
 

@@ -16,7 +16,7 @@ from relay.ids import is_id
 from relay.metrics import Metrics
 from relay.model import Event, Message
 from relay.provider_report import ProviderReport
-from relay.spool import QueueEntry, SpoolFull, Stats, Summary, Trace
+from relay.spool import QueueEntry, SpoolFull, Stats, Summary, Trace, mode
 from relay.testmail import NotQueued
 
 QUEUE_ROWS, MOST_QUEUE_ROWS = 1_000, 10_000
@@ -37,6 +37,10 @@ class SpoolView(Protocol):
     async def unhold(self, message_id: str = "", account: str = "") -> int: ...
     async def drop(self, message_id: str) -> int: ...
     async def acknowledge(self, message_id: str) -> int: ...
+    async def held_by_mode(self, message_id: str = "", account: str = "") -> int: ...
+
+    @property
+    def trial(self) -> bool: ...
 
 
 def routes(
@@ -70,7 +74,7 @@ def routes(
         ("POST", "/providers/probe"): pages.providers_probed,
         ("POST", "/queue/retry"): _verb(pages.retry),
         ("POST", "/queue/hold"): _verb(lambda message, account: spool.hold(message, account), account=True),
-        ("POST", "/queue/unhold"): _verb(lambda message, account: spool.unhold(message, account), account=True),
+        ("POST", "/queue/unhold"): _verb(pages.unhold, account=True),
         ("POST", "/queue/drop"): _verb(lambda message, _: spool.drop(message)),
         ("POST", "/queue/acknowledge"): _verb(lambda message, _: spool.acknowledge(message)),
         ("POST", "/send-test"): pages.send_test,
@@ -100,6 +104,7 @@ class _Pages:
         stats = await self.spool.stats()
         queue = {
             "deliveries": {one.value: number for one, number in stats.deliveries.items()},
+            "held_by_mode": stats.held_by_mode,
             "messages": stats.messages,
             "bytes": stats.bytes,
             "oldest": stats.oldest,
@@ -117,7 +122,9 @@ class _Pages:
     async def metrics_page(self, request: Request) -> Answer:
         stats = await self.spool.stats()
         age = 0.0 if stats.oldest is None else max(0.0, self.clock.time() - stats.oldest)
-        self.metrics.update_queue(stats.deliveries, stats.messages, stats.bytes, age, stats.failed_notices)
+        self.metrics.update_queue(
+            stats.deliveries, stats.messages, stats.bytes, age, stats.failed_notices, stats.held_by_mode
+        )
         self.metrics.update_spool(stats.room, stats.wal_bytes)
         await self.providers.measure(self.metrics)
         return Answer(200, *self.metrics.page(request.accept))
@@ -159,7 +166,16 @@ class _Pages:
         changed = await self.spool.retry(message_id)
         for story in await self.spool.trace(message_id=message_id, limit=1) if changed else ():
             self.retried(story.message)
-        return changed
+        return changed or await self._held_by_mode(message_id, "")
+
+    async def unhold(self, message_id: str, account: str) -> int:
+        return await self.spool.unhold(message_id, account) or await self._held_by_mode(message_id, account)
+
+    async def _held_by_mode(self, message_id: str, account: str) -> int:
+        """0; raises :class:`BadRequest` if this is what let nothing go."""
+        if await self.spool.held_by_mode(message_id, account):
+            raise BadRequest(f"{message_id or account} stays held. {mode.reason(not self.spool.trial)}")
+        return 0
 
     async def send_test(self, request: Request) -> Answer:
         try:

@@ -114,6 +114,9 @@ class Metrics:
         queued = self._gauge("queue_deliveries", "Deliveries by state; failed ones until acknowledged.", "state")
         self.queue = {state: queued.labels(state.value) for state in STATES}
         self.failed_notices = self._gauge("queue_failed_notices", "Notices that failed, until acknowledged.")
+        self.held_by_mode = self._gauge(
+            "queue_held_by_mode_deliveries", "Deliveries held: accepted in the trial, or to be sent, unlike mail now."
+        )
         self.queue_messages = self._gauge("queue_messages", "Messages with an open delivery.")
         self.queue_bytes = self._gauge("queue_bytes", "Size of messages with an open delivery.")
         self.oldest = self._gauge("queue_oldest_message_age_seconds", "Age of the oldest message that is not held.")
@@ -135,10 +138,17 @@ class Metrics:
         self.accounts_good.set(1)
 
     def update_queue(
-        self, deliveries: Mapping[State, int], messages: int, size: int, oldest_age: float, failed_notices: int
+        self,
+        deliveries: Mapping[State, int],
+        messages: int,
+        size: int,
+        oldest_age: float,
+        failed_notices: int,
+        held_by_mode: int,
     ) -> None:
         """What waits, and what failed, counted when somebody asks."""
         self.failed_notices.set(failed_notices)
+        self.held_by_mode.set(held_by_mode)
         for state, gauge in self.queue.items():
             gauge.set(deliveries.get(state, 0))
         self.queue_messages.set(messages)

@@ -77,6 +77,11 @@ class Settings:
         return bool(self.submission_port or self.submissions_port)
 
     @property
+    def trial(self) -> bool:
+        """Whether mail is written to files instead of sent."""
+        return any(one.captured is not None for one in self.providers)
+
+    @property
     def postmaster(self) -> str:
         """Who notices and test mails come from."""
         return f"postmaster@{self.domains[0]}"
@@ -143,7 +148,7 @@ def read_all(reader: Reader) -> Settings:
 def _check(reader: Reader, settings: Settings) -> None:
     """What must hold between several settings."""
     _check_ports(reader, settings)
-    real = [one.name for one in settings.providers if one.preset != "capture" and not is_loopback(one.host)]
+    real = [one.name for one in settings.providers if not settings.trial and not is_loopback(one.host)]
     if real and is_loopback(settings.bind) and settings.tls and not settings.lan:
         reader.warn(
             "OWNPOST_BIND",

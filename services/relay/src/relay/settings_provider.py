@@ -71,6 +71,11 @@ def read_providers(reader: Reader, captured: Path, config: Path) -> Providers:
     routes, wrong = table.routes(good)
     for problem in (*table.problems, *wrong):
         reader.problem(f"config/{file.NAME}", problem)
+    if CAPTURE in names and len(names) > 1:
+        only = (
+            "writes mail to files, so what it took would never be sent; allowed: capture alone, or providers that send."
+        )
+        reader.problem("OWNPOST_PROVIDERS", f"{CAPTURE} {only}")
     providers = tuple(_provider(reader, name, table.of(name), captured) for name in good)
     for name in table.entries:
         if name not in names and table.entries[name].own:

@@ -31,10 +31,10 @@ from relay.delivery.outlook import Delay, ProviderState
 from relay.delivery.pause import ALL, Pause
 from relay.delivery.recording import Notice, Recorder
 from relay.delivery.settling import Settler
-from relay.model import Event, Job, Result
+from relay.model import OPEN_STATES, Event, Job, Result
 from relay.oauth.tokens import Tokens
 from relay.providers.provider import Provider
-from relay.spool import QueueEntry, Trace
+from relay.spool import QueueEntry, Trace, mode
 
 SWEPT = 100  # messages that are ended at a time because they grew too old
 
@@ -103,6 +103,7 @@ class Dispatcher:
         self._spool, self._journal, self._clock = spool, journal, clock
         self._hostname, self._tokens, self._times = hostname, tokens or {}, times or Times()
         self._stuck = stuck
+        self._trial = any(one.captured is not None for one in providers)
         self._returned: list[Job] = []  # taken back from a lane when a pause began
         self._failure: asyncio.Future[None] | None = None
         self._counts = Counts([one.terms for one in providers], spool, clock)
@@ -178,6 +179,8 @@ class Dispatcher:
         """What a delivery waits for besides its time: ``waits until 2027-01-15 00:00 UTC: Brevo's quota is used up``;
         empty if nothing is in its way. What is left of quotas is as old as the last :meth:`look_at_quotas`.
         """
+        if entry.trial != self._trial and entry.state in OPEN_STATES:
+            return mode.reason(entry.trial)
         offer, allowance = self._offers.current, self._counts.allowance()
         unknown = outlook.strangers(entry.message, offer, allowance, self._offers.breakers)
         return outlook.waits(entry, offer, allowance, unknown)

@@ -135,9 +135,10 @@ def _next(row: dict[str, Any], now: float) -> str:
 
 def _summary(rows: list[dict[str, Any]], total: int) -> str:
     failed = sum(row["state"] in FAILED for row in rows)
-    held = sum(row["state"] == "held" for row in rows)
-    parts = [f"{len(rows) - failed - held} waiting"]
-    parts += [f"{held} held (queue release ID)"] if held else []
+    held = [bool(row.get("waits")) for row in rows if row["state"] == "held"]  # what waits for settings, and what not
+    parts = [f"{len(rows) - failed - len(held)} waiting"]
+    parts += [f"{held.count(False)} held (queue release ID)"] if False in held else []
+    parts += [f"{held.count(True)} held because of OWNPOST_PROVIDERS"] if True in held else []
     parts += [f"{failed} failed (queue acknowledge ID)"] if failed else []
     more = f"; {total - len(rows)} more not shown" if total > len(rows) else ""
     return ", ".join(parts) + more + "."

@@ -28,8 +28,8 @@ class Bulk:
                 at, left = at + n, left - n
 
 
-def insert(table: str, columns: str, constant: str = "") -> Bulk:
-    """An INSERT of ``columns`` into ``table``; ``constant`` is the state that all rows get."""
+def insert(table: str, columns: str, name: str = "", constant: str | int = "") -> Bulk:
+    """An INSERT of ``columns`` into ``table``; in all rows the column ``name`` is ``constant``, as SQL writes it."""
     marks = ", ".join("?" * len(columns.split(",")))
-    names, extra = (f"{columns}, state", f", '{constant}'") if constant else (columns, "")
+    names, extra = (f"{columns}, {name}", f", {constant}") if name else (columns, "")
     return Bulk(f"INSERT INTO {table} ({names}) VALUES ", f"({marks}{extra})")

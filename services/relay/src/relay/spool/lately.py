@@ -25,7 +25,7 @@ WHERE key > ?1 AND key <= ?2 AND account = ?3 AND received_at >= ?4 AND kind = '
 """
 _FINGERPRINTS: Final = """
 SELECT received_at, fingerprint, id FROM message
-WHERE key > ?1 AND key <= ?2 AND received_at >= ?3 AND fingerprint IS NOT NULL
+WHERE key > ?1 AND key <= ?2 AND received_at >= ?3 AND fingerprint IS NOT NULL AND trial = ?4
 """
 
 Run = Callable[..., Any]
@@ -36,9 +36,13 @@ def used(run: Run, account: str, since: float, listener: str, step: int = STEP) 
     return _since(run, _USED, since, step, account, since, listener)
 
 
-def fingerprints(run: Run, since: float, most: int, step: int = STEP) -> list[tuple[float, bytes, str]]:
-    """(accepted at, fingerprint, id) of the last ``most`` messages since then that have a fingerprint, oldest first."""
-    return _since(run, _FINGERPRINTS, since, step, since, most=most)[-most:]
+def fingerprints(
+    run: Run, since: float, most: int, step: int = STEP, *, trial: bool = False
+) -> list[tuple[float, bytes, str]]:
+    """(accepted at, fingerprint, id) of the last ``most`` messages since then that have a fingerprint, oldest first; of
+    the trial's or of the others.
+    """
+    return _since(run, _FINGERPRINTS, since, step, since, trial, most=most)[-most:]
 
 
 def _since(run: Run, statement: str, since: float, step: int, *arguments: Any, most: float = inf) -> list[Any]:

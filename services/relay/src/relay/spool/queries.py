@@ -15,7 +15,7 @@ import apsw
 
 from relay.choice.quota import BUCKET
 from relay.model import Event, Kind, Message, State
-from relay.spool import lately, rows
+from relay.spool import lately, mode, rows
 from relay.spool.claims import IN_HAND
 from relay.spool.schema import FAILED, MASK, SHIFT, first, last
 
@@ -39,6 +39,7 @@ class QueueEntry:
     delay_noticed: bool
     acknowledged: bool
     tried: frozenset[str] = frozenset()  # providers that this round has been offered to
+    trial: bool = False  # accepted to be written to a file, not to be sent
 
     @property
     def tied_to(self) -> str:
@@ -71,6 +72,7 @@ class Stats:
     """The spool in numbers. Counts are of deliveries, by state; ended ones only while failed and not acknowledged."""
 
     deliveries: dict[State, int]
+    held_by_mode: int  # of those held: for they do not fit the settings, and for no other reason
     messages: int  # that are open
     bytes: int  # of open messages
     oldest: float | None  # when the oldest message was accepted that waits and is not held
@@ -81,7 +83,7 @@ class Stats:
 
 _ENTRY: Final = (
     "d.id, d.recipient, d.state, d.next_attempt, d.changed_at, d.attempts, d.doubts, d.provider, d.code, d.reply, "
-    "d.held, d.delay_noticed, d.acknowledged, d.tried"
+    "d.held, d.delay_noticed, d.acknowledged, d.tried, m.trial"
 )
 _MESSAGE: Final = rows.MESSAGE_OF_M
 _OF: Final = f"d.id BETWEEN m.key << {SHIFT} AND (m.key << {SHIFT} | {MASK})"
@@ -95,7 +97,7 @@ SELECT {_MESSAGE}, {_ENTRY} FROM delivery AS d INDEXED BY delivery_failed CROSS 
 """
 _DELAYED: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM message AS m INDEXED BY message_open CROSS JOIN delivery AS d ON {_OF}
-WHERE m.ended_at IS NULL AND m.received_at < ?1 AND m.kind = '{Kind.MAIL.value}'
+WHERE m.ended_at IS NULL AND m.received_at < ?1 AND m.kind = '{Kind.MAIL.value}' AND m.trial = ?2
 AND (+d.state IN ('due', 'claimed', 'sending') OR (+d.state = 'held' AND d.doubts > 0)) AND d.delay_noticed = 0
 ORDER BY m.received_at, d.id
 """
@@ -118,6 +120,10 @@ _COUNTS: Final = (
 _FAILED_NOTICES: Final = f"""
 SELECT count(*) FROM delivery AS d INDEXED BY delivery_failed CROSS JOIN message AS m ON m.key = d.id >> {SHIFT}
 WHERE d.state IN {FAILED} AND d.acknowledged = 0 AND m.kind = '{Kind.NOTICE.value}'
+"""
+_HELD_BY_MODE: Final = f"SELECT count(*) FROM delivery AS d WHERE {mode.HELD} AND d.mode_held = 1"
+_HELD_BY_MODE_OF: Final = f"""
+{_HELD_BY_MODE} AND iif(?1 = '', d.account = ?2, (SELECT m.id FROM message AS m WHERE m.key = d.id >> {SHIFT}) = ?1)
 """
 _USAGE: Final = "SELECT provider, bucket, used FROM quota WHERE bucket > ?1 ORDER BY provider, bucket"
 _AGEING: Final = ("due", "claimed", "sending")  # held mail does not age
@@ -174,12 +180,18 @@ class Queries:
             states={State(state): number for state, number in self._run(_STATES, ids)},
         )
 
-    def delayed(self, before: float) -> list[QueueEntry]:
-        """Deliveries of clients' mail accepted before then and not ended, of whose delay nobody was told.
+    def delayed(self, before: float, trial: bool) -> list[QueueEntry]:
+        """Deliveries of clients' mail accepted before then, in the trial or not, and not ended, of whose delay nobody
+        was told.
 
         Of what is held only what was in doubt: delivery had put that aside, and not the operator.
         """
-        return [_entry(row) for row in self._run(_DELAYED, (before,))]
+        return [_entry(row) for row in self._run(_DELAYED, (before, trial))]
+
+    def held_by_mode(self, message_id: str, account: str) -> int:
+        """How many deliveries of a message, or of an account, are held for their mode alone."""
+        found: int = self._run(_HELD_BY_MODE_OF, (message_id, account)).get
+        return found
 
     def trace(self, message_id: str, recipient: str, limit: int) -> list[Trace]:
         """The stories of one message, or of the latest to one recipient; newest first."""
@@ -217,9 +229,11 @@ class Queries:
         """(accepted at, recipients) of the account's messages since then, oldest first; ``listener`` empty: all."""
         return lately.used(self._run, account, since, listener)
 
-    def fingerprints(self, since: float, most: int) -> list[tuple[float, bytes, str]]:
-        """(accepted at, fingerprint, id) of the last ``most`` messages since then that have one, oldest first."""
-        return lately.fingerprints(self._run, since, most)
+    def fingerprints(self, since: float, most: int, trial: bool) -> list[tuple[float, bytes, str]]:
+        """(accepted at, fingerprint, id) of the last ``most`` messages since then that have one, oldest first; of the
+        trial's or of the others.
+        """
+        return lately.fingerprints(self._run, since, most, trial=trial)
 
     def states_of(self, message_id: str) -> frozenset[State]:
         """The states that a message's deliveries are in; none if there is no such message."""
@@ -246,6 +260,7 @@ class Queries:
             deliveries={
                 state: counted.get(state, 0) for state in State if state not in (State.DELIVERED, State.DROPPED)
             },
+            held_by_mode=self._run(_HELD_BY_MODE).get,
             messages=messages,
             bytes=size,
             oldest=self._received_at(min(waiting)) if waiting else None,
@@ -256,22 +271,8 @@ class Queries:
 
 
 def _entry(row: tuple[Any, ...]) -> QueueEntry:
-    (
-        delivery,
-        recipient,
-        state,
-        next_attempt,
-        changed_at,
-        attempts,
-        doubts,
-        provider,
-        code,
-        reply,
-        held,
-        noticed,
-        seen,
-        tried,
-    ) = row[13:]
+    delivery, recipient, state, next_attempt, changed_at, attempts, doubts, provider, code, reply = row[13:23]
+    held, noticed, seen, tried, trial = row[23:]
     return QueueEntry(
         delivery=delivery,
         message=rows.message_of(row),
@@ -288,4 +289,5 @@ def _entry(row: tuple[Any, ...]) -> QueueEntry:
         delay_noticed=bool(noticed),
         acknowledged=bool(seen),
         tried=rows.tried_of(tried),
+        trial=bool(trial),
     )

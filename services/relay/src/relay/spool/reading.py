@@ -23,8 +23,9 @@ STATS_AGE = 1.0
 class Reading:
     """What can be asked of a spool. A base of :class:`relay.spool.Spool`."""
 
-    def __init__(self, folder: Path, vfs: str | None, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, folder: Path, vfs: str | None, loop: asyncio.AbstractEventLoop, trial: bool) -> None:
         self._folder, self._loop = folder, loop
+        self.trial = trial  # whether mail is written to files instead of sent
         self._bodies, self._questions = Queries(folder / "spool.db", vfs), Queries(folder / "spool.db", vfs)
         self._body_thread = ThreadPoolExecutor(1, "spool-read")
         self._question_thread = ThreadPoolExecutor(1, "spool-query")
@@ -83,8 +84,11 @@ class Reading:
         return await self._ask(self._questions.used, account, since, listener)
 
     async def fingerprints(self, since: float, most: int) -> list[tuple[float, bytes, str]]:
-        """(accepted at, fingerprint, id) of the last ``most`` messages since then that have one, oldest first."""
-        return await self._ask(self._questions.fingerprints, since, most)
+        """(accepted at, fingerprint, id) of the last ``most`` messages since then that have one, oldest first.
+
+        A mail of the trial is no repeat of one that is to be sent, nor the other way round.
+        """
+        return await self._ask(self._questions.fingerprints, since, most, self.trial)
 
     async def states_of(self, message_id: str) -> frozenset[State]:
         """The states that a message's deliveries are in; none if there is no such message (any more)."""
@@ -92,7 +96,11 @@ class Reading:
 
     async def delayed(self, before: float) -> list[QueueEntry]:
         """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""
-        return await self._ask(self._questions.delayed, before)
+        return await self._ask(self._questions.delayed, before, self.trial)
+
+    async def held_by_mode(self, message_id: str = "", account: str = "") -> int:
+        """How many deliveries of a message, or of an account, are held because they do not fit the settings."""
+        return await self._ask(self._questions.held_by_mode, message_id, account)
 
     async def usage(self, since: float) -> dict[str, list[tuple[float, int]]]:
         """What has counted against each provider's quotas since then: (beginning of a quarter of an hour, recipients),

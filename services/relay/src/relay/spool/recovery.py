@@ -17,7 +17,7 @@ import apsw
 
 from relay import limits
 from relay.model import Event, EventKind, Job
-from relay.spool import flows, schema, store
+from relay.spool import flows, mode, schema, store
 from relay.spool.changes import Numbers
 from relay.spool.errors import SpoolUnusable, is_full
 from relay.spool.rows import TIE
@@ -48,26 +48,28 @@ def open_store(
     folder: Path,
     now: float,
     *,
+    trial: bool = False,
     doubt_wait: float = limits.DOUBT_WAIT,
     vfs: str | None = None,
     connect: Callable[..., apsw.Connection] = store.connect,
 ) -> Opened:
     """Open the spool in ``folder``, making it if it is not there; raises :class:`SpoolUnusable`.
 
-    What may have been sent when the relay stopped is sent again after ``doubt_wait`` seconds. ``vfs`` names the SQLite
-    file layer (tests make it fail).
+    With ``trial`` mail is written to files instead of sent; what waits of the other kind is held. What may have been
+    sent when the relay stopped is sent again after ``doubt_wait`` seconds. ``vfs`` names the SQLite file layer (tests
+    make it fail).
     """
     prepare_folder(folder)
     lock = take_lock(folder / "lock")
     try:
-        return _open_locked(folder, lock, (now, now + doubt_wait), lambda path: connect(path, vfs))
+        return _open_locked(folder, lock, (now, now + doubt_wait), trial, lambda path: connect(path, vfs))
     except BaseException:
         os.close(lock)
         raise
 
 
 def _open_locked(
-    folder: Path, lock: int, times: tuple[float, float], connect: Callable[[Path], apsw.Connection]
+    folder: Path, lock: int, times: tuple[float, float], trial: bool, connect: Callable[[Path], apsw.Connection]
 ) -> Opened:
     """``times``: now, and when what is in doubt is sent again."""
     connection: apsw.Connection | None = None
@@ -82,7 +84,7 @@ def _open_locked(
         sync(folder)
         connection = connect(folder / "spool.db")
         schema.migrate(connection)
-        return _recover(connection, lock, *times)
+        return _recover(Store(connection, trial), lock, *times)
     except (apsw.Error, OSError, SpoolUnusable) as error:
         full = is_full(error, connection.system_errno if connection is not None else 0)
         if connection is not None:
@@ -96,7 +98,7 @@ def _open_locked(
             ) from error
         if not Ballast(folder / "ballast").give_up():
             raise SpoolUnusable(f"The disk that holds the spool in {folder} is full; make room on it.") from error
-    return _open_locked(folder, lock, times, connect)
+    return _open_locked(folder, lock, times, trial, connect)
 
 
 def _words(error: Exception) -> str:
@@ -155,8 +157,9 @@ def sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _recover(connection: apsw.Connection, lock: int, now: float, again: float) -> Opened:
-    """Put in order what a crash left, in one commit."""
+def _recover(opened: Store, lock: int, now: float, again: float) -> Opened:
+    """Put in order what a crash left, and hold what does not fit the settings, in one commit."""
+    connection = opened.connection
     run: Callable[..., Any] = connection.execute
     with connection:
         generation = run("UPDATE meta SET value = value + 1 WHERE name = 'generation' RETURNING value").fetchall()[0][0]
@@ -176,13 +179,15 @@ def _recover(connection: apsw.Connection, lock: int, now: float, again: float) -
         flows.bring_back(run, now)
         Store.count_used(connection, [(row[3], now, 1) for row in doubtful])
         events = _doubt_events(connection, numbers, doubtful, now)
-        stuck = sorted({row[0] >> SHIFT for row in run(_STUCK)})
+        for key, event in mode.settle(run, opened.trial, now):
+            Store.write_events(connection, numbers.event_rows([event], key))
+            events.append(event)
+        stuck = sorted({row[0] >> SHIFT for row in run(_STUCK, (opened.trial,))})
         if claimed or doubtful or uploads or stuck:
             detail = {"claimed": claimed, "doubtful": len(doubtful) + len(stuck), "uploads": len(uploads)}
             summary = Event(kind=EventKind.RECOVERED, at=now, detail=detail)
             Store.write_events(connection, numbers.event_rows([summary], 0))
             events.append(summary)
-    opened = Store(connection)
     return Opened(
         store=opened,
         numbers=numbers,
@@ -199,7 +204,10 @@ UPDATE delivery SET state = 'due', next_attempt = ?1, attempts = attempts + 1, d
     reply = '{_DOUBT_REPLY}', code = 0, tried = '{TIE}' || provider
 WHERE {_BUSY} AND state = 'sending' AND doubts < ?2 RETURNING id, account, recipient, provider, doubts
 """
-_STUCK: Final = f"SELECT id FROM delivery WHERE {_BUSY} AND state = 'sending'"
+_STUCK: Final = f"""
+SELECT id FROM delivery WHERE {_BUSY} AND state = 'sending'
+    AND (SELECT m.trial FROM message AS m WHERE m.key = delivery.id >> {SHIFT}) = ?1
+"""
 
 
 def _count(connection: apsw.Connection, statement: str) -> int:

@@ -125,8 +125,15 @@ CREATE TABLE quota (
 # relay reads the last minutes' at its start and looks them up in memory.
 _THIRD: Final = "ALTER TABLE message ADD COLUMN fingerprint BLOB"
 
+# Whether a message was accepted while mail was written to files (``capture``), and which deliveries are held for that
+# reason alone (``mode.py``). What is older counts as meant to be sent.
+_FOURTH: Final = """
+ALTER TABLE message ADD COLUMN trial INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delivery ADD COLUMN mode_held INTEGER NOT NULL DEFAULT 0;
+"""
+
 # Number n leads from version n to n + 1; never change one that was released.
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 VERSION: Final = len(MIGRATIONS)
 
 

@@ -54,6 +54,7 @@ class Spool(Reading, Steering):
         history: float = limits.HISTORY,
         filesystem: Literal["refuse", "warn"] = "warn",
         ballast: int = limits.BALLAST,
+        trial: bool = False,
         doubt_wait: float = limits.DOUBT_WAIT,
         vfs: str | None = None,
     ) -> Self:
@@ -61,15 +62,16 @@ class Spool(Reading, Steering):
 
         Raises :class:`SpoolUnusable` with a sentence. ``on_committed`` hears each group's events after its commit,
         ``on_fatal`` hears once why nothing will be written any more, ``on_group`` hears (changes, seconds) of each
-        commit. With ``filesystem="warn"`` an unsuitable file system is only kept in :attr:`filesystem_problem`. What
-        an earlier run may have sent is sent again after ``doubt_wait``. ``vfs`` names SQLite's file layer (tests).
+        commit. With ``filesystem="warn"`` an unsuitable file system is only kept in :attr:`filesystem_problem`; with
+        ``trial`` mail is written to files (:mod:`.mode`). What an earlier run may have sent is sent again after
+        ``doubt_wait``. ``vfs`` names SQLite's file layer (tests).
         """
         problem = problem_of(folder)
         if problem is not None and filesystem == "refuse":
             raise SpoolUnusable(problem)
         loop = asyncio.get_running_loop()
-        open_store = partial(recovery.open_store, folder, clock.time(), doubt_wait=doubt_wait, vfs=vfs)
-        opened = await loop.run_in_executor(None, open_store)
+        opening = partial(recovery.open_store, folder, clock.time(), trial=trial, doubt_wait=doubt_wait, vfs=vfs)
+        opened = await loop.run_in_executor(None, opening)
         self = cls(folder, opened, clock, message_size_limit, history, ballast, vfs, loop)
         self.filesystem_problem = problem
         self._on_committed, self._on_fatal, self._on_group = on_committed, on_fatal, on_group
@@ -91,11 +93,9 @@ class Spool(Reading, Steering):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Not for callers: see :meth:`open`."""
-        super().__init__(folder, vfs, loop)
+        super().__init__(folder, vfs, loop, opened.store.trial)
         self.filesystem_problem: str | None = None
-        self.recovered_unknown: tuple[Job, ...] = (
-            opened.stuck
-        )  # delivery must record() these as UNKNOWN, with their notices
+        self.recovered_unknown = opened.stuck  # delivery must record() these as UNKNOWN, with their notices
         self._opened, self._clock = opened, clock
         self._numbers = opened.numbers
         self._on_committed: Callable[[Sequence[Event]], None]

@@ -52,12 +52,13 @@ _RELEASE: Final = "UPDATE delivery SET state = 'due' WHERE id IN carray(?1) AND 
 _FORGET: Final = f"DELETE FROM chunk WHERE id BETWEEN ?1 << {SHIFT} AND (?1 << {SHIFT} | {MASK})"
 
 _MESSAGE: Final = insert("message", rows.ACCEPTED_COLUMNS)
+_TRIAL_MESSAGE: Final = insert("message", rows.ACCEPTED_COLUMNS, "trial", 1)
 _CHUNK: Final = insert("chunk", "id, data")
 _UPLOAD: Final = insert("upload", "key")
 _EVENT: Final = insert("event", rows.EVENT_COLUMNS)
-_DUE: Final = insert("delivery", rows.DELIVERY_COLUMNS, "due")
-_CLAIMED: Final = insert("delivery", rows.CLAIMED_COLUMNS, "claimed")
-_NOTICE: Final = insert("delivery", rows.NOTICE_COLUMNS, "due")
+_DUE: Final = insert("delivery", rows.DELIVERY_COLUMNS, "state", "'due'")
+_CLAIMED: Final = insert("delivery", rows.CLAIMED_COLUMNS, "state", "'claimed'")
+_NOTICE: Final = insert("delivery", rows.NOTICE_COLUMNS, "state", "'due'")
 _USED: Final = Bulk(
     "INSERT INTO quota (provider, bucket, used) VALUES ",
     "(?, ?, ?)",
@@ -105,10 +106,11 @@ def _set_up(connection: apsw.Connection, cache_kib: int) -> None:
 
 
 class Store:
-    """Tables, transactions, claims. Use it from one thread at a time."""
+    """Tables, transactions, claims. Use it from one thread at a time. ``trial``: the provider writes mail to files."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: apsw.Connection, trial: bool = False) -> None:
+        self.connection, self.trial = connection, trial
+        self._message = _TRIAL_MESSAGE if trial else _MESSAGE
         self.claims = Claims(connection)
         self.next_due = -math.inf  # not later than the earliest due delivery: nothing can be claimed before
         self.wal_pages = 0
@@ -211,7 +213,7 @@ class Store:
 
     def _insert(self, changes: Sequence[Change], taken: Mapping[Change, str]) -> None:
         connection = self.connection
-        _MESSAGE.run(connection, _all(change.messages for change in changes))
+        self._message.run(connection, _all(change.messages for change in changes))
         _UPLOAD.run(connection, _all(change.begun for change in changes))
         _CHUNK.run(connection, _all(change.chunks for change in changes))
         _EVENT.run(connection, _all(change.events for change in changes))

@@ -3,6 +3,9 @@
 Only what nobody has in hand is touched: a ``claimed`` or ``sending`` delivery is left to the task that has it. Each
 returns the number of deliveries changed; the events ride in the same commit and are appended to ``told`` for those who
 are told after it.
+
+What is held because it does not fit the settings (:mod:`relay.spool.mode`) stays so whoever releases it; only the
+operator's own hold on it ends, and it goes by itself when it fits again.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from relay.choice.rounds import LAST
-from relay.model import Event, EventKind, Message
-from relay.spool import schema
+from relay.model import Event, EventKind, Message, State
+from relay.spool import mode, schema
 from relay.spool.changes import Change, Numbers, with_notices, write_by_id
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import Store
@@ -22,30 +25,33 @@ _OF_MESSAGE: Final = (
     f"AND (SELECT key << {SHIFT} | {MASK} FROM message WHERE id = ?2)"
 )
 _OF_ACCOUNT: Final = "account = ?2"
-_HELD: Final = (
-    "state IN ('claimed', 'sending', 'held') AND state = 'held'"  # the index's own words first, or it is not used
-)
+# Whether a message was accepted in the other mode than ?3; it stays held then, whoever releases it.
+_MISFIT: Final = f"(SELECT m.trial FROM message AS m WHERE m.key = delivery.id >> {SHIFT}) <> ?3"
+_LOOSE: Final = f"NOT (state = 'held' AND mode_held = 1 AND {_MISFIT})"
 _FAILED: Final = f"state IN {FAILED} AND acknowledged = 0"
 
-_HELD_SO_LONG: Final = (
-    "held = held + iif(state = 'held', max(0, ?1 - changed_at), 0), changed_at = iif(state = 'held', ?1, changed_at)"
+_HELD_SO_LONG: Final = "held = held + iif(state = 'held', max(0, ?1 - changed_at), 0)"
+_LET_GO: Final = (
+    f"state = iif({_MISFIT}, 'held', 'due'), mode_held = {_MISFIT}, next_attempt = ?1, {_HELD_SO_LONG}, "
+    "changed_at = iif(state = 'held', ?1, changed_at)"
 )
 
 # A new round, and whom a notice had better avoid is still asked last: that mark is the last word of the text.
 _ANEW: Final = f"iif(instr(tried, '{LAST}'), substr(tried, instr(tried, '{LAST}')), '')"
 
+_LETS_GO: Final = (EventKind.RETRIED, EventKind.RELEASED)
 _SETS: Final = {
     # It also ends the tie of a doubtful one to its provider, which is why it works on what was put aside for that.
-    EventKind.RETRIED: f"state = 'due', next_attempt = ?1, doubts = 0, tried = {_ANEW}, {_HELD_SO_LONG}",
-    EventKind.HELD: "state = 'held', changed_at = ?1",
-    EventKind.RELEASED: f"state = 'due', next_attempt = ?1, {_HELD_SO_LONG}",
+    EventKind.RETRIED: f"{_LET_GO}, doubts = 0, tried = {_ANEW}",
+    EventKind.HELD: f"state = 'held', mode_held = 0, {_HELD_SO_LONG}, changed_at = ?1",
+    EventKind.RELEASED: _LET_GO,
     EventKind.DROPPED: "state = 'dropped', changed_at = ?1",
     EventKind.ACKNOWLEDGED: "acknowledged = 1",
 }
 _FROM: Final = {
-    EventKind.RETRIED: "state IN ('due', 'held')",
-    EventKind.HELD: "state = 'due'",
-    EventKind.RELEASED: _HELD,
+    EventKind.RETRIED: f"state IN ('due', 'held') AND {_LOOSE}",
+    EventKind.HELD: "(state = 'due' OR (state = 'held' AND mode_held = 1))",
+    EventKind.RELEASED: f"{mode.HELD} AND {_LOOSE}",
     EventKind.DROPPED: "state IN ('due', 'held')",
     EventKind.ACKNOWLEDGED: _FAILED,
 }
@@ -66,20 +72,28 @@ def _work(
     kind: EventKind, numbers: Numbers, now: float, message_id: str, account: str, told: list[Event]
 ) -> Callable[[Store], int]:
     where = _OF_MESSAGE if message_id else _OF_ACCOUNT
+    come_from = _FROM[kind] if message_id or kind is not EventKind.HELD else "state = 'due'"  # as the index has it
     statement = (
-        f"UPDATE delivery SET {_SETS[kind]} WHERE {_FROM[kind]} AND {where} RETURNING id, account, recipient, provider"
+        f"UPDATE delivery SET {_SETS[kind]} WHERE {come_from} AND {where} "
+        "RETURNING id, account, recipient, provider, state"
     )
 
     def work(store: Store) -> int:
         told.clear()  # a group that was rolled back is tried again member by member
-        found: list[Any] = store.connection.execute(statement, (now, message_id or account)).fetchall()
+        values = (now, message_id or account, store.trial) if kind in _LETS_GO else (now, message_id or account)
+        found: list[Any] = store.connection.execute(statement, values).fetchall()
         keys = sorted({row[0] >> SHIFT for row in found})
         _tell(store, kind, numbers, now, found, told)
         if kind is EventKind.DROPPED and keys:
             store.end(keys, now)
-        return len(found)
+        return sum(not _stays(kind, row) for row in found)
 
     return work
+
+
+def _stays(kind: EventKind, row: tuple[Any, ...]) -> bool:
+    """Whether it was let go by the operator and is held all the same."""
+    return kind in _LETS_GO and row[4] == State.HELD
 
 
 def _tell(
@@ -87,11 +101,14 @@ def _tell(
 ) -> None:
     ids: dict[int, str] = {}
     values = []
-    for delivery, account, recipient, provider in sorted(found):
+    for row in sorted(found):
+        delivery, account, recipient, provider, _ = row
         key = delivery >> SHIFT
         if key not in ids:
             ids[key] = store.connection.execute("SELECT id FROM message WHERE key = ?", (key,)).get
         event = Event(kind=kind, at=now, message=ids[key], account=account, recipient=recipient, provider=provider)
+        if _stays(kind, row):
+            event = event._replace(kind=EventKind.HELD, provider="", reply=mode.reason(not store.trial))
         told.append(event)
         values += numbers.event_rows([event], key)
     store.write_events(store.connection, values)
