@@ -98,7 +98,7 @@ def test_who_may_not_use_docker_is_told_so(tree: Path, command: list[str]) -> No
 
 
 def test_a_machine_without_a_way_to_pypi_says_so(tree: Path) -> None:
-    environ = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
+    environ = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "1", "PIP_CONFIG_FILE": "/dev/null"}
     result = run(tree, "tools/venv", PYTHON=getattr(sys, "_base_executable", sys.executable), **environ)
     assert result.returncode == 1
     assert "cannot be reached from here" in result.stderr.splitlines()[-1]
