@@ -766,7 +766,7 @@ async def test_failover_adds_less_than_fifty_milliseconds() -> None:
         await here.rest()  # both are warm
         taken = []
         for _ in range(5):
-            here.peers[0].once("mail", "451 4.3.0 later")
+            here.peers[0].once("mail", "451 4.3.0 later", "451 4.3.0 later")  # on a fresh connection too
             begun = time.perf_counter()
             message = here.spool.add(BODY)
             await here.spool.settled(message)
