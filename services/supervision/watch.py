@@ -4,7 +4,8 @@ Docker neither restarts the unhealthy nor looks into a container, so both are do
 program NAME is asked for ``/livez`` on ``$NAME_RUN/NAME/NAME.sock``:
 
 - It answered before and failed ``MISSES`` times in a row: its event loop hangs, it would not hear SIGTERM either.
-  It is killed; supervisor starts it again, and the spool stands that by design.
+  It is killed; supervisor starts it again, and the spool stands that by design. Should one mail be what hangs it, the
+  relay finds it out: at the third such end it is held, and all others go on (docs/spool.md).
 - It has not answered yet: it may be recovering a large spool, and gets ``STARTING`` seconds.
 - supervisor gave up on it (FATAL): the reason is written to ``$STATE/failed``, which makes ``start.py`` end with 1, and
   supervisor is asked to stop.

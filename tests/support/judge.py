@@ -99,7 +99,7 @@ def doubts(kept: Mapping[str, Kept], sink: ExactSink) -> Counter[int]:
 
 
 def drain(relay: Appliance, seconds: float = 120.0) -> None:
-    """Let the running relay deliver all, what is in doubt too."""
+    """Let the running relay deliver all: what is in doubt, too, and what died with it three times and is held."""
 
     def queued() -> list[dict[str, object]]:
         rows: list[dict[str, object]] = relay.status("/queue?limit=10000")["deliveries"]
@@ -108,9 +108,12 @@ def drain(relay: Appliance, seconds: float = 120.0) -> None:
     def nothing_left() -> bool:
         """Ask again for what is in doubt; the list has an end, and what is behind that comes up as it gets shorter."""
         rows = queued()
-        for name in {str(row["message"]) for row in rows if row["doubts"] and row["state"] == "due"}:
+        for name in {str(row["message"]) for row in rows if asks(row) and row["state"] in ("due", "held")}:
             assert get(relay.socket, f"/queue/retry?id={name}", "POST")[0] in (200, 404)  # 404: it has just gone
         return not rows
 
-    eventually(lambda: all(row["doubts"] for row in queued()), "the queue to hold only what is in doubt", seconds)
+    def asks(row: Mapping[str, object]) -> bool:
+        return bool(row["doubts"]) or row["state"] == "held"
+
+    eventually(lambda: all(map(asks, queued())), "the queue to hold only what is in doubt", seconds)
     eventually(nothing_left, "what was in doubt to be sent again", seconds)

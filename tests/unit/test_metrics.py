@@ -59,8 +59,8 @@ def test_strangers_add_no_series(metrics: Metrics) -> None:
 
 
 def test_the_queue_is_shown_as_it_is_now(metrics: Metrics) -> None:
-    metrics.update_queue({State.DUE: 3, State.HELD: 1}, 2, 4096, 12.5, 0, 1)
-    metrics.update_queue({State.DUE: 2}, 1, 2048, 2.5, 1, 0)
+    metrics.update_queue({State.DUE: 3, State.HELD: 1}, 2, 4096, 12.5, 0, 1, 0)
+    metrics.update_queue({State.DUE: 2}, 1, 2048, 2.5, 1, 0, 4)
     metrics.update_spool(1000, 500)
     found = samples(metrics)
     assert found["ownpost_queue_deliveries", (("state", "due"),)] == 2

@@ -26,6 +26,15 @@ class Row:
     account: str
     doubts: int = 0
     attempts: int = 0
+    ends: int = 0  # unclean ends of the relay at which it was in hand, since its last attempt
+
+    @property
+    def in_hand(self) -> bool:
+        return self.state in (State.CLAIMED, State.SENDING)
+
+    @property
+    def suspect(self) -> bool:
+        return self.ends > 1
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -55,6 +64,13 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def _took(self, jobs: list[Job], limit: int) -> None:
         assert len({job.message.id for job in jobs}) <= limit
+        suspects = [row.suspect for job in jobs for row in self._rows(job)]
+        every = [row for rows in self.model.values() for row in rows.values()]
+        alone = any(row.in_hand and row.suspect for row in every)
+        if any(suspects):
+            assert all(suspects), "a suspect is tried alone"
+            assert not alone, "one suspect at a time"
+            assert len({job.message.id for job in jobs}) == 1, "one message at a time"
         for job in jobs:
             assert job.body == (self.bodies[job.message.id] if job.chunks <= 1 else None)
             for one, row in zip(job.recipients, self._rows(job), strict=True):
@@ -66,9 +82,10 @@ class SpoolMachine(RuleBasedStateMachine):
         taken = {job.message.id for job in jobs}
         for name in taken:
             assert not any(
-                row.state is State.DUE and row.next_attempt <= self.now for row in self.model[name].values()
+                row.state is State.DUE and row.next_attempt <= self.now and row.suspect == suspects[0]
+                for row in self.model[name].values()
             ), "some that were due were left"
-        if not jobs:
+        if not jobs and not alone and not any(row.suspect for row in every):
             assert not any(
                 row.state is State.DUE and row.next_attempt <= self.now
                 for rows in self.model.values()
@@ -152,7 +169,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self._apply(changes.record(self.opened.numbers, job, outcome, [], notices, self.now))
         for row in self._rows(job):
             row.state, row.next_attempt = state, later
-            row.attempts, row.doubts = row.attempts + 1, row.doubts + doubt
+            row.attempts, row.doubts, row.ends = row.attempts + 1, row.doubts + doubt, 0
 
     @rule(
         kind=st.sampled_from([EventKind.HELD, EventKind.RELEASED, EventKind.RETRIED, EventKind.DROPPED]),
@@ -168,7 +185,7 @@ class SpoolMachine(RuleBasedStateMachine):
             elif kind is EventKind.RELEASED and row.state is State.HELD:
                 row.state, row.next_attempt = State.DUE, self.now
             elif kind is EventKind.RETRIED and row.state in (State.DUE, State.HELD):
-                row.state, row.next_attempt, row.doubts = State.DUE, self.now, 0
+                row.state, row.next_attempt, row.doubts, row.ends = State.DUE, self.now, 0, 0
             elif kind is EventKind.DROPPED and row.state in (State.DUE, State.HELD):
                 row.state = State.DROPPED
             else:
@@ -184,13 +201,17 @@ class SpoolMachine(RuleBasedStateMachine):
     def copy_the_log(self) -> None:
         self.opened.store.checkpoint()
 
-    @rule()
-    def crash(self) -> None:
-        self.opened.close()
+    @rule(in_order=st.sampled_from([True, False, False, False]))
+    def end(self, in_order: bool) -> None:
+        self.opened.close(in_order=in_order)
         self.opened = recovery.open_store(self.folder, self.now)
         self.jobs = []
         for rows in self.model.values():
             for row in rows.values():
+                if row.in_hand and row.suspect and not in_order:
+                    sent = row.state is State.SENDING
+                    row.state, row.attempts, row.doubts = State.HELD, row.attempts + sent, row.doubts + sent
+                row.ends += row.in_hand and not in_order
                 if row.state is State.CLAIMED:
                     row.state = State.DUE
                 elif row.state is State.SENDING and row.doubts < DOUBTS:

@@ -134,9 +134,12 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def _nothing_could_be_taken(self, shut: set[str], left: dict[tuple[str, bool], int]) -> None:
         due = self.opened.store.connection.execute(
-            "SELECT account, tried FROM delivery WHERE state = 'due' AND next_attempt <= ?", (self.now,)
+            "SELECT account, tried FROM delivery WHERE state = 'due' AND next_attempt <= ? AND NOT EXISTS (SELECT 1 "
+            "FROM delivery WHERE tried GLOB '^^*' AND state IN ('due', 'claimed', 'sending'))",  # tried alone: all wait
+            (self.now,),
         )
         for account, tried in due:
+            tried = tried.lstrip("^")
             untried = set(NAMES) - set(tried.split()) or set(NAMES)
             names = {tried[1:]} if tried.startswith("=") else untried
             for name in (
@@ -187,9 +190,9 @@ class QuotaMachine(RuleBasedStateMachine):
     def time_passes(self, hours: float) -> None:
         self.now += hours * HOUR
 
-    @rule()
-    def crash(self) -> None:
-        self.opened.close()
+    @rule(in_order=st.booleans())
+    def end(self, in_order: bool) -> None:
+        self.opened.close(in_order=in_order)
         self.opened = recovery.open_store(self.folder, self.now)
         stuck = {one.delivery for job in self.opened.stuck for one in job.recipients}
         for job in self.jobs:

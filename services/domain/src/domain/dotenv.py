@@ -1,41 +1,28 @@
-"""Reads a ``.env`` as Docker Compose does, for where there is no Docker. ``tools/env`` has refused what the two could
-not read alike: variables, and what one of them would lose.
-"""
+"""Reads a ``.env`` as Docker Compose does, as far as ours go: ``NAME=value``, quotes, comments; nothing is expanded."""
 
 from __future__ import annotations
 
 import re
 
 _LINE = re.compile(
-    r"""[ \t]*(?:export[ \t]+)?([A-Za-z0-9_.-]+)[ \t]*[=:][ \t]*"""
-    r"""(?:'((?:[^'\\]|\\.)*+)'|"((?:[^"\\]|\\.)*+)"|([^\n]*))[^\n]*""",
-    re.DOTALL,
+    r"""\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|(.*?))\s*(?:\s\#.*)?"""
 )
-_ESCAPES = {"n": "\n", "r": "\r", "$": "$$"}
-FILE_LENGTH = 1024 * 1024  # characters
 
 
 def read(path: str) -> dict[str, str]:
     """The settings in a file. Raises OSError."""
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        return parse(file.read(FILE_LENGTH))
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return parse(file.read())
 
 
 def parse(text: str) -> dict[str, str]:
-    """The settings in a text; lines of any other form are none of ours."""
+    """The settings in a text; lines of any other form are none of ours. In double quotes a backslash protects."""
     found: dict[str, str] = {}
-    at = 0
-    while at < len(text):
-        if match := _LINE.match(text, at):
+    for line in text.splitlines():
+        if (match := _LINE.fullmatch(line)) and not line.lstrip().startswith("#"):
             name, single, double, bare = match.groups()
-            if single is not None:
-                found[name] = single.replace("\\'", "'")
-            else:
-                value = bare.partition(" #")[0].strip() if double is None else re.sub(r"\\(.)", _escaped, double)
-                found[name] = value.replace("$$", "$")
-        at = text.find("\n", match.end() if match else at) + 1 or len(text)
+            bare = "" if bare is None or bare.startswith("#") else bare
+            found[name] = (
+                single if single is not None else re.sub(r"\\(.)", r"\1", double) if double is not None else bare
+            )
     return found
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return _ESCAPES.get(match[1], match[1])

@@ -83,6 +83,7 @@ class Relay:
     failed_notices: int  # that nobody has acknowledged
     room: int
     held_by_mode: int = 0  # deliveries accepted in the trial while mail is sent now, or the other way round
+    put_aside: int = 0  # deliveries that the relay itself holds, until somebody decides
 
     @classmethod
     def from_json(cls, found: Json) -> Relay:
@@ -108,6 +109,7 @@ class Relay:
             failed_notices=int(queue["failed_notices"]),
             room=int(found["spool"]["room"]),
             held_by_mode=int(queue.get("held_by_mode", 0)),
+            put_aside=int(queue.get("put_aside", 0)),
         )
 
     @property

@@ -99,6 +99,7 @@ class View:
             "messages": relay and relay.messages,
             "bytes": relay and relay.bytes,
             "oldest": relay and relay.oldest,
+            "put_aside": relay and relay.put_aside,
             "states": relay and dict(relay.deliveries),
             "held_by_mode": relay and relay.held_by_mode,
         }

@@ -109,6 +109,7 @@ class _Pages:
             "bytes": stats.bytes,
             "oldest": stats.oldest,
             "failed_notices": stats.failed_notices,
+            "put_aside": stats.put_aside,
         }
         found = {
             "state": state,
@@ -123,7 +124,13 @@ class _Pages:
         stats = await self.spool.stats()
         age = 0.0 if stats.oldest is None else max(0.0, self.clock.time() - stats.oldest)
         self.metrics.update_queue(
-            stats.deliveries, stats.messages, stats.bytes, age, stats.failed_notices, stats.held_by_mode
+            stats.deliveries,
+            stats.messages,
+            stats.bytes,
+            age,
+            stats.failed_notices,
+            stats.held_by_mode,
+            stats.put_aside,
         )
         self.metrics.update_spool(stats.room, stats.wal_bytes)
         await self.providers.measure(self.metrics)

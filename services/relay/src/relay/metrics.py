@@ -119,6 +119,9 @@ class Metrics:
         )
         self.queue_messages = self._gauge("queue_messages", "Messages with an open delivery.")
         self.queue_bytes = self._gauge("queue_bytes", "Size of messages with an open delivery.")
+        self.put_aside = self._gauge(
+            "queue_put_aside_deliveries", "Deliveries held by the relay until somebody decides."
+        )
         self.oldest = self._gauge("queue_oldest_message_age_seconds", "Age of the oldest message that is not held.")
         self.room = self._gauge("spool_room_bytes", "What may still be accepted before the disk counts as full.")
         self.writable = self._gauge("spool_writable", "1 while the spool has room for mail; without it, mail gets 452.")
@@ -145,6 +148,7 @@ class Metrics:
         oldest_age: float,
         failed_notices: int,
         held_by_mode: int,
+        put_aside: int,
     ) -> None:
         """What waits, and what failed, counted when somebody asks."""
         self.failed_notices.set(failed_notices)
@@ -154,6 +158,7 @@ class Metrics:
         self.queue_messages.set(messages)
         self.queue_bytes.set(size)
         self.oldest.set(oldest_age)
+        self.put_aside.set(put_aside)
 
     def update_spool(self, room: int, wal_bytes: int) -> None:
         """The state of the disk, as :meth:`update_queue`."""

@@ -79,6 +79,7 @@ class Job(NamedTuple):
     chunks: int
     tied_to: str = ""  # provider that a doubtful message stays with
     provider: str = ""  # that was chosen for it; empty: none, it waited too long and is claimed to be ended
+    suspect: bool = False  # the relay died twice with it in hand: it is tried alone
 
 
 class Result(NamedTuple):

@@ -68,9 +68,10 @@ class Relay:
         drained = await asyncio.gather(self._drain(failed), *parts, return_exceptions=True)
         for call in calls:
             call.cancel()
-        await self.close()
         errors = [result for result in drained if isinstance(result, Exception)]
-        if failed.is_set() or any(isinstance(error, SpoolFailed) for error in errors):
+        disk = failed.is_set() or any(isinstance(error, SpoolFailed) for error in errors)
+        await self.close(in_order=disk or not errors)  # a failing disk is no mail's doing
+        if disk:
             return EX_TEMPFAIL
         if errors:
             raise errors[0]
@@ -82,9 +83,9 @@ class Relay:
         else:
             await asyncio.gather(self.front.stop(limits.DRAIN_SUBMISSION), self.dispatcher.drain(limits.DRAIN_DELIVERY))
 
-    async def close(self) -> None:
-        """Give everything up, the spool's lock last."""
+    async def close(self, *, in_order: bool = True) -> None:
+        """Give everything up, the spool's lock last: see :meth:`relay.spool.Spool.close`."""
         await self.control.close()
         self.passwords.close()
-        await self.spool.close()
+        await self.spool.close(in_order=in_order)
         self.journal.system("stopped")

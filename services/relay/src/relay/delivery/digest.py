@@ -1,8 +1,9 @@
 """Tells senders of delays: one letter per sender and day, on everything that has waited for more than four hours.
 
 What waits for nothing but a quota is not told: its end is known and nobody need act. What waits because no provider
-knows its sender is told within minutes, once a day for each such domain: there waiting does not help. What
-was put aside because it may have been delivered is told like the rest: it ends only when somebody decides.
+knows its sender is told within minutes, once a day for each such domain: there waiting does not help. What the relay
+has put aside (it may have been delivered, or the relay died with it in hand) is told like the rest: it ends only when
+somebody decides.
 
 The letter and the note that its deliveries have been told of are one commit, so a crash neither repeats nor loses it.
 "One a day" is remembered by the process; after a restart a sender may get a second letter that day, about other
@@ -132,5 +133,5 @@ class Digests:
 
 def _fate(entry: QueueEntry) -> notice.Fate:
     if entry.state is State.HELD:
-        return notice.Fate.ASIDE
+        return notice.Fate.ASIDE if entry.doubts else notice.Fate.HELD
     return notice.Fate.UNSURE if entry.doubts else notice.Fate.WAITS

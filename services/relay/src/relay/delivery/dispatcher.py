@@ -259,6 +259,8 @@ class Dispatcher:
         while True:
             await self._offers.room()
             for job in await self._spool.claim(lambda: self._offers.current):
+                if job.suspect:  # the last line before the next end, if it is the one
+                    self._journal.system("tried_alone", message=job.message.id, provider=job.provider)
                 lane = self._lanes.get(job.provider)
                 if lane is None:
                     await self._settler.put_aside(job)
@@ -282,7 +284,7 @@ class Dispatcher:
             for job in jobs:
                 await self._settler.give_up(job)
             ended += len(jobs)
-            if len(jobs) < SWEPT:
+            if not jobs:
                 break
         return ended
 

@@ -59,6 +59,10 @@ class Fate(Enum):
         "These messages may have been delivered: the provider took them and did not confirm it. Ownpost asks",
         "the same provider again, twice at most. Ask the recipient before you send one again.",
     )
+    HELD = (
+        "These messages have not been delivered: Ownpost stopped each time it was sending them. They are safe, and",
+        "wait until whoever runs it decides. Send what is urgent another way.",
+    )
     ASIDE = (
         "These messages may have been delivered, and are not tried any more until whoever runs the relay",
         "decides. Ask the recipient before you send one again.",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ import aiosmtplib
 from relay import limits
 from relay.clock import Clock
 from relay.delivery.connection import Opener, Times
-from relay.delivery.login import log_in
+from relay.delivery.login import login as by_token
 from relay.delivery.outcome import Finding, judge
 from relay.oauth.tokens import Tokens
 from relay.providers.provider import Provider, Tls
@@ -110,7 +111,10 @@ def login_of(tokens: Mapping[str, Tokens]) -> Login:
     """How to log in: by the tokens of a provider that has some (by name), else by name and password."""
 
     async def login(opener: Opener, provider: Provider) -> None:
-        await log_in(opener, provider, tokens.get(provider.name))
+        if provider.name in tokens:
+            await by_token(opener, provider, tokens[provider.name])
+        else:
+            await opener.login(provider.username, provider.password)
 
     return login
 
@@ -224,10 +228,14 @@ class _Key:
 
 async def _look(provider: Provider, port: int, tls: Tls, hostname: str, key: _Key) -> PortLook:
     """Never raises: what goes wrong is what was found."""
-    opener = Opener(provider, hostname, _TIMES, to=(port, tls))
+    bare = dataclasses.replace(provider, ports=((port, tls),), username="", password="", auth="password")
+    opener = Opener(bare, hostname, _TIMES)
     reached = False
     try:
-        await opener.reach(REACH_TIME)
+        async with asyncio.timeout(REACH_TIME):
+            await opener.connect(timeout=REACH_TIME)
+            if opener.is_ehlo_or_helo_needed:
+                await opener.greet()
         reached = True
         login = await key.try_on(opener)
         with contextlib.suppress(Exception):

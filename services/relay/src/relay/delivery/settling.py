@@ -69,7 +69,10 @@ class Settler:
         await self._recorder.record(job, results, events)
 
     async def end_in_doubt(self, job: Job) -> None:
-        """The process of an earlier run ended before the answer, and once too often."""
+        """The process of an earlier run ended before the answer, and once too often. Of a suspect the header is left
+        unread: it may be what ends this one.
+        """
+        job = job._replace(body=b"") if job.suspect else job
         sentence = "the relay was stopped before the provider answered"
         doubt = [Verdict(Doubtful(0, sentence), Standing.BUSY)] * len(job.recipients)
         await self._recorder.record(job, *settlement.settle(job, doubt, self._moment(job.tied_to)))

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import apsw
 
+from relay import limits
 from relay.address import fold
 from relay.choice import waiting
 from relay.choice.allowance import Allowance
@@ -27,7 +28,8 @@ from relay.choice.choose import Choice, Nobody, Take, Wait
 from relay.choice.desk import Desk
 from relay.choice.offer import Offer
 from relay.model import Job
-from relay.spool import due, flows, overdue
+from relay.spool import due, flows, overdue, rows
+from relay.spool.alone import Alone
 from relay.spool.flows import Flow
 from relay.spool.rows import Row
 from relay.spool.schema import numbers
@@ -65,12 +67,13 @@ class Catch:
 class Claims:
     """Takes due deliveries; remembers whose turn it is, and who waits for what."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, trial: bool) -> None:
         self._run: Callable[..., Any] = connection.execute
         self._served = ""
         self.waits = False  # whether something is due that nobody takes: a better offer may
         self.crowded: set[str] = set()  # providers whose room something waits for: new mail must not overtake it
         self.reserved = False  # whether something waits for quota that what is in hand may give back
+        self.alone = Alone(trial)
 
     def desk(self, offer: Offer, now: float) -> Desk:
         """Where providers are chosen for one claim."""
@@ -81,8 +84,16 @@ class Claims:
 
         Recipients of a message that go different ways make one job for each.
         """
-        desk = self.desk(offer, now)
+        desk, wary = self.desk(offer, now), self.alone.wary
         ready, again = self._look(offer, desk, now)
+        if wary or self.alone.wary:
+            turn = self.alone.turn(self._run, now)
+            if not turn.others:
+                return [], turn.until
+            if turn.suspects:
+                if found := self._take_suspect(desk, now):
+                    return found, now + limits.ALONE
+                ready, again = self._look(offer, desk, now)  # they were put off
         jobs: list[Job] = []
         if ready:
             jobs = self._serve(ready, desk, now)
@@ -107,12 +118,15 @@ class Claims:
         messages = due.messages(self._run, keys)
         for key, some in due.sending(self._run, keys).items():
             names = sorted({row[5] for row in some})
-            jobs += [due.job(messages[key], [row for row in some if row[5] == name], name, name) for name in names]
+            for name in names:
+                mine = [row for row in some if row[5] == name]
+                suspect = any(rows.is_suspect(row[due.TRIED]) for row in mine)
+                jobs.append(due.job(messages[key], mine, name, name, suspect))
         return jobs
 
     def overdue(self, offer: Offer, before: float, limit: int, now: float) -> list[Job]:
         """See :meth:`relay.spool.Spool.claim_overdue`."""
-        return overdue.claim(self._run, self.desk(offer, now), before, limit, now)
+        return overdue.claim(self._run, self.desk(offer, now), self.alone, before, limit, now)
 
     # --- flows
     def _look(self, offer: Offer, desk: Desk, now: float) -> tuple[dict[str, list[Flow]], float]:
@@ -121,13 +135,15 @@ class Claims:
         again = math.inf
         self.waits = False
         self.crowded.clear()
+        self.alone.begin()
         for flow in flows.all_due(self._run):
+            self.alone.wary = self.alone.wary or flow.suspect
             if flow.at > now:
                 again = min(again, flow.at)
                 continue
             wait = desk.blocked(flow.asked)
             if wait is None:
-                ready.setdefault(flow.account, []).append(flow)
+                (self.alone.ready if flow.suspect else ready.setdefault(flow.account, [])).append(flow)
             else:
                 again = min(again, self._wait(flow, wait, offer, now))
         return ready, again
@@ -203,7 +219,26 @@ class Claims:
     def _siblings(self, candidates: list[tuple[Flow, Row]], now: float) -> tuple[dict[int, list[Row]], dict[int, Row]]:
         """For messages with several recipients: all deliveries that are due, and the messages with their bodies."""
         keys = list(dict.fromkeys(row[0] for _, row in candidates if row[due.RECIPIENTS] > 1))
-        return (due.due(self._run, keys, now), due.messages(self._run, keys)) if keys else ({}, {})
+        if not keys:
+            return {}, {}
+        found = due.due(self._run, keys, now)
+        if self.alone.wary:
+            found = {key: [row for row in some if not rows.is_suspect(row[due.TRIED])] for key, some in found.items()}
+        return found, due.messages(self._run, keys)
+
+    def _take_suspect(self, desk: Desk, now: float) -> list[Job]:
+        """One message that is to be tried alone, if a provider takes any; those that none takes are put off."""
+        catch = Catch()
+        for key in self.alone.messages(self._run, now):
+            deliveries = [row for row in due.due(self._run, [key], now)[key] if rows.is_suspect(row[due.TRIED])]
+            for choice, some in self._take(due.messages(self._run, [key])[key], deliveries, desk, catch):
+                if isinstance(choice, Wait | Nobody):
+                    at = waiting.message_again(choice, now)
+                    catch.put_off.setdefault(at, []).extend(row[0] for row in some)
+            if catch.jobs:
+                break
+        self._write(catch, now)
+        return [job._replace(suspect=True) for job in catch.jobs]
 
     def _take_one(self, flow: Flow, row: Row, desk: Desk, catch: Catch) -> Left:
         """Give a message with one recipient to whom it goes; it is returned, with why, if it goes to nobody."""

@@ -128,7 +128,7 @@ def _recipient(row: Row) -> Recipient:
     )
 
 
-def job(message: Row, deliveries: Iterable[Row], provider: str, tied_to: str) -> Job:
+def job(message: Row, deliveries: Iterable[Row], provider: str, tied_to: str, suspect: bool = False) -> Job:
     """What delivery gets."""
     return Job(
         message=rows.message_of(message),
@@ -137,4 +137,5 @@ def job(message: Row, deliveries: Iterable[Row], provider: str, tied_to: str) ->
         chunks=message[CHUNKS],
         tied_to=tied_to,
         provider=provider,
+        suspect=suspect,
     )

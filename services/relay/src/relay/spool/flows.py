@@ -57,6 +57,11 @@ class Flow(NamedTuple):
     at: float  # the earliest next attempt in it
     asked: Asked  # what is asked for all of it at once
 
+    @property
+    def suspect(self) -> bool:
+        """Whether the relay died twice with what is in it, which is therefore tried alone."""
+        return rows.is_suspect(self.tried)
+
 
 def _flow(account: str, domain: str, tried: str, at: float) -> Flow:
     return Flow(account, domain, tried, at, Asked(account, "", domain, 0, 1, rows.tried_of(tried), rows.tie_of(tried)))
@@ -86,5 +91,6 @@ def begin_anew(run: Run, flow: Flow, now: float) -> bool:
     kept = for_good(flow.asked.tried)
     if kept == flow.asked.tried:
         return False
-    run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND, rows.tried_text(kept)))
+    tried = rows.ends_of(flow.tried) + rows.tried_text(kept)
+    run(_ANEW, (flow.account, flow.domain, flow.tried, now, now + waiting.ROUND, tried))
     return True

@@ -13,6 +13,7 @@ from relay.choice.choose import Take, Wait
 from relay.choice.desk import Desk
 from relay.model import Job
 from relay.spool import due, rows
+from relay.spool.alone import Alone
 from relay.spool.due import Run
 from relay.spool.rows import Row
 from relay.spool.schema import MASK, SHIFT, numbers
@@ -31,16 +32,27 @@ WHERE id IN carray(?1) AND +state = 'due'
 """
 
 
-def claim(run: Run, desk: Desk, before: float, limit: int, now: float) -> list[Job]:
-    """Claim up to ``limit`` jobs of messages accepted before then (held time does not count) that nobody takes now."""
+def claim(run: Run, desk: Desk, alone: Alone, before: float, limit: int, now: float) -> list[Job]:
+    """Claim up to ``limit`` jobs of messages accepted before then (held time does not count) that nobody takes now;
+    a suspect alone, and none while another is in hand.
+    """
     jobs: list[Job] = []
     for message, deliveries in _messages(run, before, now):
         for asked, some in due.alike(message, deliveries):
+            suspect = rows.is_suspect(some[0][due.TRIED])
+            if suspect and (jobs or alone.busy(run)):
+                continue
             choice = desk.look(asked)
             if not (isinstance(choice, Take) or (isinstance(choice, Wait) and choice.for_room)):
-                jobs.append(due.job(message, some, "", asked.tied_to))
+                jobs.append(due.job(message, some, "", asked.tied_to, suspect))
+            if suspect and jobs:
+                return _seized(run, jobs, now)
         if len(jobs) >= limit:
             break
+    return _seized(run, jobs, now)
+
+
+def _seized(run: Run, jobs: list[Job], now: float) -> list[Job]:
     if jobs:
         run(_SEIZE, (numbers([one.delivery for job in jobs for one in job.recipients]), now))
     return jobs

@@ -79,6 +79,7 @@ class Stats:
     room: int  # bytes that may still be accepted
     wal_bytes: int
     failed_notices: int  # of the failed and not acknowledged ones
+    put_aside: int  # of those held: by the relay, until somebody decides
 
 
 _ENTRY: Final = (
@@ -95,10 +96,12 @@ _FAILED: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM delivery AS d INDEXED BY delivery_failed CROSS JOIN message AS m ON m.key = d.id >>
 {SHIFT} WHERE d.state IN {FAILED} AND d.acknowledged = 0 ORDER BY m.received_at, d.id LIMIT ?1
 """
+# What the relay held itself, and not the operator: it may have been delivered, or the relay died with it in hand.
+_PUT_ASIDE: Final = f"(doubts > 0 OR tried GLOB '{rows.SUSPECT}*')"
 _DELAYED: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM message AS m INDEXED BY message_open CROSS JOIN delivery AS d ON {_OF}
 WHERE m.ended_at IS NULL AND m.received_at < ?1 AND m.kind = '{Kind.MAIL.value}' AND m.trial = ?2
-AND (+d.state IN ('due', 'claimed', 'sending') OR (+d.state = 'held' AND d.doubts > 0)) AND d.delay_noticed = 0
+AND (+d.state IN ('due', 'claimed', 'sending') OR (+d.state = 'held' AND {_PUT_ASIDE})) AND d.delay_noticed = 0
 ORDER BY m.received_at, d.id
 """
 _BY_RECIPIENT: Final = f"""
@@ -122,6 +125,7 @@ SELECT count(*) FROM delivery AS d INDEXED BY delivery_failed CROSS JOIN message
 WHERE d.state IN {FAILED} AND d.acknowledged = 0 AND m.kind = '{Kind.NOTICE.value}'
 """
 _HELD_BY_MODE: Final = f"SELECT count(*) FROM delivery AS d WHERE {mode.HELD} AND d.mode_held = 1"
+_ASIDE: Final = f"SELECT count(*) FROM delivery AS d WHERE {mode.HELD} AND d.mode_held = 0 AND {_PUT_ASIDE}"
 _HELD_BY_MODE_OF: Final = f"""
 {_HELD_BY_MODE} AND iif(?1 = '', d.account = ?2, (SELECT m.id FROM message AS m WHERE m.key = d.id >> {SHIFT}) = ?1)
 """
@@ -184,7 +188,7 @@ class Queries:
         """Deliveries of clients' mail accepted before then, in the trial or not, and not ended, of whose delay nobody
         was told.
 
-        Of what is held only what was in doubt: delivery had put that aside, and not the operator.
+        Of what is held only what the relay has put aside, and not the operator.
         """
         return [_entry(row) for row in self._run(_DELAYED, (before, trial))]
 
@@ -267,6 +271,7 @@ class Queries:
             room=room,
             wal_bytes=wal_bytes,
             failed_notices=self._run(_FAILED_NOTICES).get,
+            put_aside=self._run(_ASIDE).get,
         )
 
 

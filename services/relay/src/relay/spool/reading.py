@@ -95,7 +95,7 @@ class Reading:
         return await self._ask(self._questions.states_of, message_id)
 
     async def delayed(self, before: float) -> list[QueueEntry]:
-        """Deliveries of clients' mail accepted before then, neither ended nor held, of whose delay nobody was told."""
+        """Deliveries of clients' mail accepted before then, of whose delay nobody was told."""
         return await self._ask(self._questions.delayed, before, self.trial)
 
     async def held_by_mode(self, message_id: str = "", account: str = "") -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,16 +17,15 @@ from typing import Any, Final
 import apsw
 
 from relay import limits
-from relay.model import Event, EventKind, Job
-from relay.spool import flows, mode, schema, store
+from relay.model import Event, Job
+from relay.spool import schema, store
 from relay.spool.changes import Numbers
 from relay.spool.errors import SpoolUnusable, is_full
-from relay.spool.rows import TIE
-from relay.spool.schema import SHIFT
+from relay.spool.leftovers import Before, put_in_order
 from relay.spool.space import Ballast
 from relay.spool.store import Store
 
-_DOUBT_REPLY: Final = "The relay stopped before the provider had answered; it may have accepted the message."
+IN_ORDER: Final = b"in order\n"  # in the lock's file: so the last relay ended
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,9 +38,14 @@ class Opened:
     events: list[Event]
     lock: int
 
-    def close(self) -> None:
-        """Close the database and give up the lock; the log stays as it is."""
+    def close(self, *, in_order: bool = False) -> None:
+        """Close the database and give up the lock; the log stays as it is. Unless the relay ends ``in order``, the next
+        start takes what is in hand for a possible reason.
+        """
         self.store.close()
+        if in_order:
+            with suppress(OSError):  # the disk is full or fails
+                os.pwrite(self.lock, IN_ORDER, 0)
         os.close(self.lock)
 
 
@@ -62,16 +67,14 @@ def open_store(
     prepare_folder(folder)
     lock = take_lock(folder / "lock")
     try:
-        return _open_locked(folder, lock, (now, now + doubt_wait), trial, lambda path: connect(path, vfs))
+        before = Before(died=not _ended_in_order(lock), now=now, again=now + doubt_wait, trial=trial)
+        return _open_locked(folder, lock, before, lambda path: connect(path, vfs))
     except BaseException:
         os.close(lock)
         raise
 
 
-def _open_locked(
-    folder: Path, lock: int, times: tuple[float, float], trial: bool, connect: Callable[[Path], apsw.Connection]
-) -> Opened:
-    """``times``: now, and when what is in doubt is sent again."""
+def _open_locked(folder: Path, lock: int, before: Before, connect: Callable[[Path], apsw.Connection]) -> Opened:
     connection: apsw.Connection | None = None
     try:
         connection = connect(folder / "spool.db")
@@ -84,7 +87,7 @@ def _open_locked(
         sync(folder)
         connection = connect(folder / "spool.db")
         schema.migrate(connection)
-        return _recover(Store(connection, trial), lock, *times)
+        return _recover(Store(connection, before.trial), lock, before)
     except (apsw.Error, OSError, SpoolUnusable) as error:
         full = is_full(error, connection.system_errno if connection is not None else 0)
         if connection is not None:
@@ -98,7 +101,7 @@ def _open_locked(
             ) from error
         if not Ballast(folder / "ballast").give_up():
             raise SpoolUnusable(f"The disk that holds the spool in {folder} is full; make room on it.") from error
-    return _open_locked(folder, lock, times, trial, connect)
+    return _open_locked(folder, lock, before, connect)
 
 
 def _words(error: Exception) -> str:
@@ -157,7 +160,19 @@ def sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _recover(opened: Store, lock: int, now: float, again: float) -> Opened:
+def _ended_in_order(lock: int) -> bool:
+    """What the lock's file says of the last end. From now on it says nothing, until the next end in order: unsynced, so
+    that a power cut may pass for one, which only spares the mail that it met.
+    """
+    in_order = False
+    with suppress(OSError):  # the disk fails: whatever it is worth, the spool will say so
+        in_order = os.pread(lock, len(IN_ORDER), 0) == IN_ORDER
+        if in_order:
+            os.ftruncate(lock, 0)
+    return in_order
+
+
+def _recover(opened: Store, lock: int, before: Before) -> Opened:
     """Put in order what a crash left, and hold what does not fit the settings, in one commit."""
     connection = opened.connection
     run: Callable[..., Any] = connection.execute
@@ -170,24 +185,7 @@ def _recover(opened: Store, lock: int, now: float, again: float) -> Opened:
             ).get
         )
         numbers = Numbers(next_key, generation)
-        claimed = _count(connection, _CLAIMED)
-        doubtful = run(_DOUBTFUL, (again, limits.DOUBTS, now)).fetchall()
-        uploads = [row[0] for row in run("SELECT key FROM upload")]
-        for key in uploads:
-            run("DELETE FROM chunk WHERE id BETWEEN ? AND ?", (schema.first(key), schema.last(key)))
-        run("DELETE FROM upload")
-        flows.bring_back(run, now)
-        Store.count_used(connection, [(row[3], now, 1) for row in doubtful])
-        events = _doubt_events(connection, numbers, doubtful, now)
-        for key, event in mode.settle(run, opened.trial, now):
-            Store.write_events(connection, numbers.event_rows([event], key))
-            events.append(event)
-        stuck = sorted({row[0] >> SHIFT for row in run(_STUCK, (opened.trial,))})
-        if claimed or doubtful or uploads or stuck:
-            detail = {"claimed": claimed, "doubtful": len(doubtful) + len(stuck), "uploads": len(uploads)}
-            summary = Event(kind=EventKind.RECOVERED, at=now, detail=detail)
-            Store.write_events(connection, numbers.event_rows([summary], 0))
-            events.append(summary)
+        events, stuck = put_in_order(connection, numbers, before)
     return Opened(
         store=opened,
         numbers=numbers,
@@ -195,42 +193,3 @@ def _recover(opened: Store, lock: int, now: float, again: float) -> Opened:
         events=events,
         lock=lock,
     )
-
-
-_BUSY: Final = "state IN ('claimed', 'sending', 'held')"  # the words of the index, or it would not be used
-_CLAIMED: Final = f"UPDATE delivery SET state = 'due' WHERE {_BUSY} AND state = 'claimed'"
-_DOUBTFUL: Final = f"""
-UPDATE delivery SET state = 'due', next_attempt = ?1, attempts = attempts + 1, doubts = doubts + 1, changed_at = ?3,
-    reply = '{_DOUBT_REPLY}', code = 0, tried = '{TIE}' || provider
-WHERE {_BUSY} AND state = 'sending' AND doubts < ?2 RETURNING id, account, recipient, provider, doubts
-"""
-_STUCK: Final = f"""
-SELECT id FROM delivery WHERE {_BUSY} AND state = 'sending'
-    AND (SELECT m.trial FROM message AS m WHERE m.key = delivery.id >> {SHIFT}) = ?1
-"""
-
-
-def _count(connection: apsw.Connection, statement: str) -> int:
-    connection.execute(statement)
-    return connection.changes()
-
-
-def _doubt_events(
-    connection: apsw.Connection, numbers: Numbers, doubtful: list[tuple[Any, ...]], now: float
-) -> list[Event]:
-    events = []
-    for delivery, account, recipient, provider, doubts in doubtful:
-        key = delivery >> SHIFT
-        event = Event(
-            kind=EventKind.DOUBTFUL,
-            at=now,
-            message=connection.execute("SELECT id FROM message WHERE key = ?", (key,)).get,
-            account=account,
-            recipient=recipient,
-            provider=provider,
-            reply=_DOUBT_REPLY,
-            detail={"doubts": doubts},
-        )
-        Store.write_events(connection, numbers.event_rows([event], key))
-        events.append(event)
-    return events

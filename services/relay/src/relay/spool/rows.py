@@ -32,6 +32,10 @@ NOTICE_COLUMNS: Final = f"{DELIVERY_COLUMNS}, tried"
 _QUOTE: Final = json.encoder.encode_basestring_ascii
 _KINDS: Final = {kind.value: kind for kind in Kind}
 TIE: Final = "="  # begins ``delivery.tried`` of one that is tied to the provider whose name follows
+# Before all else there: one for each unclean end of the relay at which it was in hand, since its last completed attempt
+# (which writes it anew); no provider's name begins so. From two on it is a suspect, see ``alone.py``.
+END: Final = "^"
+SUSPECT: Final = 2 * END
 EVENT_COLUMNS: Final = "message, seq, kind, at, account, recipient, provider, code, reply, detail"
 
 
@@ -195,9 +199,21 @@ def tried_text(tried: AbstractSet[str]) -> str:
 
 def tie_of(text: str) -> str:
     """The provider that ``delivery.tried`` ties it to; empty: none."""
+    text = text.lstrip(END)
     return text[1:] if text.startswith(TIE) else ""
 
 
 def tried_of(text: str) -> frozenset[str]:
     """The providers that ``delivery.tried`` says this round has been offered to."""
+    text = text.lstrip(END)
     return frozenset() if not text or text.startswith(TIE) else frozenset(text.split())
+
+
+def is_suspect(text: str) -> bool:
+    """Whether ``delivery.tried`` says so."""
+    return text.startswith(SUSPECT)
+
+
+def ends_of(text: str) -> str:
+    """The marks of unclean ends that ``delivery.tried`` begins with."""
+    return text[: len(text) - len(text.lstrip(END))]

@@ -121,8 +121,8 @@ class Spool(Reading, Steering):
         self._timer: asyncio.TimerHandle | None = None
         self._chores: asyncio.TimerHandle | None = None
 
-    async def close(self) -> None:
-        """Write what has gathered, answer it, and give the folder up. Waiting claims are cancelled."""
+    async def close(self, *, in_order: bool = True) -> None:
+        """Write what has gathered, answer it, and give the folder up. ``in_order``: :meth:`recovery.Opened.close`."""
         if self._closed:
             return
         self._closed = True
@@ -135,7 +135,7 @@ class Spool(Reading, Steering):
         while self._writer.standing:
             self._writer.standing.popleft().future.cancel()
         await self.close_reading()
-        self._opened.close()
+        self._opened.close(in_order=in_order)
 
     # --- between loop and writer ------------------------------------------------------------------------------------
 

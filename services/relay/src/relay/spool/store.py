@@ -111,7 +111,7 @@ class Store:
     def __init__(self, connection: apsw.Connection, trial: bool = False) -> None:
         self.connection, self.trial = connection, trial
         self._message = _TRIAL_MESSAGE if trial else _MESSAGE
-        self.claims = Claims(connection)
+        self.claims = Claims(connection, trial)
         self.next_due = -math.inf  # not later than the earliest due delivery: nothing can be claimed before
         self.wal_pages = 0
         self._synced = True
@@ -164,7 +164,7 @@ class Store:
         for change in changes:
             if change.work is not None:
                 change.answer = change.work(self)
-                self.next_due = -math.inf
+                self.next_due, self.claims.alone.wary = -math.inf, True  # it may have let a suspect go
         jobs = [rows.new_job(*change.born, taken[change]) for change in newborn if change.born and change in taken]
         if jobs or offer is None or self.next_due > now:
             return jobs
@@ -180,7 +180,12 @@ class Store:
         """
         taken: dict[Change, str] = {}
         again = earliest = min(change.at for change in newborn)
-        if offer is not None and self.next_due > now and max(change.at for change in newborn) <= now:
+        if (
+            offer is not None
+            and self.next_due > now
+            and not self.claims.alone.wary
+            and max(change.at for change in newborn) <= now
+        ):
             taken, again = self._choose(newborn, now, offer)
             if again <= now:
                 taken, again = {}, earliest
@@ -237,7 +242,7 @@ class Store:
         _RESULT.run(self.connection, results)
         if used := _all(change.used for change in changes):
             self.count_used(self.connection, used)
-        if results and self.claims.reserved:
+        if results and (self.claims.reserved or self.claims.alone.wary):
             self.next_due = -math.inf
         if touched := _all(change.touched for change in changes if change.results):
             self.end(touched, max(change.at for change in changes if change.touched))
