@@ -17,6 +17,7 @@ from relay.submission.auth import MOST_DELAY, Authenticator
 
 HASHER = PasswordHasher(time_cost=2, memory_cost=1024, parallelism=1)
 ROUNDS, TRIES = 80, 4
+GATEWAY = "172.18.0.1"
 
 
 @dataclass
@@ -27,7 +28,9 @@ class Door:
     waits: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.passwords = Authenticator(lambda: self.accounts, clock=SystemClock(), sleep=self._sleep)
+        self.passwords = Authenticator(
+            lambda: self.accounts, clock=SystemClock(), gateways=frozenset({GATEWAY}), sleep=self._sleep
+        )
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -83,6 +86,19 @@ async def test_many_addresses_slow_themselves_down_and_not_the_owner(door: Door)
     assert door.waits == []
     assert not await door.enter("anna", "mistyped", "203.0.113.5")
     assert door.waits == [1.0], "and a slip of the owner at home costs a second"
+
+
+async def test_behind_a_gateway_nobody_is_at_home(door: Door) -> None:
+    """All clients have its address: that an owner came from there makes no guesser the owner."""
+    waits = {}
+    assert await door.enter("anna", "right", GATEWAY)
+    for login in ("anna", "nobody"):
+        for number in range(7):
+            assert not await door.enter(login, f"guess{number}", f"::ffff:{GATEWAY}" if number % 2 else GATEWAY)
+        waits[login], door.waits = door.waits, []
+    assert waits["anna"] == waits["nobody"] == [1, 2, 4, 8, 16, MOST_DELAY, MOST_DELAY]
+    assert await door.enter("anna", "right", GATEWAY)
+    assert door.waits == [], "the right password is never put off"
 
 
 async def test_who_has_logged_in_before_does_not_stand_in_the_guessers_queue(door: Door) -> None:

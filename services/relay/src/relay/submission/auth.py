@@ -173,7 +173,8 @@ class Gates:
 class Authenticator:
     """Checks logins against the accounts in force.
 
-    ``accounts`` gives those; ``gateways`` are addresses behind which all clients may hide: they are not slowed down.
+    ``accounts`` gives those; ``gateways`` are addresses behind which all clients may hide: they are not slowed down,
+    and nobody is known by them.
     ``sleep`` waits for the given seconds. :meth:`close` ends the threads.
     """
 
@@ -214,7 +215,8 @@ class Authenticator:
             if delay or account is None:
                 await self._sleep(delay)
                 return None
-        self._known.put((account.name, address), True)
+        if address not in self._exempt:  # or every guesser there would be taken for the owner
+            self._known.put((account.name, address), True)
         # Meanwhile the file may have been read again: what counts is what is in force now.
         now = self._usable(login)
         return now if now and now.password_hash == account.password_hash else None
