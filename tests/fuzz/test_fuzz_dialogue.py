@@ -14,7 +14,6 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from relay import limits
 from relay.clock import SystemClock
 from relay.model import State
 from relay.submission.repeats import Recent, Repeats
@@ -66,6 +65,7 @@ MESSAGES = {
 }
 WORDS = st.sampled_from([(kind, line + b"\r\n") for kind, lines in COMMANDS.items() for line in lines])
 WORDS |= st.sampled_from([("bare lf", b"NOOP\n"), ("bare lf", b"\n"), ("bare lf", b"MAIL FROM:<a@b.c>\rX\r\n")])
+AUTH = WORDS.filter(lambda word: word[0].startswith("auth"))
 PORTS = st.sampled_from(["submission", "submissions", "lan"])
 PEOPLE = st.sampled_from(["bob@example.net", "carol@example.net", "dora@example.net", "emil@example.net"])
 
@@ -131,8 +131,12 @@ class DialogueMachine(RuleBasedStateMachine):
         self.tell(line * (1 + again), wanted, [])
 
     @precondition(lambda self: self.model.open and not self.model.in_data)
-    @rule(words=st.lists(WORDS.filter(lambda word: word[0] in AHEAD), min_size=2, max_size=8))
-    def pipelined(self, words: list[tuple[str, bytes]]) -> None:
+    @rule(
+        words=st.lists(WORDS.filter(lambda word: word[0] in AHEAD), min_size=2, max_size=8),
+        last=st.lists(AUTH, max_size=1),
+    )
+    def pipelined(self, words: list[tuple[str, bytes]], last: list[tuple[str, bytes]]) -> None:
+        words = words + last
         wanted = [code for kind, line in words for code in self.model.answer(kind, line.decode("latin-1"))]
         self.tell(b"".join(line for _, line in words), wanted, [])
 
@@ -152,10 +156,8 @@ class DialogueMachine(RuleBasedStateMachine):
     def login_in_steps(self, last: bytes, cuts: list[int]) -> None:
         """AUTH LOGIN, whose answers are no commands."""
         model = self.model
-        left = model.logged_in or model.commands < limits.COMMANDS_BEFORE_AUTH
-        asked = model.secure and model.greeted == "ehlo" and not model.logged_in and left and not model.lan
         kind = {GOOD_WORD: "auth good", WRONG_WORD: "auth wrong"}.get(last, "auth bad")
-        if not asked:
+        if not model.may_log_in:
             self.tell(b"AUTH LOGIN\r\n", model.answer(kind), cuts)
             return
         self.tell(b"AUTH LOGIN\r\n", [334], cuts)
@@ -202,6 +204,12 @@ class DialogueMachine(RuleBasedStateMachine):
             self.tell(kind.upper().encode() + b"\r\n" + early, wanted, [])
         else:
             self.tell(kind.upper().encode() + b"\r\n", wanted, [])
+
+    @precondition(lambda self: self.model.open and self.model.may_log_in)
+    @rule(word=AUTH, early=st.sampled_from([b"NOOP\r\n", b"MAIL FROM:<anna@example.org>\r\n", b"x"]))
+    def too_early_for_a_login(self, word: tuple[str, bytes], early: bytes) -> None:
+        self.model.open = False
+        self.tell(word[1] + early, [554], [])
 
 
 def test_dialogues(request: pytest.FixtureRequest) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from relay import limits
 
-AHEAD = {"helo", "rset", "noop", "vrfy", "expn", "help", "mail", "rcpt", "unknown", "bare lf", "auth bad", "auth good"}
+AHEAD = {"helo", "rset", "noop", "vrfy", "expn", "help", "mail", "rcpt", "unknown", "bare lf"}
 WITH_ID = {"with an id", "with an id, later"}
 
 
@@ -105,6 +105,12 @@ class Model:
         return [221]
 
     # --- TLS and login
+    @property
+    def may_log_in(self) -> bool:
+        """An AUTH command would now be judged, and be the last of its group (RFC 4954, section 4)."""
+        left = self.commands < limits.COMMANDS_BEFORE_AUTH
+        return self.secure and self.greeted == "ehlo" and not self.logged_in and left and not self.lan
+
     def _starttls(self, _: str) -> list[int]:
         if self.secure or self.mail:
             return self._protest(503)

@@ -135,6 +135,26 @@ async def test_what_is_sent_while_a_password_is_checked_takes_no_memory(tmp_path
         assert (await client.line()).startswith(b"500 5.5.2 That line is too long")
 
 
+@pytest.mark.parametrize("login", [[b"AUTH PLAIN AGFubmEAd3Jvbmc="], [b"AUTH LOGIN YW5uYQ==", b"d3Jvbmc="]])
+@pytest.mark.parametrize("behind", [b"NOOP\r\n" * 2_000, b"MAIL FROM:<anna@example.org>\r\n"])
+async def test_who_sends_more_in_the_same_breath_as_a_password_is_hung_up_on(
+    tmp_path: Path, login: list[bytes], behind: bytes
+) -> None:
+    """RFC 4954, section 4: AUTH is the last of a group. Or each guess would take 240 KB of ours along."""
+    passwords = SlowPasswords()
+    async with reception(tmp_path, "submissions", desk={"passwords": passwords}) as host:
+        client = await host.connect()
+        await client.line()
+        await client.ask(b"EHLO client")
+        for line in login[:-1]:
+            assert (await client.ask(line)).startswith(b"334 ")
+        await client.send(login[-1] + b"\r\n" + behind)
+        assert (await client.line()).startswith(b"554 5.5.0 ")
+        assert not passwords.asked.is_set()
+        await until(lambda: not host.limiter.connections, "the hang-up")
+        assert [args[3] for args, _ in host.journal.told("refused")] == [Reason.PIPELINING]
+
+
 @asynccontextmanager
 async def hung_up(tmp_path: Path, passwords: SlowPasswords) -> AsyncIterator[Reception]:
     """A guesser has sent a password and gone before the answer."""

@@ -153,7 +153,7 @@ class Hello(Dialogue):
     # --- login --------------------------------------------------------------------------------------------------------
 
     async def smtp_AUTH(self, arg: bytes) -> None:  # noqa: N802
-        if self._login_is_out_of_place():
+        if self._login_is_out_of_place() or self.too_early():  # AUTH ends a group of commands (RFC 4954, section 4)
             return
         word, _, initial = arg.strip().partition(b" ")
         mechanism = word.upper().decode("ascii", "replace")
@@ -255,6 +255,8 @@ class Hello(Dialogue):
             self.task.cancel()
 
     async def _log_in(self, credentials: auth.Credentials, mechanism: str) -> None:
+        if self.too_early():  # behind the answer to a challenge
+            return
         self.flush()
         self.wire.hold()
         account = await self._check(credentials)
