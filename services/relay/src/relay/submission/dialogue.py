@@ -45,6 +45,7 @@ TALKER = Refusal(
     f"421 4.7.0 {limits.COMMANDS_BEFORE_AUTH} commands came without a login; connect again and log in first.",
     Reason.AUTH_REQUIRED,
 )
+EARLY = Refusal("554 5.5.0 The client must wait for our answer here before it sends more.", Reason.PIPELINING)
 
 
 class Dialogue(SMTP):
@@ -146,9 +147,8 @@ class Dialogue(SMTP):
         """
         if not self.wire.pending:
             return False
-        line = "554 5.5.0 The client must wait for our answer here before it sends more."
-        self.hang_up(line)
-        self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, Reason.PIPELINING, line)
+        self.hang_up(EARLY.reply)
+        self.desk.journal.refused(self.desk.listener, self.peer, self.account_name, EARLY.reason, EARLY.reply)
         return True
 
     def flush(self) -> None:

@@ -16,7 +16,7 @@ from relay.accounts import Account, Accounts
 from relay.refusal import Reason, Refusal
 from relay.submission import auth
 from relay.submission.desk import Desk
-from relay.submission.dialogue import FLAWS, Dialogue
+from relay.submission.dialogue import EARLY, FLAWS, Dialogue
 from relay.submission.prepare import Trace
 from relay.submission.wire import End, Flaw
 
@@ -158,7 +158,8 @@ class Hello(Dialogue):
         word, _, initial = arg.strip().partition(b" ")
         mechanism = word.upper().decode("ascii", "replace")
         if mechanism == "PLAIN":
-            credentials = await self._ask_plain(initial.strip())
+            answer = initial.strip() or await self._challenge("")
+            credentials = None if answer is None else auth.decode_plain(answer)
         elif mechanism == "LOGIN":
             credentials = await self._ask_login(initial.strip())
         else:
@@ -183,10 +184,6 @@ class Hello(Dialogue):
         else:
             return False
         return True
-
-    async def _ask_plain(self, initial: bytes) -> auth.Credentials | Refusal | None:
-        answer = initial or await self._challenge("")
-        return None if answer is None else auth.decode_plain(answer)
 
     async def _ask_login(self, initial: bytes) -> auth.Credentials | Refusal | None:
         answers = []
@@ -233,6 +230,13 @@ class Hello(Dialogue):
     def _judging(self) -> None:
         self._queues = False
 
+    def data_received(self, data: bytes) -> None:
+        if not self._checks:
+            self.wire.feed(data)
+        elif not self.closing:  # or each guess would take 0.3 MiB along; paused, the layers below would read on
+            self.desk.journal.refused(self.desk.listener, self.peer, "", EARLY.reason, EARLY.reply)
+            self.make_way(EARLY.reply)
+
     def connection_lost(self, error: Exception | None) -> None:
         """Ends the wait for a turn, or strangers who were sent away would stand in the owners' way, and in memory.
 
@@ -258,11 +262,9 @@ class Hello(Dialogue):
         if self.too_early():  # behind the answer to a challenge
             return
         self.flush()
-        self.wire.hold()
         account = await self._check(credentials)
         if self._left_queue:
             return
-        self.wire.go_on()
         if account is not None:
             self._let_in(account, mechanism)
             return

@@ -121,16 +121,6 @@ class Wire:
         """Whether the client does not take our replies: then await :meth:`drained` before writing more."""
         return self._blocked
 
-    def hold(self) -> None:
-        """Take in nothing more until :meth:`go_on`: strangers have a lot to say while their password is checked."""
-        if not self._paused and self._end is None:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        """Take in again what comes, unless there is enough to do already."""
-        self._consume(self._at)
-
     def push_back(self, data: bytes) -> None:
         """Put bytes in front of all others."""
         self._buffer, self._at = data + self._buffer[self._at :], 0
