@@ -134,11 +134,11 @@ STATES: dict[str, tuple[Callable[[], Snapshot], str]] = {
     "all-well": (all_well, "All is well."),
     "just-started": (just_started, "All is well."),
     "queue-stuck": (queue_stuck, "Mail is stuck: 1,198 messages wait, the oldest for 5 h."),
-    "provider-paused": (provider_paused, "Left alone for a while: brevo until "),
+    "provider-paused": (provider_paused, "Paused: brevo (until "),
     "all-paused": (all_paused, "No provider takes mail now: "),
     "certificate-expired": (certificate_expired, "The certificate expired on 2026-09-19"),
     "failures": (failures, "3 deliveries failed"),
-    "relay-silent": (relay_silent, "The relay cannot be asked"),
+    "relay-silent": (relay_silent, "The relay does not answer"),
     "hostile": (hostile, "It does not accept mail."),
 }
 

@@ -15,7 +15,7 @@ from relay.model import Kind, State
 from relay.providers.provider import client_context
 from support.delivering import BODY, SHORT, FakeJournal, at_rest, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
-from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider
+from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Act, ScriptedProvider, Talk
 
 # long enough for a busy machine, and only where something hangs
 QUICK = Times(connect=1.0, reply=1.0, block=1.0, final=1.0, quit=1.0, rate=1e6)
@@ -269,6 +269,120 @@ async def test_a_refused_mechanism_leads_to_the_other() -> None:
             await spool.settled(message)
         assert spool.states(message) == [DELIVERED]
         assert [line.split()[1] for _, line in peer.commands if line.startswith("AUTH")] == ["PLAIN", "LOGIN"]
+
+
+class Picky(ScriptedProvider):
+    """Refuses mechanisms with ``refusals``, by name, and where ``leaves`` is set hangs up on who tried one."""
+
+    def __init__(self, refusals: dict[str, str], *, leaves: bool = False, **more: Any) -> None:
+        super().__init__(users={"user": "secret"}, **more)
+        self.refusals, self.leaves = refusals, leaves
+
+    async def _on_auth(self, talk: Talk, text: str) -> None:
+        if refusal := self.refusals.get(text.removeprefix("AUTH ").split(" ")[0]):
+            await self._do(talk, "auth", [refusal, CLOSE] if self.leaves else refusal)
+        else:
+            await super()._on_auth(talk, text)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("code", ["500", "501", "502", "503", "504"])
+async def test_a_mechanism_that_is_offered_and_not_taken_gives_way_to_the_other(code: str, leaves: bool) -> None:
+    async with Picky({"PLAIN": f"{code} 5.5.4 not that one"}, leaves=leaves) as peer:
+        spool, journal = MemorySpool(FakeClock()), FakeJournal()
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), journal=journal):
+            await spool.settled(message)
+        assert (spool.states(message), spool.of(message)[0].attempts) == ([DELIVERED], 1)
+        assert peer.logins == [("user", "secret")]
+        assert (peer.connections, journal.said) == (2 if leaves else 1, [])
+
+
+@pytest.mark.parametrize("code", ["501", "504", "534", "535", "550"])
+async def test_a_login_refused_before_the_password_is_no_dead_key(code: str) -> None:
+    async with Picky({"LOGIN": f"{code} 5.7.0 not here"}, mechanisms="LOGIN") as peer:
+        spool, journal = MemorySpool(FakeClock()), FakeJournal()
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), journal=journal, breaker=Breaker):
+            await spool.settled(message)
+        assert (spool.states(message), peer.logins) == ([DUE], [])
+        assert f"offers a login by LOGIN and then does not take it: {code} 5.7.0 not here" in spool.of(message)[0].reply
+        assert [fields["standing"] for _, fields in journal.said] == ["busy"]
+
+
+class Asking(ScriptedProvider):
+    """Asks so in AUTH LOGIN, and after that refuses; what it was told is in ``told``."""
+
+    def __init__(self, *questions: str) -> None:
+        super().__init__(users={"user": "secret"}, mechanisms="LOGIN")
+        self.questions, self.told = questions, list[str]()
+
+    async def _on_auth(self, talk: Talk, text: str) -> None:
+        assert text == "AUTH LOGIN"
+        for question in self.questions:
+            await self._one(talk, f"334 {question}")
+            self.told.append((await talk.reader.readline()).decode().strip())
+            if self.told[-1] == "*":
+                break
+        await self._one(talk, "535 5.7.8 no")
+
+
+NAME, PASSWORD = "dXNlcg==", "c2VjcmV0"
+
+
+@pytest.mark.parametrize(
+    ("questions", "told"),
+    [
+        (["VXNlcm5hbWU6", "UGFzc3dvcmQ6"], [NAME, PASSWORD]),
+        (["VXNlciBOYW1lAA==", "UGFzc3dvcmQA"], [NAME, PASSWORD]),  # Exchange
+        (["Username:", "Password:"], [NAME, PASSWORD]),  # in clear
+        (["", ""], [NAME, PASSWORD]),
+        (["VXNlcm5hbWU6"], [NAME]),  # the name is refused
+        (["VXNlcm5hbWU6", "VXNlcm5hbWU6"], [NAME, "*"]),  # the name again is not the password
+        (["UGFzc3dvcmQ6"], ["*"]),  # a name was never asked for
+        (["VXNlcm5hbWU6", "UGFzc3dvcmQ6", "UGFzc3dvcmQ6"], [NAME, PASSWORD, ""]),  # we left
+    ],
+)
+async def test_each_question_gets_its_answer_and_no_other(questions: list[str], told: list[str]) -> None:
+    async with Asking(*questions) as peer:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), breaker=Breaker) as dispatcher:
+            await at_rest(spool, dispatcher)
+        assert spool.states(message) == [DUE]
+        assert peer.told == told
+
+
+class Reticent(ScriptedProvider):
+    """Takes PLAIN only when it asked for it: it refuses an initial response, or overlooks it."""
+
+    def __init__(self, password: str, refusal: str = "") -> None:
+        super().__init__(users={"user": password}, mechanisms="PLAIN")
+        self.refusal = refusal
+
+    async def _on_auth(self, talk: Talk, text: str) -> None:
+        _, _, *initial = text.split(" ")
+        if initial and self.refusal:
+            await self._one(talk, self.refusal)
+            return
+        _, user, password = (await self._ask(talk, "")).split("\0")
+        self.logins.append((user, password))
+        talk.user = user
+        await self._do(talk, "auth")
+
+
+@pytest.mark.parametrize(
+    ("password", "refusal"),
+    [("secret", "501 5.5.4 no initial response"), ("secret", ""), ("k" * 367, "500 5.5.6 line too long")],
+)
+async def test_plain_is_answered_when_it_is_asked_for(password: str, refusal: str) -> None:
+    async with Reticent(password, refusal) as peer:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert spool.states(message) == [DELIVERED]
+        assert peer.logins == [("user", password)]
 
 
 async def test_a_provider_with_no_mechanism_of_ours_gets_no_mail() -> None:

@@ -390,6 +390,20 @@ async def test_a_guess_pauses_only_after_three_messages_met_it() -> None:
         assert len(here.peers[0].commands) == asked
 
 
+async def test_a_provider_that_says_that_it_has_too_many_of_our_threads_gets_fewer_connections() -> None:
+    facts = {"rules": PRESETS["microsoft365"].rules, "connections": 3}
+    async with scene(secure(), facts=[facts], breaker=pausing()) as here:
+        here.peers[0].once("final", "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded [Hostname=X]")
+        for _ in range(40):
+            here.spool.add(BODY)
+        await here.rest()
+        here.spool.advance(limits.CONNECTION_BACK / 2)
+        await here.rest()
+        assert here.kept() == [40]
+        assert here.paused()[0] == ("one", "", "busy")
+        assert here.peers[0].open == 2
+
+
 async def test_ten_failures_in_a_row_without_a_reason_are_one_too_many() -> None:
     async with scene(secure(), secure(), facts=[{"connections": 1}]) as here:
         here.peers[0].always("final", "451 4.3.0 later")
@@ -752,7 +766,7 @@ async def test_failover_adds_less_than_fifty_milliseconds() -> None:
         await here.rest()  # both are warm
         taken = []
         for _ in range(5):
-            here.peers[0].once("mail", "451 4.3.0 later")
+            here.peers[0].once("mail", "451 4.3.0 later", "451 4.3.0 later")  # on a fresh connection too
             begun = time.perf_counter()
             message = here.spool.add(BODY)
             await here.spool.settled(message)

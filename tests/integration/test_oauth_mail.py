@@ -136,6 +136,36 @@ async def test_a_token_that_was_revoked_early_is_replaced_on_the_same_connection
     assert len(server.forms) == 2
 
 
+async def test_a_revoked_token_is_known_by_its_334_whatever_the_final_reply_is(
+    server: TokenServer, peer: XOAuth2Provider, tmp_path: Path
+) -> None:
+    case = Case(server, peer, tmp_path)
+    await case.opened()
+    server.access_tokens.clear()
+    case.clock.passed += 60
+    peer.final = "501 5.5.2 Cannot decode an empty line"
+    await case.opened()
+    assert (len(peer.bearers), len(server.forms)) == (3, 2)
+
+
+async def test_a_token_goes_once_more_to_who_overlooked_it(
+    server: TokenServer, peer: XOAuth2Provider, tmp_path: Path
+) -> None:
+    peer.overlooks = True
+    await Case(server, peer, tmp_path).opened()
+    assert peer.bearers == list(server.access_tokens)
+
+
+async def test_xoauth2_refused_as_a_mechanism_says_nothing_of_the_token(
+    server: TokenServer, peer: XOAuth2Provider, tmp_path: Path
+) -> None:
+    peer.refusal = "504 5.5.4 Unrecognized authentication type"
+    sentence, standing = await Case(server, peer, tmp_path).failure(aiosmtplib.SMTPNotSupported)
+    assert standing is Standing.BUSY
+    assert sentence.endswith("a login by XOAUTH2 and then does not take it: 504 5.5.4 Unrecognized authentication type")
+    assert len(server.forms) == 1
+
+
 async def test_a_fresh_token_that_is_refused_is_not_tried_twice(
     server: TokenServer, peer: XOAuth2Provider, tmp_path: Path
 ) -> None:

@@ -216,17 +216,24 @@ class ScriptedProvider(LoopbackServer):
             talk.secure = True
 
     async def _on_auth(self, talk: Talk, text: str) -> None:
+        """As strict as RFC 4954 lets it be: LOGIN, in which the server speaks first, takes no initial response."""
         _, mechanism, *rest = text.split(" ")
         if mechanism.upper() == "PLAIN":
             _, user, password = base64.b64decode(rest[0]).decode().split("\0")
+        elif rest:
+            await self._one(talk, "501 5.5.4 the name comes when it is asked for")
+            return
         else:
-            user = base64.b64decode(rest[0]).decode()
-            await self._one(talk, "334 UGFzc3dvcmQ6")
-            password = base64.b64decode(await talk.reader.readline()).decode()
+            user, password = [await self._ask(talk, question) for question in ("Username:", "Password:")]
         self.logins.append((user, password))
         right = (self.users or {}).get(user) == password
         if await self._do(talk, "auth", None if right else "535 5.7.8 Authentication credentials invalid"):
             talk.user = user
+
+    async def _ask(self, talk: Talk, question: str) -> str:
+        """Asks so in a login, and returns the answer."""
+        await self._one(talk, f"334 {base64.b64encode(question.encode()).decode()}")
+        return base64.b64decode(await talk.reader.readline()).decode()
 
     async def _on_mail(self, talk: Talk, text: str) -> None:
         if self.users and not talk.user:

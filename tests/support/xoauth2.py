@@ -19,11 +19,20 @@ class XOAuth2Provider(ScriptedProvider):
         super().__init__(users={mailbox: ""}, mechanisms="XOAUTH2", **{"tls": "starttls", **more})
         self.mailbox, self.tokens = mailbox, tokens
         self.challenge: object = CHALLENGE
+        self.refusal = ""  # of the mechanism
+        self.overlooks = False  # the response that comes with the command
+        self.final = "535-5.7.8 Username and Password not accepted.\n535 5.7.8 gsmtp"
         self.bearers: list[str] = []
 
     async def _on_auth(self, talk: Talk, text: str) -> None:
         _, mechanism, response = text.split(" ")
         assert mechanism == "XOAUTH2"
+        if self.refusal:
+            await self._one(talk, self.refusal)
+            return
+        if self.overlooks:
+            await self._one(talk, "334 ")
+            response = (await talk.reader.readline()).decode().strip()
         user, bearer, *end = base64.b64decode(response, validate=True).decode().split("\x01")
         assert user.startswith("user=")
         assert bearer.startswith("auth=Bearer ")
@@ -37,4 +46,4 @@ class XOAuth2Provider(ScriptedProvider):
         challenge = self.challenge if isinstance(self.challenge, bytes) else json.dumps(self.challenge).encode()
         await self._one(talk, f"334 {base64.b64encode(challenge).decode()}")
         assert await talk.reader.readline() == b"\r\n"  # the client's empty answer
-        await self._one(talk, "535-5.7.8 Username and Password not accepted.\n535 5.7.8 gsmtp")
+        await self._one(talk, self.final)

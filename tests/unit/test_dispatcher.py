@@ -19,7 +19,7 @@ from relay.providers.provider import Provider
 from relay.spool import QueueEntry, SpoolError, SpoolFailed, SpoolFull
 from support.delivering import BODY, SHORT, FakeJournal, Outlook, delivering, pausing, provider_for
 from support.memory_spool import FakeClock, MemorySpool
-from support.scripted_provider import CLOSE, HANG, RESET, USUAL, ScriptedProvider, Talk
+from support.scripted_provider import CLOSE, HANG, RESET, USUAL, Got, ScriptedProvider, Talk
 from support.spooling import offering
 
 
@@ -171,24 +171,39 @@ async def test_a_message_put_off_after_its_content_is_the_last_of_its_session() 
         assert (peer.connections, len(peer.kept)) == (2, 2)
 
 
-@ENVELOPES
-async def test_mail_goes_on_at_the_pace_of_a_provider_that_takes_few_mails_a_session(
-    extensions: tuple[str, ...],
-) -> None:
-    class Few(ScriptedProvider):
-        async def _on_mail(self, talk: Talk, text: str) -> None:
-            if sum(got.connection == talk.number for got in self.messages) >= 3:
-                await self._one(talk, "450 4.7.1 mails per session limit")
-            else:
-                await super()._on_mail(talk, text)
+class Few(ScriptedProvider):
+    """Takes three mails a session, and six recipients."""
 
+    async def _on_mail(self, talk: Talk, text: str) -> None:
+        if len(self._of(talk)) >= 3:
+            await self._one(talk, "450 4.7.1 mails per session limit")
+        else:
+            await super()._on_mail(talk, text)
+
+    async def _on_rcpt(self, talk: Talk, text: str) -> None:
+        if sum(len(got.recipients) for got in self._of(talk)) + len(talk.recipients) >= 6:
+            await self._one(talk, "452 4.5.3 Too many recipients")
+        else:
+            await super()._on_rcpt(talk, text)
+
+    def _of(self, talk: Talk) -> list[Got]:
+        return [got for got in self.messages if got.connection == talk.number]
+
+
+@ENVELOPES
+@pytest.mark.parametrize(("recipients", "sessions"), [(1, 4), (4, 8)])
+async def test_mail_goes_on_at_the_pace_of_a_provider_that_takes_little_a_session(
+    recipients: int, sessions: int, extensions: tuple[str, ...]
+) -> None:
     async with Few(extensions=extensions) as peer:
         spool, journal = MemorySpool(FakeClock()), FakeJournal()
-        messages = [spool.add(BODY) for _ in range(12)]
+        messages = [spool.add(BODY, [f"{n}@example.net" for n in range(recipients)]) for _ in range(12)]
         async with delivering(spool, provider_for(peer), journal=journal):
             await spool.settled(*messages)
-        assert [(row.state, row.attempts) for row in spool.rows.values()] == [(State.DELIVERED, 1)] * 12
-        assert (peer.connections, journal.said) == (4, [])
+        assert {(row.state, row.doubts) for row in spool.rows.values()} == {(State.DELIVERED, 0)}
+        assert sum(len(got.recipients) for got in peer.kept) == 12 * recipients
+        assert peer.connections == sessions
+        assert journal.said == []
 
 
 # --- bytes

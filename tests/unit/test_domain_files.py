@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common import names
 from common.providers import described
-from domain import aliases, dotenv, observe, pasted, settings
+from domain import aliases, observe, pasted, settings
 from domain.aliases import Act, Target
 from domain.records import Record
 
@@ -294,20 +294,6 @@ def test_every_setting_is_in_the_documentation() -> None:
         for name in ("DOMAIN_CLOUDFLARE_API_TOKEN", "DOMAIN_ADDRESSES", "DOMAIN_SENDGRID_API_KEY")
         if name not in example
     ] == []
-
-
-def test_dotenv() -> None:
-    text = 'A=1\n# B=2\nexport C="x \\"y\\" #z" # comment\nD=\'$E\'\nF=a b # c\nG=\nnonsense\n  H = 7\nI=a#b\nJ=#c'
-    assert dotenv.parse(text) == {
-        "A": "1",
-        "C": 'x "y" #z',
-        "D": "$E",
-        "F": "a b",
-        "G": "",
-        "H": "7",
-        "I": "a#b",
-        "J": "",
-    }
 
 
 @given(st.text(max_size=60))

@@ -186,22 +186,32 @@ def finding(name: str, given: Snapshot) -> str:
     return check.finding
 
 
-def test_a_pause_is_told_with_its_reason_and_its_end() -> None:
+def test_a_pause_says_what_happened_that_mail_is_safe_and_what_to_do() -> None:
+    """The providers' own words are no part of it: they stand once, in their section."""
     dead = paused("key dead", "535 5.7.8 Revoked.")
-    given = snapshot(providers=(provider(**dead), provider("ses", **TRIED)))
-    assert finding("providers", given) == (
-        "No provider takes mail now: brevo until 2026-09-21 15:13 UTC (it refuses our login: 535 5.7.8 Revoked); "
-        "ses (it fails: 421 Later)."
+    given = snapshot(
+        relay=relay(messages=3), providers=(provider(**dead), provider("sendgrid", **dead), provider("ses", **TRIED))
     )
+    assert finding("providers", given) == (
+        "No provider takes mail now: brevo and sendgrid refuse our login; ses fails. 3 messages wait and are safe."
+    )
+    (check,) = [one for one in judge(given).checks if one.name == "providers"]
+    assert check.advice.startswith("Make a new key there, put it into .env, then make up.")
     given = snapshot(providers=(provider(**paused("used up", "300 of 300 a day")), provider("ses")))
     assert finding("providers", given) == (
-        "Left alone for a while: brevo until 2026-09-21 15:13 UTC (its quota is used up: 300 of 300 a day)."
+        "Paused: brevo (until 2026-09-21 15:13 UTC) has used up its quota. "
+        "Nothing is lost: mail takes another provider, or waits."
     )
+
+
+def test_a_silent_relay_has_lost_nothing() -> None:
+    said = finding("relay", snapshot(relay=None, relay_error="Gone."))
+    assert said.endswith("what it has accepted is safe on its disk. Gone.")
 
 
 def test_a_provider_that_would_take_no_mail_is_told_before_any_met_it() -> None:
     given = snapshot(providers=(provider(), provider("ses", ready=False, problem="535 5.7.8 Revoked")))
-    assert finding("providers", given) == "Would take no mail: ses (535 5.7.8 Revoked)."
+    assert finding("providers", given) == "Not ready: ses."
     given = snapshot(providers=(provider(domains=(STRANGE,)),))
     assert "brevo for shop.example.net" in finding("providers", given)
 

@@ -19,7 +19,7 @@ from relay.providers.provider import Provider, client_context
 from relay.providers.rules import Standing
 from support.delivering import FakeJournal, provider_for
 from support.ports import free_port
-from support.scripted_provider import CLOSE, HANG, ScriptedProvider
+from support.scripted_provider import CLOSE, HANG, ScriptedProvider, Talk
 from support.xoauth2 import XOAuth2Provider
 
 AT = 1_790_000_000.0
@@ -180,6 +180,26 @@ async def test_a_port_that_offers_no_login_does_not_keep_the_next_from_being_tri
         found = await Watched(provider).look()
     assert [port.login for port in found.ports] == [False, False]
     assert "offers no login" in found.sentence
+
+
+async def test_a_provider_with_login_alone_is_ready() -> None:
+    async with two_ports() as (one, two, provider):
+        one.mechanisms = two.mechanisms = "LOGIN"
+        found = await Watched(provider).look()
+    assert (found.ready, found.key) == (True, True)
+    assert [*one.logins, *two.logins] == [("apikey", "right")] * 2
+
+
+async def test_a_port_that_does_not_take_its_own_mechanism_says_nothing_of_the_key() -> None:
+    class Broken(ScriptedProvider):
+        async def _on_auth(self, talk: Talk, text: str) -> None:
+            await self._one(talk, "504 5.5.4 Unrecognized authentication type")
+
+    async with Broken(users=USERS) as one, ScriptedProvider(users=USERS) as two:
+        found = await Watched(provider_for(one, ports=((one.port, "none"), (two.port, "none")))).look()
+    assert (found.ready, found.key) == (True, True)
+    assert [port.login for port in found.ports] == [False, True]
+    assert "offers a login by PLAIN or LOGIN and then does not take it" in found.ports[0].sentence
 
 
 async def test_a_used_up_quota_is_no_dead_key() -> None:

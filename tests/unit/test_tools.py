@@ -126,6 +126,35 @@ def test_up_takes_up_files_that_changed_since_the_start(tree: Path, changed: str
     assert any("up --detach" in one for one in asked[asked.index("compose build --quiet") :])
 
 
+@pytest.mark.parametrize("command", [["tools/up"], ["tools/domain", "plan"]])
+def test_a_password_that_compose_would_cut_is_told_once_and_before_anything_is_touched(
+    tree: Path, command: list[str]
+) -> None:
+    docker = program(tree / "engine", "docker", 'echo "$@" >> asked; echo "The \\"def\\" variable is not set." >&2')
+    (tree / ".env").write_text("OWNPOST_DOMAINS=example.org\nSENDGRID_PASSWORD=SG.abc$def\n")
+    before = {file.relative_to(tree) for file in tree.rglob("*")}
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(command, cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    told, *more = done.stderr.splitlines()
+    assert told.startswith("ownpost: .env, line 2: SENDGRID_PASSWORD holds a $: Docker Compose would read what follows")
+    assert more in ([], ["ownpost: nothing was changed; what ran runs on. Mend .env, then make up."])
+    assert {file.relative_to(tree) for file in tree.rglob("*")} - before <= {Path("asked")}
+    assert "OWNPOST_UID" not in (tree / ".env").read_text()
+    asked = (tree / "asked").read_text() if (tree / "asked").exists() else ""
+    assert not re.search("build|up|run|ps", asked)
+
+
+def test_an_editor_of_windows_does_not_stop_up(tree: Path) -> None:
+    docker = program(tree / "engine", "docker", 'case "$*" in *port*) echo 127.0.0.1:1;; esac')
+    text = f"OWNPOST_DOMAINS=example.org\r\nOWNPOST_UID={os.getuid()}\r\nOWNPOST_GID={os.getgid()}\r\n"
+    (tree / ".env").write_text(text, newline="")
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(["tools/up"], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tree / ".env").read_bytes().decode() == text
+
+
 @pytest.mark.parametrize("verb", ["queue", "trace", "send-test", "account", "logs", "down"])
 def test_a_verb_says_that_no_relay_runs(tree: Path, verb: str) -> None:
     result = run(tree, "tools/ask", verb, "x")

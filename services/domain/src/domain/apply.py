@@ -172,7 +172,8 @@ class Applier:
         Where it makes some, those that it refuses are wrong in themselves; where none, they follow in the next round.
         """
         errors = {step: error for step in steps if (error := self._try(zone, step)) is not None}
-        taken = any(isinstance(step.action, PutRule) and step.action.rule.new and step not in errors for step in steps)
+        made = [step for step in steps if step not in errors and step not in self._met]
+        taken = any(isinstance(step.action, PutRule) and step.action.rule.new for step in made)
         for step, error in errors.items():
             if taken or not optional or not isinstance(step.action, PutRule):
                 self._refuse(step, error)

@@ -1,28 +1,41 @@
-"""Reads a ``.env`` as Docker Compose does, as far as ours go: ``NAME=value``, quotes, comments; nothing is expanded."""
+"""Reads a ``.env`` as Docker Compose does, for where there is no Docker. ``tools/env`` has refused what the two could
+not read alike: variables, and what one of them would lose.
+"""
 
 from __future__ import annotations
 
 import re
 
 _LINE = re.compile(
-    r"""\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|(.*?))\s*(?:\s\#.*)?"""
+    r"""[ \t]*(?:export[ \t]+)?([A-Za-z0-9_.-]+)[ \t]*[=:][ \t]*"""
+    r"""(?:'((?:[^'\\]|\\.)*+)'|"((?:[^"\\]|\\.)*+)"|([^\n]*))[^\n]*""",
+    re.DOTALL,
 )
+_ESCAPES = {"n": "\n", "r": "\r", "$": "$$"}
+FILE_LENGTH = 1024 * 1024  # characters
 
 
 def read(path: str) -> dict[str, str]:
     """The settings in a file. Raises OSError."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return parse(file.read())
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        return parse(file.read(FILE_LENGTH))
 
 
 def parse(text: str) -> dict[str, str]:
-    """The settings in a text; lines of any other form are none of ours. In double quotes a backslash protects."""
+    """The settings in a text; lines of any other form are none of ours."""
     found: dict[str, str] = {}
-    for line in text.splitlines():
-        if (match := _LINE.fullmatch(line)) and not line.lstrip().startswith("#"):
+    at = 0
+    while at < len(text):
+        if match := _LINE.match(text, at):
             name, single, double, bare = match.groups()
-            bare = "" if bare is None or bare.startswith("#") else bare
-            found[name] = (
-                single if single is not None else re.sub(r"\\(.)", r"\1", double) if double is not None else bare
-            )
+            if single is not None:
+                found[name] = single.replace("\\'", "'")
+            else:
+                value = bare.partition(" #")[0].strip() if double is None else re.sub(r"\\(.)", _escaped, double)
+                found[name] = value.replace("$$", "$")
+        at = text.find("\n", match.end() if match else at) + 1 or len(text)
     return found
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return _ESCAPES.get(match[1], match[1])

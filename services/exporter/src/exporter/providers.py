@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from .words import stamp
 
 Json = Mapping[str, Any]
 
@@ -105,3 +107,40 @@ class Provider:
 
 def _time(found: object) -> float | None:
     return None if found is None else float(str(found))
+
+
+WHY = {  # of one provider, of several
+    "used up": ("has used up its quota", "have used up their quotas"),
+    "key dead": ("refuses our login", "refuse our login"),
+    "busy": ("fails", "fail"),
+    "": ("fails", "fail"),
+}
+TO_DO = {
+    "used up": "A quota opens again by itself.",
+    "key dead": "Make a new key there, put it into .env, then make up.",
+    "busy": "What fails is tried again by itself.",
+    "": "What fails is tried again by itself.",
+}
+
+
+def why_paused(paused: Sequence[Provider]) -> tuple[str, str]:
+    """Which providers are paused and why, and what to do about it; those with the same reason in one breath."""
+    by_reason: dict[str, list[Provider]] = {}
+    for one in paused:
+        by_reason.setdefault(one.standing if one.standing in WHY else "", []).append(one)
+    said = []
+    for standing, some in by_reason.items():
+        one_does, several_do = WHY[standing]
+        names = _and([one.name + _until(one) for one in some])
+        said.append(f"{names} {one_does if len(some) == 1 else several_do}")
+    return "; ".join(said), " ".join([*(TO_DO[standing] for standing in by_reason), "make providers says more."])
+
+
+def _until(one: Provider) -> str:
+    """A quota has an end that is known; of other pauses it is only the next try."""
+    known = one.standing == "used up" and one.until is not None and one.state == "paused"
+    return f" (until {stamp(one.until)})" if known and one.until is not None else ""
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

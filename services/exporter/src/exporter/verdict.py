@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from .facts import Relay
-from .providers import Provider, Quota
+from .providers import Quota, why_paused
 from .snapshot import Snapshot
 from .words import duration, plural, size, span, stamp
 
@@ -23,7 +23,6 @@ SOON, VERY_SOON = (
     (3 * 86_400.0, 0.05),
 )  # before a certificate's end: the least of (seconds, part)
 QUOTA_HIGH = 0.8
-WHY = {"used up": "its quota is used up", "key dead": "it refuses our login", "busy": "it fails"}
 CHECK_AGE = 2 * 86_400.0  # seconds for which the daily domain check is believed
 
 
@@ -96,8 +95,9 @@ def unready(snapshot: Snapshot) -> list[str]:
 def _relay(snapshot: Snapshot) -> Found:
     relay = snapshot.relay
     if relay is None:
-        advice = "Look at its last lines: make logs (or where make try runs)."
-        return Level.CRITICAL, f"The relay cannot be asked, so mail may not be accepted. {snapshot.relay_error}", advice
+        advice = "make logs shows its last lines, make up starts it again."
+        finding = "The relay does not answer, so no mail may be accepted now; what it has accepted is safe on its disk."
+        return Level.CRITICAL, f"{finding} {snapshot.relay_error}", advice
     if relay.state == "ready":
         return Level.GOOD, f"It accepts mail, and has run for {duration(snapshot.now - relay.started_at)}."
     reasons = " ".join(relay.reasons)
@@ -217,40 +217,34 @@ def _held_by_mode(number: int, trial: bool, also: str) -> Found:
 
 
 def _providers(snapshot: Snapshot) -> Found:
+    """What happened, whether mail is safe, what to do. The providers' own words stand once, in their own section."""
     told = snapshot.providers
     if not told:
         return Level.UNKNOWN, "Not known."
     paused = [one for one in told if one.paused]
     if paused:
-        pauses = "; ".join(pause(one) for one in paused)
-        advice = "Nothing is lost: mail waits, or takes another provider. make providers says what to do."
+        what, advice = why_paused(paused)
         if len(paused) == len(told):
-            return Level.CRITICAL, f"No provider takes mail now: {pauses}.", advice
-        return Level.WARNING, f"Left alone for a while: {pauses}.", advice
-    unready = [f"{one.name} ({_bare(one.problem)})" for one in told if one.ready is False]
+            return Level.CRITICAL, f"No provider takes mail now: {what}. {_safe(snapshot)}", advice
+        return Level.WARNING, f"Paused: {what}. Nothing is lost: mail takes another provider, or waits.", advice
+    unready = [one.name for one in told if one.ready is False]
     if unready:
         advice = "Mail has not met this yet. make providers says what to do."
-        return Level.WARNING, f"Would take no mail: {'; '.join(unready)}.", advice
+        return Level.WARNING, f"Not ready: {', '.join(unready)}.", advice
     strange = [f"{one.name} for {pause.domain}" for one in told for pause in one.domains if pause.running(snapshot.now)]
     if strange:
-        advice = (
-            "Set it up there: make plan shows the records of a domain. Mail takes another provider meanwhile, or waits."
-        )
-        return Level.WARNING, f"Left alone, for the sender is not set up there: {', '.join(strange)}.", advice
+        advice = "make plan shows the records of a domain. Its mail takes another provider meanwhile, or waits."
+        return Level.WARNING, f"The sender is not set up there: {', '.join(strange)}.", advice
     if snapshot.relay is not None and snapshot.relay.trial:
         return Level.GOOD, "This is the trial: mail is written to var/captured, and nothing is sent."
     return Level.GOOD, f"In use: {', '.join(one.name for one in told)}."
 
 
-def pause(provider: Provider) -> str:
-    """Who is left alone, why, and until when."""
-    until = f" until {stamp(provider.until)}" if provider.until is not None and provider.state == "paused" else ""
-    why = ": ".join(filter(None, (WHY.get(provider.standing, "after failures"), _bare(provider.reason))))
-    return f"{provider.name}{until} ({why})"
-
-
-def _bare(sentence: str) -> str:
-    return sentence.removesuffix(".")
+def _safe(snapshot: Snapshot) -> str:
+    waiting = snapshot.relay.messages if snapshot.relay else 0
+    if not waiting:
+        return "New mail is accepted, and waits safely."
+    return f"{plural(waiting, 'message waits and is safe', 'messages wait and are safe')}."
 
 
 def _quota(snapshot: Snapshot) -> Found:

@@ -83,6 +83,7 @@ BYTES_IN_FLIGHT = (
 CONNECT_TIME = 30.0
 DOUBT_WAIT = 15 * MINUTE  # before a message is sent again whose final dot got no answer
 DOUBTS = 2  # how often it is sent again
+CONNECTION_BACK = 10 * MINUTE  # after a provider called our connections too many, until one more is tried again
 ALONE = 1 * MINUTE  # that all else waits while mail is tried at which the relay seems to die; and before, for the rest
 PAUSE_FIRST, PAUSE_MOST = 5.0, 5 * MINUTE  # after a provider could not be reached, or said that it is busy
 PAUSE_DOUBT_MOST = 1 * HOUR  # after it gave no answer to a whole message: each that tries may arrive twice

@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import aiosmtplib
 
 from relay import limits
-from relay.delivery.login import login as by_token
+from relay.delivery.login import log_in
 from relay.delivery.replies import Link
 from relay.providers.rules import Stage
 
 if TYPE_CHECKING:
     from relay.oauth.tokens import Tokens
     from relay.providers.provider import Provider, Tls
-
-# Replies to AUTH that say "not this mechanism" (RFC 4954, section 6), so that the other one is worth a try. A refused
-# password is not: trying it twice makes providers lock the account sooner.
-_OTHER_MECHANISM = frozenset({500, 501, 502, 503, 504, 534})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +48,7 @@ class Offer:
 
 
 class Opener(aiosmtplib.SMTP):
-    """An aiosmtplib client that knows how far it has come, and only logs in with PLAIN or LOGIN."""
-
-    AUTH_METHODS = ("plain", "login")  # CRAM-MD5 wants the provider to keep the password in the clear, and nobody does
+    """An aiosmtplib client that knows how far it has come."""
 
     def __init__(
         self,
@@ -67,12 +61,9 @@ class Opener(aiosmtplib.SMTP):
     ) -> None:
         """``to``: one of the provider's ports, by default its first. ``tokens``: of a provider that wants one."""
         port, tls = to or provider.ports[0]
-        by_password = bool(provider.username) and provider.auth == "password"
         super().__init__(
             hostname=provider.host,
             port=port,
-            username=provider.username if by_password else None,
-            password=provider.password if by_password else None,
             local_hostname=hostname,
             timeout=times.reply,
             use_tls=tls == "tls",
@@ -84,39 +75,26 @@ class Opener(aiosmtplib.SMTP):
 
     async def starttls(self, **options: Any) -> aiosmtplib.SMTPResponse:
         """As aiosmtplib's; remembers the stage."""
-        self.stage, self.timeout = Stage.TLS, self._seconds
+        self.stage = Stage.TLS
         return await super().starttls(**options)
 
-    async def login(
-        self, username: str | bytes, password: str | bytes, /, timeout: Any = aiosmtplib.typing.Default.token
-    ) -> aiosmtplib.SMTPResponse:
-        """Logs in; the next mechanism is tried only if the provider refused the mechanism, not the password."""
-        self.stage, self.timeout = Stage.LOGIN, self._seconds
-        if self.is_ehlo_or_helo_needed:
-            await self.ehlo(timeout=timeout)
-        refusal: aiosmtplib.SMTPAuthenticationError | None = None
-        for name in self.supported_auth_methods:
-            method = self.auth_plain if name == "plain" else self.auth_login
-            try:
-                return await method(username, password, timeout=timeout)
-            except aiosmtplib.SMTPAuthenticationError as error:
-                refusal = error
-                if error.code not in _OTHER_MECHANISM or not self.is_connected:
-                    break
-        raise refusal or aiosmtplib.SMTPNotSupported("it offers no login by PLAIN or LOGIN")
+    async def reach(self, seconds: float = 0.0) -> None:
+        """Connects, secures and greets, all within ``seconds``, by default those of :attr:`Times.connect`."""
+        self.stage, seconds = Stage.CONNECT, seconds or self._seconds
+        async with asyncio.timeout(seconds):
+            await self.connect(timeout=seconds)
+            if self.is_ehlo_or_helo_needed:
+                await self.greet()
+        self.timeout = self._seconds
 
     async def open(self, seconds: float = 0.0) -> tuple[Link, Offer]:
-        """Connects (within ``seconds``, if given), secures, logs in.
+        """Connects (see :meth:`reach`) and logs in, if the provider wants that.
 
         Raises what aiosmtplib, ssl, the system and :mod:`relay.oauth` raise; see :func:`~.outcome.judge`.
         """
-        await self.connect(timeout=seconds or self._seconds)
-        self.timeout = self._seconds
-        if self._tokens is not None:
-            self.stage = Stage.LOGIN
-            await by_token(self, self._provider, self._tokens)
-        if self.is_ehlo_or_helo_needed:
-            await self.greet()
+        await self.reach(seconds)
+        if self._provider.username:
+            await log_in(self, self._provider, self._tokens)
         if self.transport is None or self.transport.is_closing():
             raise aiosmtplib.SMTPServerDisconnected("Connection lost")
         transport = cast("asyncio.Transport", self.transport)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import aiosmtplib
 
 from relay import limits
-from relay.delivery import notice
+from relay.delivery import guessing, notice
 from relay.delivery.onward import asked
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Reply, Verdict, judge, went_well
 from relay.delivery.pause import Sign
@@ -49,6 +49,7 @@ class Said(NamedTuple):
     sign: Sign | None = None  # against it
     reached: bool = False  # it answered and knew us
     took: bool = False  # it accepted a message, or judged its content
+    crowded: bool = False  # it has more connections of ours than it takes
 
 
 class Judge:
@@ -108,7 +109,9 @@ def said(message: Message, findings: Sequence[Finding], verdicts: Sequence[Verdi
     sender = asked(message).sender
     signs = [sign for pair in zip(findings, verdicts, strict=True) if (sign := _sign(message.id, sender, *pair))]
     if signs:
-        return Said(min(signs, key=lambda sign: sign.needed))
+        sign = min(signs, key=lambda sign: sign.needed)
+        replied = any(map(_replied, findings))
+        return Said(sign, crowded=replied and sign.standing is Standing.BUSY and guessing.crowded(sign.reason))
     took = any(_took(*pair) for pair in zip(findings, verdicts, strict=True))
     return Said(None, took or any(_reached(*pair) for pair in zip(findings, verdicts, strict=True)), took)
 

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+from relay import limits
 from relay.delivery.carrier import Carrier
 from relay.delivery.outcome import Finding, went_well
 from relay.model import Job
@@ -45,7 +46,7 @@ class Lane:
         self._now = now
         self._failed = failed
         self._stirred = stirred
-        self._slots = provider.connections * JOBS_A_HAND
+        self._fewer, self._crowded_at = 0, now()  # than the provider's connections, since then
         self._pending: deque[Job] = deque()
         self._idle: list[asyncio.Future[bool]] = []
         self._hands: dict[asyncio.Task[None], Carrier] = {}
@@ -57,8 +58,26 @@ class Lane:
     @property
     def room(self) -> int:
         """How many jobs it takes now; 0 until half of its places are free, since every claim costs a scan."""
-        free = self._slots - self._in_hand
-        return free if free * 2 >= self._slots and not self._closing else 0
+        slots = self.connections * JOBS_A_HAND
+        free = slots - self._in_hand
+        return free if free * 2 >= slots and not self._closing else 0
+
+    @property
+    def connections(self) -> int:
+        """How many it may use now: one less for each time that the provider called them too many, and one more again
+        for each ``limits.CONNECTION_BACK`` in which it did not.
+        """
+        if not self._fewer:
+            return self._provider.connections
+        back = int((self._now() - self._crowded_at) / limits.CONNECTION_BACK)
+        return self._provider.connections - max(0, self._fewer - back)
+
+    def fewer(self) -> None:
+        """The provider calls our connections too many: use one less, but for the last."""
+        self._fewer = self._provider.connections - max(1, self.connections - 1)
+        self._crowded_at = self._now()
+        for _ in range(min(len(self._idle), len(self._hands) - self.connections)):
+            self._wake(False)
 
     @property
     def in_hand(self) -> int:
@@ -98,7 +117,7 @@ class Lane:
     def _call_a_hand(self) -> None:
         if self._idle:
             self._wake(True)
-        elif len(self._hands) < self._provider.connections and not self._closing:
+        elif len(self._hands) < self.connections and not self._closing:
             carrier = self._new_carrier()
             task = asyncio.get_running_loop().create_task(self._work(carrier))
             self._hands[task] = carrier
@@ -147,8 +166,10 @@ class Lane:
                 self._stirred()
 
     async def _next(self) -> Job | None:
-        """The next job that fits; None when there was none for the provider's idle time, or the lane closes."""
-        while not self._closing:
+        """The next job that fits; None when there was none for the provider's idle time, the lane closes, or this is a
+        hand too many.
+        """
+        while not self._closing and len(self._hands) <= self.connections:
             job = self._fitting()
             if job is not None:
                 self._bytes += job.message.size

@@ -175,6 +175,8 @@ class Offers:
     def said(self, provider: str, message: Message, what: Said) -> list[Pause]:
         """Take into account what an attempt said of ``provider``. The pauses that begin by it."""
         breaker = self.breakers[provider]
+        if what.crowded and provider in self._lanes:
+            self._lanes[provider].fewer()
         if what.sign is not None:
             return self._failed(provider, what.sign)
         if not breaker.quiet and what.reached:

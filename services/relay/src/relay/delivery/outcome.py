@@ -160,6 +160,8 @@ def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterab
     standing, certain = _standing(stage, code, said)
     if standing is not Standing.FINE or code < 500 or not _is_the_messages_own(stage, reply):
         return Verdict(Deferred(code, text), standing, certain, login=stage is Stage.LOGIN)
+    if guessing.again(stage, enhanced(said), said):
+        return Verdict(Deferred(code, text), Standing.BUSY, certain=False)
     return Verdict(Refused(code, text))
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,7 +25,7 @@ import aiosmtplib
 from relay import limits
 from relay.clock import Clock
 from relay.delivery.connection import Opener, Times
-from relay.delivery.login import login as by_token
+from relay.delivery.login import log_in
 from relay.delivery.outcome import Finding, judge
 from relay.oauth.tokens import Tokens
 from relay.providers.provider import Provider, Tls
@@ -111,10 +110,7 @@ def login_of(tokens: Mapping[str, Tokens]) -> Login:
     """How to log in: by the tokens of a provider that has some (by name), else by name and password."""
 
     async def login(opener: Opener, provider: Provider) -> None:
-        if provider.name in tokens:
-            await by_token(opener, provider, tokens[provider.name])
-        else:
-            await opener.login(provider.username, provider.password)
+        await log_in(opener, provider, tokens.get(provider.name))
 
     return login
 
@@ -228,14 +224,10 @@ class _Key:
 
 async def _look(provider: Provider, port: int, tls: Tls, hostname: str, key: _Key) -> PortLook:
     """Never raises: what goes wrong is what was found."""
-    bare = dataclasses.replace(provider, ports=((port, tls),), username="", password="", auth="password")
-    opener = Opener(bare, hostname, _TIMES)
+    opener = Opener(provider, hostname, _TIMES, to=(port, tls))
     reached = False
     try:
-        async with asyncio.timeout(REACH_TIME):
-            await opener.connect(timeout=REACH_TIME)
-            if opener.is_ehlo_or_helo_needed:
-                await opener.greet()
+        await opener.reach(REACH_TIME)
         reached = True
         login = await key.try_on(opener)
         with contextlib.suppress(Exception):

@@ -22,6 +22,7 @@ from relay.delivery.failures import Garbage
 from relay.delivery.outcome import Reply
 
 SHUTTING_DOWN = 421  # RFC 5321, 3.8: the provider closes the connection after it, at any time
+TOO_MANY = 452  # RFC 5321, 4.5.3.1.10: recipients
 _CODES = {b"%d" % code: code for code in range(200, 600)}  # RFC 5321, 4.2.1: 1yz is not used
 _TICK = 5.0  # how exactly time limits are kept
 _OF_THE_SESSION = re.compile(r"\b(?:session|connection)\b", re.IGNORECASE)  # "450 Mails per session limit exceeded"
@@ -33,11 +34,12 @@ class Unasked(ConnectionError):
 
 def spent(got: Sequence[Reply], recipients: int) -> bool:
     """Whether the answers to MAIL, each RCPT and DATA, as far as they came, may be owed to the session's age: providers
-    that take so many mails a session say anything from 421 to 452, mostly to MAIL. A 4xx to RCPT is the recipient's,
-    unless it speaks of the session.
+    that take so many mails a session say anything from 421 to 452, mostly to MAIL; Cloudflare counts recipients, and
+    says 452 to the first that is too many. Else a 4xx to RCPT is the recipient's, unless it speaks of the session.
     """
     rcpts, data = got[1 : recipients + 1], got[recipients + 1 :]
     telling = [*got[:1], *(one for one in rcpts if one.code == SHUTTING_DOWN or _OF_THE_SESSION.search(one.text))]
+    telling += [one for one in rcpts[:1] if one.code == TOO_MANY]  # no transaction begins with one too many
     if any(one.code < 300 for one in rcpts):  # else DATA is refused for want of recipients
         telling += data
     return any(400 <= one.code < 500 for one in telling)
