@@ -85,6 +85,33 @@ def test_without_an_engine_up_names_try_in_one_line_and_leaves_no_settings_behin
 DENIED = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
 
 
+def why(tree: Path, **answers: str) -> list[str]:
+    """What is said of a start that failed; ``answers`` of the engine to compose's ps, start and logs."""
+    cases = " ".join(f"*' {word} '*) cat <<'END'\n{text}\nEND\n;;" for word, text in answers.items())
+    docker = program(tree / "engine", "docker", f'case " $* " in {cases} esac')
+    (tree / ".env").write_text("OWNPOST_SUBMISSIONS_PORT=41999\n")
+    environ = {"PATH": f"{docker.parent}:/usr/bin:/bin"}
+    return subprocess.run(
+        ["tools/why"], cwd=tree, env=environ, capture_output=True, text=True, check=True
+    ).stderr.splitlines()
+
+
+def test_a_start_that_failed_ends_with_the_sentence_that_says_why(tree: Path) -> None:
+    problem = "relay: SENDGIRD_HOST: missing. Did you mean sendgrid?"
+    logs = "\n".join(["2026-11-30T03:00:00Z relay starting", *[f"\x1b[2K{problem}"] * 3])
+    ps = "exporter running healthy\nrelay restarting starting"
+    assert why(tree, ps=ps, logs=logs) == ["ownpost: it did not become healthy:", problem]
+
+
+def test_a_port_that_is_taken_is_named_with_its_setting(tree: Path) -> None:
+    """Docker's own words name neither the setting nor what to do."""
+    start = "Error response from daemon: driver failed: listen tcp4 127.0.0.1:41999: bind: address already in use"
+    said = why(tree, ps="relay created \nexporter running healthy", start=start)
+    assert len(said) == 2
+    assert "relay: port 41999 is taken by another program" in said[1]
+    assert "give OWNPOST_SUBMISSIONS_PORT another port" in said[1]
+
+
 @pytest.mark.parametrize("command", [["tools/up"], ["tools/ask", "queue"], ["tools/ask", "account", "list"]])
 def test_who_may_not_use_docker_is_told_so(tree: Path, command: list[str]) -> None:
     """Not that nothing runs: everything may."""
