@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from ipaddress import ip_address
 
 import pytest
+from rich.console import Console
 
-from domain import wants
+from domain import show, wants
 from domain.diff import Claim
 from domain.records import Record
-from domain.steps import Kind
+from domain.steps import Kind, Plan, Step
 from domain.wants import Wishes
 
 
@@ -105,3 +107,20 @@ def test_inbound_records_only_where_asked() -> None:
     assert wishes.wants == []
     wants.inbound(wishes, "example.org", mta_sts=True, tls_reports="tls@example.org")
     assert [want.record.name for want in wishes.wants] == ["_mta-sts.example.org", "_smtp._tls.example.org"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ((Kind.KEEP,), "Nothing is left to do."),
+        ((Kind.KEEP, Kind.WAIT), "1 of the lines above wait for others"),
+        ((Kind.WAIT, Kind.BLOCKED), "The rest is done."),
+    ],
+)
+def test_an_apply_that_waits_for_others_does_not_say_that_nothing_is_left(kinds: tuple[Kind, ...], words: str) -> None:
+    out = io.StringIO()
+    steps = tuple(
+        Step(kind=kind, zone="example.org", what="DKIM of Brevo", reason="It looks for it.") for kind in kinds
+    )
+    show.rest(Console(file=out, width=200), Plan(steps=steps))
+    assert words in out.getvalue()

@@ -50,7 +50,14 @@ def rest(console: Console, plan: Plan) -> None:
     for step in (one for one in plan.steps if one.kind in (Kind.WAIT, Kind.BLOCKED)):
         for line in _lines(step):
             console.print(line, soft_wrap=True)
-    console.print("The rest is done." if plan.blocked else "Nothing is left to do here.")
+    waiting = sum(step.kind is Kind.WAIT for step in plan.steps)
+    if plan.blocked:
+        said = "The rest is done."
+    elif waiting:
+        said = f"Done here; {waiting} of the lines above wait for others. make plan shows whether they came."
+    else:
+        said = "Nothing is left to do."
+    console.print(said, soft_wrap=True)
 
 
 def _lines(step: Step) -> Iterable[Text]:

@@ -22,12 +22,14 @@ def register(
 ) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser("trace", help="what became of a message: --id ID or --to ADDRESS")
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group()
     which.add_argument("--id", default="", help="the id from the 250 reply, the Received field, the log")
     which.add_argument("--to", default="", help="a recipient: the latest messages to that address")
     parser.add_argument("--json", action="store_true", help="for scripts")
 
     def run(args: argparse.Namespace) -> int:
+        if not (args.id or args.to):
+            parser.error("name a message or a recipient: make trace ID=… or make trace TO=…")
         found = client.get("/trace", id=args.id, to=args.to)
         if args.json:
             console.file.write(json.dumps(found, indent=1) + "\n")
