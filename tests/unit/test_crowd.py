@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from relay import limits
-from relay.accounts import Accounts
+from relay.accounts import Account, Accounts
 from relay.clock import SystemClock
 from relay.refusal import Reason
 from relay.submission import auth
@@ -95,6 +97,52 @@ async def test_one_account_leaves_half_of_the_connections_to_the_others(tmp_path
         await host.clients[0].close()
         await until(lambda: host.limiter.connections == 3, "a place to become free")
         await host.logged_in("anna")
+
+
+@asynccontextmanager
+async def house(
+    tmp_path: Path, connections: int, people: list[Account] | None = None
+) -> AsyncIterator[tuple[Reception, Reception]]:
+    """A port for whoever logs in and the LAN's, of one relay with so many connections."""
+    (tmp_path / "lan").mkdir()
+    most, people = {"connections": connections}, people or [person()]
+    async with (
+        reception(tmp_path, limits=most, accounts=people) as host,
+        reception(tmp_path / "lan", "lan", accounts=people, desk={"limiter": host.limiter}) as lan,
+    ):
+        yield host, lan
+
+
+async def test_machines_of_the_lan_that_send_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    async with house(tmp_path, 3) as (host, lan):
+        machines = [await connect_from(lan, "127.0.0.66") for _ in range(3)]
+        for machine in machines:
+            await machine.line()
+            assert (await machine.ask(b"EHLO printer")).startswith(b"250 ")
+        await host.logged_in()
+        assert (await machines[0].line()).startswith(b"421 4.3.2 ")
+        device = await connect_from(lan, "127.0.0.7")
+        assert (await device.line()).startswith(b"220 "), "and the house's own devices get in"
+
+
+async def test_messages_under_way_from_the_lan_take_no_more_than_an_accounts_share(tmp_path: Path) -> None:
+    async with house(tmp_path, 4, [person("printer"), person(), person("bert")]) as (host, lan):
+        machines = [await connect_from(lan, f"127.0.0.{n}") for n in (66, 67, 68, 69)]
+        replies = []
+        for machine in machines:
+            await machine.line()
+            await machine.ask(b"EHLO printer")
+            replies.append(await machine.ask(b"MAIL FROM:<printer@example.org>"))
+        assert [reply[:9] for reply in replies] == [b"250 2.1.0"] * 2 + [b"421 4.7.0"] * 2
+        await host.logged_in()
+        await host.logged_in("bert")
+        reply = await machines[0].ask(b"RCPT TO:<bob@example.net>")
+        assert reply.startswith(b"250 "), "nobody is sent away in mid-mail"
+        assert (await machines[1].ask(b"RSET")).startswith(b"250 ")
+        again = await connect_from(lan, "127.0.0.70")
+        await again.line()
+        await again.ask(b"EHLO printer")
+        assert (await again.ask(b"MAIL FROM:<printer@example.org>")).startswith(b"250 "), "the place is free again"
 
 
 async def test_handshakes_that_never_end_make_room_too(tmp_path: Path) -> None:

@@ -98,11 +98,13 @@ class Strangers:
         """``who`` has connected; ``leave()`` ends that at once."""
         self._leave.setdefault(key, {})[who] = leave
 
-    def remove(self, key: str, who: object) -> None:
-        """``who`` has logged in or gone; unknown ones are ignored."""
+    def remove(self, key: str, who: object) -> Callable[[], None] | None:
+        """``who`` has logged in or gone; returns its ``leave``, or ``None`` if it is no stranger."""
         those = self._leave.get(key, {})
-        if those.pop(who, None) and not those:
+        leave = those.pop(who, None)
+        if leave and not those:
             del self._leave[key]
+        return leave
 
     def make_room(self, key: str) -> bool:
         """Send one away for a newcomer from ``key``, or say that none is to go."""
@@ -134,7 +136,8 @@ class Limiter:
         self._open: Counter[str] = Counter()
         self._strangers = Strangers(self._exempt)
         self._most_of_account = ceil(connections * limits.ACCOUNT_SHARE_OF_CONNECTIONS)
-        self._logged_in: dict[object, str] = {}  # the account of each connection
+        # the account of each connection, and how that is ended once it is a stranger again
+        self._logged_in: dict[object, tuple[str, Callable[[], None] | None]] = {}
         self._of_account: Counter[str] = Counter()
         self.volume = Volume()
         self.connections = 0
@@ -174,7 +177,7 @@ class Limiter:
         self._strangers.add(address_key(peer), who, leave)
 
     def log_in(self, peer: str, who: object, account: str) -> Refusal | None:
-        """``who`` has the password of ``account``: a stranger no more, or one connection of that account too many."""
+        """``who`` acts for ``account``: a stranger no more, or one connection of that account too many."""
         if self._of_account[account] >= self._most_of_account:
             return refuse(
                 Reason.CONNECTIONS_OF_ACCOUNT,
@@ -182,18 +185,27 @@ class Limiter:
                 "(an account may have half of RELAY_CONNECTIONS, which the operator can raise).",
             )
         self._of_account[account] += 1
-        self._logged_in[who] = account
-        self._strangers.remove(address_key(peer), who)
+        self._logged_in[who] = account, self._strangers.remove(address_key(peer), who)
         return None
+
+    def log_out(self, peer: str, who: object) -> None:
+        """``who`` acts for nobody now, and is a stranger again; ignored if it was not logged in."""
+        leave = self._leave_account(who)
+        if leave:
+            self._strangers.add(address_key(peer), who, leave)
 
     def gone(self, peer: str, who: object) -> None:
         """``who`` has ended, logged in or not."""
         self._strangers.remove(address_key(peer), who)
-        account = self._logged_in.pop(who, "")
+        self._leave_account(who)
+
+    def _leave_account(self, who: object) -> Callable[[], None] | None:
+        account, leave = self._logged_in.pop(who, ("", None))
         if account:
             self._of_account[account] -= 1
             if not self._of_account[account]:
                 del self._of_account[account]
+        return leave
 
     # --- recipients ---------------------------------------------------------------------------------------------------
 

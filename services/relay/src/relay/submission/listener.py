@@ -118,8 +118,7 @@ class Listener:
         task = self._loop.create_task(self._receive(session, sock, peer))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
-        if self.desk.lan is None:
-            self.desk.limiter.stranger(peer, session, lambda: self._send_away(session, task, sock))
+        self.desk.limiter.stranger(peer, session, lambda: self._send_away(session, task, sock))
 
     def _send_away(self, session: Session, task: asyncio.Task[None], sock: socket.socket) -> None:
         """End a stranger's connection, or its handshake, for somebody else to have its place.

@@ -41,6 +41,12 @@ class Session(Hello):
         else:
             super().no_more(end)
 
+    def _set_rset_state(self) -> None:
+        """On the LAN's port a client holds a place of its account's while a message is under way, and else nobody's."""
+        if self.desk.lan is not None and self.envelope.mail_from is not None:
+            self.desk.limiter.log_out(self.peer, self)
+        super()._set_rset_state()
+
     async def smtp_MAIL(self, arg: bytes) -> None:  # noqa: N802
         account = self._acting()
         if account is None:
@@ -57,10 +63,16 @@ class Session(Hello):
             self.refuse(refusal.reply, refusal.reason)
             return
         try:
-            self.envelope.reservation = self.desk.spool.reserve(mail.size)
+            reservation = self.desk.spool.reserve(mail.size)
         except SpoolFull:
             self.refuse(NO_ROOM.reply, NO_ROOM.reason)
             return
+        if self.desk.lan is not None and (refusal := self.desk.limiter.log_in(self.peer, self, account.name)):
+            reservation.release()
+            self.refuse(refusal.reply, refusal.reason)
+            self.closing = True
+            return
+        self.envelope.reservation = reservation
         self.envelope.mail_from, self.envelope.smtp_utf8, self.envelope.account = mail.sender, mail.smtputf8, account
         self.envelope.size_limit, self.envelope.data_by = limit, self.loop.time() + limits.TIME_BEFORE_DATA
         self.reply("250 2.1.0 Sender accepted.")
