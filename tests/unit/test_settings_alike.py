@@ -137,6 +137,7 @@ def test_a_provider_is_what_it_is_for_the_relay_and_for_the_domain_tool(name: st
     assert (told.title, told.preset) == (known.facts.title, known.preset)
     if name != CAPTURE:
         assert reached == (known.host, tuple(number for number, _ in known.ports))
+        assert reached[0].isascii()  # names as DNS holds them
 
 
 # --- values
