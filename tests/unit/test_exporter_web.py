@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from collections.abc import Iterator
@@ -96,6 +97,15 @@ def test_the_page_tells_of_a_sender_that_a_provider_does_not_know(shown: Shown, 
     assert "shop.example.net is not set up there" in text
     assert words in text
     assert "550 Not verified" in text
+
+
+def test_a_page_that_just_started_does_not_speak_for_a_day(shown: Shown) -> None:
+    """Else "0 messages accepted" stood above two messages of ten minutes ago, after each upgrade."""
+    assert "The last 24 hours" in fetch(shown.url + "/")[1]
+    shown.stage.snapshot = dataclasses.replace(snapshot(), slots=snapshot().slots[-2:])
+    text = fetch(shown.url + "/")[1]
+    assert "The last 24 hours" not in text
+    assert '<h2 id="day">Since <time' in text
 
 
 def test_a_paused_address_is_cut_on_the_page_and_for_machines(shown: Shown) -> None:
