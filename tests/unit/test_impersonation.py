@@ -12,6 +12,7 @@ import re
 
 import pytest
 
+from relay.accounts import Account
 from support.bare_session import BareSession
 from support.reception import person
 
@@ -87,13 +88,24 @@ REFUSED = {
     "second resent block": OWN + b"Resent-From: anna@example.org\r\nX: y\r\nResent-From: boss@example.org\r\n",
     "resent, folded": OWN + b"Resent-Sender:\r\n\tboss@example.org\r\n",
 }
+DISGUISED = {
+    "postal-mime": b"From: (boss@example.org),<anna@example.org>\r\n",
+    "PHP's mailparse": b'From: "a\\"<boss@example.org>"<anna@example.org>\r\n',
+    "Horde": b"From: anna@example.org(<boss@example.org>)\r\n",
+    "decoded first": b"From: =?utf-8?q?=3Cboss=40example.org=3E?= <anna@example.org>\r\n",
+    "decoded in quotes": b'From: "=?utf-8?b?Ym9zc0BleGFtcGxlLm9yZyw=?=" <anna@example.org>\r\n',
+    "quote in a comment": b'From: (") "<boss@example.org>" <anna@example.org>\r\n',
+    "quote that seems to go on": b'From: "a\\\\" <anna@example.org>, "<boss@example.org>" <anna@example.org>\r\n',
+    "a name for the local part": b'From: "boss@example.org"@example.org\r\n',
+}
+REFUSED |= DISGUISED
 TAKEN = {
     "own": OWN,
     "own, odd case": b"fRoM: Anna <ANNA@Example.ORG>\r\n",
     "own, in a group": b"From: Us: anna@example.org;\r\n",
     "the other in the quoted name": b'From: "boss@example.org" <anna@example.org>\r\n',
     "the other in an encoded name": b"From: =?utf-8?q?boss=40example=2Eorg?= <anna@example.org>\r\n",
-    "the other in a comment": b"From: anna@example.org (boss@example.org)\r\n",
+    "a comment": b"From: anna@example.org (the boss)\r\n",
     "the other in reply-to": OWN + b"Reply-To: boss@example.org\r\n",
     "the other in other fields": OWN + b"X-Sender: boss@example.org\r\nReturn-Path: <boss@example.org>\r\n",
     "a from in the text": OWN + b"\r\nFrom: boss@example.org\r\n",
@@ -102,8 +114,8 @@ TAKEN = {
 LOOSE = re.compile(rb"(?im)^(?:from|sender|resent-from|resent-sender)[ \t]*:((?:.|\n[ \t])*)")
 
 
-async def submit(header: bytes, sender: bytes = ANNA) -> BareSession:
-    bare = BareSession("submissions", accounts=ACCOUNTS)
+async def submit(header: bytes, sender: bytes = ANNA, accounts: list[Account] = ACCOUNTS) -> BareSession:
+    bare = BareSession("submissions", accounts=accounts)
     envelope = [b"MAIL FROM:<%b>\r\n" % sender, b"RCPT TO:<bob@example.net>\r\n", b"DATA\r\n"]
     end = b"hello\r\n.\r\n" if b"\r\n\r\n" in header else b"\r\nhello\r\n.\r\n"
     for step in (b"", *LOGIN, *envelope, header + end):
@@ -131,6 +143,19 @@ async def test_taken_because_nobody_reads_another_author_there(trick: str) -> No
         assert len(seen.get_all("From", [])) == 1
     author = email.message_from_bytes(kept.data, policy=email.policy.default)["From"]
     assert [one.addr_spec.lower() for one in author.addresses] == [ANNA.decode()]
+
+
+@pytest.mark.parametrize("trick", DISGUISED)
+@pytest.mark.parametrize("name", [b"From", b"Sender", b"Resent-From"])
+async def test_rewriting_strips_it(trick: str, name: bytes) -> None:
+    field = name + DISGUISED[trick][4:]
+    rewriting = [person("anna", rewrite=True), person("boss")]
+    bare = await submit(field if name == b"From" else OWN + field, accounts=rewriting)
+    (kept,) = bare.spool.kept
+    header = kept.data.partition(b"\r\n\r\n")[0]
+    for left in LOOSE.findall(header.replace(b"\r\n", b"\n")):
+        assert b"boss" not in left.lower()
+        assert b"=?" not in left
 
 
 @pytest.mark.parametrize("local", ["boss\uff20bank.example", "boss\ufe6bbank.example", "boss\ufe64", '"boss\uff1cx"'])

@@ -36,6 +36,8 @@ def decode(text: str) -> str:
     """
     shown, octets, charset, done = list[str](), bytearray(), "ascii", 0
     for word in _words(text):
+        if word.charset not in _CHARSETS:
+            continue
         between = text[done : word.start]
         if done and between.isspace():
             between = ""  # between two encoded words: no part of the text (RFC 2047, section 6.2)
@@ -47,6 +49,13 @@ def decode(text: str) -> str:
     return "".join([*shown, octets.decode(charset, "replace"), text[done:]])
 
 
+def contents(text: str) -> str:
+    """What stands in the encoded words of ``text`` and nothing else; in charsets that we do not know read as ASCII."""
+    return "".join(
+        word.octets.decode(word.charset if word.charset in _CHARSETS else "ascii", "replace") for word in _words(text)
+    )
+
+
 def _words(text: str) -> Iterator[_Word]:
     position = 0
     while beginning := _BEGINNING.search(text, position):
@@ -56,7 +65,7 @@ def _words(text: str) -> Iterator[_Word]:
         position = end + 2
         charset = beginning[1].partition("*")[0].lower().replace("-", "_")  # a language may follow (RFC 2231)
         octets = _octets(beginning[2], text[beginning.end() : end].encode("utf-8", "replace"))
-        if octets is not None and charset in _CHARSETS:
+        if octets is not None:
             yield _Word(beginning.start(), position, charset, octets)
 
 

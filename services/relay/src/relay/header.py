@@ -14,7 +14,7 @@ import re
 from collections.abc import Container
 from typing import NamedTuple
 
-from relay import limits
+from relay import disguise, limits
 from relay.address import SIMPLE, Bad, parse
 from relay.refusal import Reason, Refusal, refuse
 
@@ -118,23 +118,32 @@ def _bad_line(header: bytes) -> Refusal:
 def sole_address(header: bytes, field: Field) -> str:
     """The one address in ``field`` when it has the form that nearly all have, else nothing; for speed."""
     simple = _SIMPLE_LIST.fullmatch(header, field.colon + 1, field.end)
-    return simple[2].decode("ascii") if simple and b"=?" not in simple[2] else ""
+    if not simple or b"=?" in simple[2] or disguise.in_words(simple[0]):
+        return ""
+    return simple[2].decode("ascii")
 
 
 def mailboxes(value: bytes) -> list[Mailbox] | Bad:
     """The mailboxes in ``value``, what stands behind a field's colon; the members of groups are among them.
 
     An address that stands where a display name belongs (``a@b <c@d>``) is returned as well: which of the two another
-    program shows cannot be known, so both have to be allowed.
+    program shows cannot be known, so both have to be allowed. What only pretends to be a name is refused
+    (:mod:`relay.disguise`).
     """
+    if problem := disguise.in_words(value):
+        return Bad(problem)
     simple = _SIMPLE_LIST.fullmatch(value)
     if simple and b"=?" not in simple[2]:
         start, stop = simple.span(2)
         around = 1 if simple[1] else 0
         return [Mailbox(simple[2].decode("ascii"), start - around, stop + around)]
-    tokens = _tokens(value)
+    comments: list[tuple[int, int]] = []
+    tokens = _tokens(value, comments)
     if isinstance(tokens, Bad):
         return tokens
+    quoted = [(token.start, token.end) for token in tokens if token.kind == "quoted"]
+    if problem := disguise.in_text(value, comments, quoted):
+        return Bad(problem)
     return _read_list(tokens)
 
 
@@ -145,14 +154,16 @@ class _Token(NamedTuple):
     end: int
 
 
-def _tokens(value: bytes) -> list[_Token] | Bad:
-    """Words and specials of ``value``; white space and comments are gone."""
+def _tokens(value: bytes, comments: list[tuple[int, int]] | None = None) -> list[_Token] | Bad:
+    """Words and specials of ``value``; not white space, and not comments: their spans go to ``comments``."""
     tokens, position = [], 0
     while position < len(value):
         if value[position] == 40:  # "("
-            position = _skip_comment(value, position)
+            start, position = position, _skip_comment(value, position)
             if position < 0:
                 return Bad("a comment has no end, or a control character in it")
+            if comments is not None:
+                comments.append((start, position))
             continue
         match = _TOKEN.match(value, position)
         if not match:
