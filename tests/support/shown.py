@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from exporter.appliance import Appliance
+from exporter.door import Door
 from exporter.facts import Certificate, Delivery, DomainCheck, Event, Finding, Listener, Relay, Renewer, Story, Summary
 from exporter.guard import Guard, Names
 from exporter.history import SLOT, Slot
@@ -19,7 +20,7 @@ from exporter.providers import Provider, Quota
 from exporter.snapshot import Snapshot
 from exporter.verdict import Verdict, judge
 from exporter.view import View
-from exporter.web import Door, Site
+from exporter.web import Site
 from support.ports import free_port
 
 NOW = 1_790_000_000.0

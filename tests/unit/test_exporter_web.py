@@ -37,9 +37,28 @@ def raw(shown: Shown, request: str) -> str:
     return answer.decode()
 
 
-@pytest.mark.parametrize("path", ["/", "/style.css", "/nothing", "/message/x"])
-def test_every_answer_keeps_browsers_within_bounds(shown: Shown, path: str) -> None:
-    head = raw(shown, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").partition("\r\n\r\n")[0]
+ASKED = " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        f"GET /{ASKED}\r\n",
+        f"GET /style.css{ASKED}\r\n",
+        f"GET /nothing{ASKED}\r\n",
+        f"GET /message/x{ASKED}\r\n",
+        "<script>alert(1)</script>\r\n\r\n",
+        f"GET /{ASKED}<b>: 1\r\n\r\n",
+        f"GET /{'x' * 100_000}{ASKED}\r\n",
+        f"GET /{ASKED}{'X: y' * 9_000}\r\n\r\n",
+        f"POST /{ASKED}Content-Length: x\r\n\r\n",
+        f"POST /{ASKED}Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["page", "style", "nothing", "message", "no HTTP", "bad name", "long path", "long field", "length", "chunk"],
+)
+def test_every_answer_keeps_browsers_within_bounds(shown: Shown, request_: str) -> None:
+    head, _, body = raw(shown, request_).partition("\r\n\r\n")
+    assert "script" not in body, "what is no HTTP is not repeated"
     for field in (
         "Content-Security-Policy: default-src 'none';",
         "X-Content-Type-Options: nosniff",
@@ -49,6 +68,7 @@ def test_every_answer_keeps_browsers_within_bounds(shown: Shown, path: str) -> N
     ):
         assert field in head
     assert "unsafe" not in head
+    assert "aiohttp" not in head
 
 
 def test_another_name_gets_nothing(shown: Shown) -> None:

@@ -58,7 +58,7 @@ class Guard:
         digest = hmac.digest(self._key, password.encode("utf-8", "surrogatepass"), hashlib.sha256)
         if self._good and hmac.compare_digest(digest, self._good):
             return Answer.WELCOME
-        network = _network(address)
+        network = network_of(address)
         if not self._left(network, TRIES, TRY_EVERY) or not self._left(OTHERS, TRIES_OF_ALL, TRY_OF_ALL_EVERY):
             return Answer.TOO_MANY
         self._take(network)
@@ -131,7 +131,8 @@ def _password(authorization: str) -> str | None:
     return password if colon and len(password) <= MOST_PASSWORD else None
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """What counts as one client: an IPv4 address, an IPv6 household's /64; empty for what is no address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

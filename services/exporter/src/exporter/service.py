@@ -14,6 +14,7 @@ import aiohttp
 
 from . import __version__, messenger
 from .appliance import Appliance
+from .door import Door
 from .guard import Guard, Names
 from .log import Log
 from .notify import Note, Notifier
@@ -22,7 +23,7 @@ from .page import Pages
 from .settings import Settings
 from .sources import Sources
 from .view import View
-from .web import Door, Site
+from .web import Site
 
 EX_TEMPFAIL = 75  # sysexits.h: nothing is wrong with the settings; starting again may help
 MINUTE = 60.0  # seconds between two looks

@@ -6,8 +6,6 @@ port, which no one publishes, gives metrics to Prometheus without either. The Un
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -17,29 +15,13 @@ from aiohttp import web
 
 from .appliance import Appliance
 from .chart import draw
+from .door import HEADERS
 from .guard import Answer, Guard, Names
 from .page import FOLDER, Pages
 from .view import View
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Server": "ownpost",
-}
-CONNECTIONS = 100  # at once on one port
-LIFE = 30.0  # seconds between two looks: a connection that is found twice is ended, whatever it does
-IDLE = 15.0
-REQUEST_LINE, FIELD = 4_096, 8_190  # bytes
 
 
 class Site:
@@ -173,66 +155,3 @@ def _behind(guard: Guard) -> Any:
         return web.Response(status=401, text="401: EXPORTER_PASSWORD is asked for; any user name.\n", headers=asked)
 
     return check
-
-
-class Door:
-    """One application on one port. A crowd, or a client that takes its time, costs itself only."""
-
-    def __init__(self, application: web.Application) -> None:
-        self._runner = web.AppRunner(
-            application,
-            access_log=None,
-            keepalive_timeout=IDLE,
-            max_line_size=REQUEST_LINE,
-            max_field_size=FIELD,
-            shutdown_timeout=2.0,
-        )
-        self._server: asyncio.Server | None = None
-        self._found: set[Any] = set()  # connections, when it was last looked
-        self._next_look: asyncio.TimerHandle | None = None
-
-    async def open(self, address: str, port: int) -> None:
-        """Raises OSError if the port cannot be had. An IPv6 wildcard means IPv4 as well."""
-        await self._set_up()
-        wildcard = ipaddress.ip_address(address).is_unspecified and ":" in address
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connection, None if wildcard else address, port
-        )
-
-    async def open_socket(self, path: str) -> None:
-        """Raises OSError if it cannot be bound."""
-        await self._set_up()
-        self._server = await asyncio.get_running_loop().create_unix_server(self._connection, path)
-
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        if self._next_look is not None:
-            self._next_look.cancel()
-        await self._runner.cleanup()
-
-    def _connection(self) -> asyncio.Protocol:
-        server = self._runner.server
-        if server is None or len(server.connections) >= CONNECTIONS:
-            return _Closed()
-        return server()
-
-    async def _set_up(self) -> None:
-        await self._runner.setup()
-        self._look()
-
-    def _look(self) -> None:
-        """One look at all of them: a timer for each would keep thousands that are gone, if they come fast."""
-        there = set(self._runner.server.connections) if self._runner.server else set()
-        for protocol in there & self._found:
-            if protocol.transport is not None:
-                protocol.transport.abort()
-        self._found = there
-        self._next_look = asyncio.get_running_loop().call_later(LIFE, self._look)
-
-
-class _Closed(asyncio.Protocol):
-    """Takes no more."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
