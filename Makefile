@@ -18,7 +18,7 @@ try: services-venv # runs everything here: no Docker, no root, no account anywhe
 	@.venv/bin/python tools/trial.py --port $(PORT) --tls-port $(TLS_PORT) --page-port $(PAGE_PORT)
 
 up: # starts the containers and waits until they are healthy
-	@tools/up
+	@tools/up $(ARGS)
 
 down: # stops the containers; mail that waits stays in the spool
 	@tools/ask down

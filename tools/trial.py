@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -62,6 +63,8 @@ def environment(port: int, tls_port: int, page_port: int) -> dict[str, str]:
         "RELAY_SUBMISSION_PORT": str(port),
         "RELAY_SUBMISSIONS_PORT": str(tls_port),
         "RELAY_SPOOL": str(TRIAL / "spool"),
+        "RELAY_INSTALLATION": installation(),
+        "RELAY_INSTALLATION_FOLDER": str(ROOT),
         "RELAY_SPOOL_FILESYSTEM": "warn",
         "RELAY_RUN": str(TRIAL / "run"),
         "RELAY_CERTS": str(ROOT / "certs"),
@@ -84,6 +87,23 @@ def prepare() -> None:
     accounts = TRIAL / "config" / "accounts.toml"
     if not accounts.exists():
         shutil.copyfile(ROOT / "config" / "accounts.toml.example", accounts)
+    if subprocess.run([ROOT / "tools" / "installation", "make"], check=False).returncode:
+        refuse("var/installation cannot be written.")
+
+
+def installation() -> str:
+    """This folder's id, which its spools are known by. Refuses a trial that was begun under another one."""
+    found = re.search(r"^RELAY_INSTALLATION=(.*)$", (ROOT / "var" / "installation").read_text(), re.MULTILINE)
+    ours = found[1] if found else ""
+    try:
+        spool = dict(line.partition("=")[::2] for line in (TRIAL / "spool" / "installation").read_text().splitlines())
+    except OSError:
+        return ours  # nobody's yet; or the relay says that it cannot be read
+    if spool.get("id") != ours:
+        refuse(
+            f"var/try is the trial of another folder ({spool.get('folder')}); remove var/try to begin a new one here."
+        )
+    return ours
 
 
 def lock() -> int:
@@ -165,9 +185,10 @@ def run(port: int, tls_port: int, page_port: int) -> int:
     """Starts everything and stays until it ends; its exit code."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or giving the terminal back would stop us
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # `make` would not notice a Ctrl-Z, and the shell would hang
-    before = take_terminal()
     start = [sys.executable, str(ROOT / "services" / "supervision" / "start.py")]
-    child = subprocess.Popen(start, env=environment(port, tls_port, page_port), cwd=ROOT, start_new_session=True)
+    told = environment(port, tls_port, page_port)
+    before = take_terminal()
+    child = subprocess.Popen(start, env=told, cwd=ROOT, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: child.terminate())
     try:

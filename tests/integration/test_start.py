@@ -87,6 +87,24 @@ def test_a_second_relay_on_the_same_spool_is_refused(tmp_path: Path) -> None:
     assert first.stop() == 0
 
 
+def test_the_spool_of_another_installation_is_refused(tmp_path: Path, sink: CountingSink) -> None:
+    ours = {"RELAY_INSTALLATION": "0123456789abcdef", "RELAY_INSTALLATION_FOLDER": "/srv/ownpost"}
+    relay = Appliance(tmp_path, sink.settings | {"GENERIC_PORT": "9"}, ours)  # nobody listens there: mail waits
+    relay.start()
+    with smtp(relay) as client:
+        client.sendmail("anna@example.org", ["bob@example.net"], "From: anna@example.org\r\nX-Number: 3\r\n\r\nhello")
+    assert relay.stop() == 0
+    clone = Appliance(tmp_path, settings={"RELAY_INSTALLATION": "fedcba9876543210"})
+    clone.log = tmp_path / "clone.log"
+    code, lines = ended(clone)
+    assert code == 78
+    assert any("(mail.example.org, /srv/ownpost); 1 message waits in it. Nothing was changed" in line for line in lines)
+    assert clone.operator("take-over").stdout.startswith("The spool of mail.example.org, /srv/ownpost belongs to this")
+    clone.start()
+    assert [row["state"] for row in queue(clone)] == ["held"], "capture does not get it all the same"
+    assert clone.stop() == 0
+
+
 def test_the_trial_s_account_is_refused_where_mail_really_goes_out(tmp_path: Path, sink: CountingSink) -> None:
     relay = Appliance(tmp_path, sink.settings)
     demo = account(["*@example.org"]) | {"password_hash": HASHER.hash("demo-password")}

@@ -54,7 +54,9 @@ def test_a_service_is_handed_what_it_reads_and_each_file(service: str) -> None:
 
 def test_no_setting_is_forgotten() -> None:
     relays = {name for name in NAMES if name not in OF_COMPOSE and not any(name in names for names in READS.values())}
-    assert SERVICES["relay"]["env_file"] == ".env", "all of these are the relay's"
+    whole, ours = SERVICES["relay"]["env_file"]
+    assert (whole, ours) == (".env", {"path": "var/installation", "required": False}), "all of these are the relay's"
+    relays -= {"RELAY_INSTALLATION", "RELAY_INSTALLATION_FOLDER"}  # of the second file
     for name in relays - set(FIXED):
         assert name not in handed("relay"), "what .env says counts"
         assert f"{name}_FILE" not in handed("relay")

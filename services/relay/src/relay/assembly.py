@@ -95,6 +95,7 @@ async def open_spool(settings: Settings, journal: Journal, clock: Clock, failed:
         history=settings.history_days * limits.DAY,
         filesystem=settings.spool_filesystem,
         trial=settings.trial,
+        installation=settings.installation,
         doubt_wait=settings.doubt_minutes * limits.MINUTE,
     )
     if spool.filesystem_problem:

@@ -41,6 +41,19 @@ class Kind(StrEnum):
     TEST = "test"  # `make send-test`
 
 
+class Installation(NamedTuple):
+    """One folder of ours with its settings, to which a spool belongs. Two are the same if their ids are; the rest is
+    for people.
+    """
+
+    id: str
+    hostname: str = ""
+    folder: str = ""
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (self.hostname, self.folder))) or self.id
+
+
 class Message(NamedTuple):
     """An accepted message, as it travels."""
 

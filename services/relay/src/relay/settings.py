@@ -7,6 +7,7 @@ and ``config/providers.toml``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from common.names import is_loopback
 from common.settings import Reader, SettingsError
 from relay import limits
 from relay.choice.routes import Routes
+from relay.model import Installation
 from relay.settings_lan import LanSettings, read_lan
 from relay.settings_names import report_unknown
 from relay.settings_provider import ProviderSettings, prefix, read_providers
@@ -34,6 +36,7 @@ SOCKET = Path("relay", "relay.sock")  # below RELAY_RUN
 
 SUBMISSION_PORT, SUBMISSIONS_PORT = 2587, 2465
 SMALLEST_MESSAGE_SIZE_LIMIT, LARGEST_MESSAGE_SIZE_LIMIT = 1 * limits.MIB, 1 * limits.GIB
+_INSTALLATION = re.compile(r"[0-9a-f]{16}")
 MOST_CONNECTIONS = 100_000
 MOST_HISTORY_DAYS = 3_650
 MOST_REPEAT_MINUTES = 1_440  # a message's states are asked for, and its history may be kept for no more than a day
@@ -58,6 +61,7 @@ class Settings:
     connections: int
     connections_per_address: int
     spool: Path
+    installation: Installation | None  # whose the spool must be; None: not told, then it must be nobody's
     run: Path
     certs: Path
     config: Path
@@ -125,6 +129,7 @@ def read_all(reader: Reader) -> Settings:
             "RELAY_CONNECTIONS_PER_ADDRESS", limits.CONNECTIONS_PER_ADDRESS, 1, MOST_CONNECTIONS
         ),
         spool=reader.path("RELAY_SPOOL", SPOOL),
+        installation=read_installation(reader, hostname),
         run=reader.run("RELAY_RUN", SOCKET),
         certs=reader.path("RELAY_CERTS", CERTS),
         config=config,
@@ -143,6 +148,16 @@ def read_all(reader: Reader) -> Settings:
     _check(reader, settings)
     report_unknown(reader, [prefix(provider.name) for provider in settings.providers])
     return replace(settings, warnings=reader.finish(), notes=tuple(dict.fromkeys(reader.notes)))
+
+
+def read_installation(reader: Reader, hostname: str = "") -> Installation | None:
+    """The installation that the spool must belong to; None if the relay was not told."""
+    name, folder = reader.text("RELAY_INSTALLATION"), reader.text("RELAY_INSTALLATION_FOLDER")
+    if name and not _INSTALLATION.fullmatch(name):
+        reader.wrong(
+            "RELAY_INSTALLATION", name, "an installation's id", "16 hexadecimal digits, as in var/installation"
+        )
+    return Installation(name, hostname, " ".join(folder.splitlines())) if name else None
 
 
 def _check(reader: Reader, settings: Settings) -> None:

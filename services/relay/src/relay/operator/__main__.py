@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from common.settings import RUN
-from relay.operator import account, certs, oauth, providers, queue, send_test, show, trace
+from relay.operator import account, certs, oauth, providers, queue, send_test, show, take_over, trace
 from relay.operator.client import Client, NoAnswer, Rejected
 from relay.settings import SOCKET
 
@@ -40,6 +40,7 @@ def parser(environ: Mapping[str, str], out: TextIO) -> argparse.ArgumentParser:
     certs.register(verbs, client, Client(run / certs.SOCKET), environ, console, time.time)
     account.register(verbs)
     oauth.register(verbs, environ, client, console, lambda: sys.stdin.fileno())
+    take_over.register(verbs, environ, console)
     return top
 
 

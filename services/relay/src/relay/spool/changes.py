@@ -52,6 +52,15 @@ class Change:
     error: Exception | None = None
     future: Any = None  # the asyncio.Future that waits for the answer, if any
 
+    def tell(self) -> None:
+        """Give the answer, or the error, to who waits for it."""
+        if self.future is None or self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.answer)
+
 
 class Numbers:
     """Gives out message keys and event numbers; one per spool, and the only source of both."""

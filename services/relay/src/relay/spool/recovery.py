@@ -17,7 +17,8 @@ from typing import Any, Final
 import apsw
 
 from relay import limits
-from relay.model import Event, Job
+from relay.model import Event, Installation, Job
+from relay.spool import installation as owner
 from relay.spool import schema, store
 from relay.spool.changes import Numbers
 from relay.spool.errors import SpoolUnusable, is_full
@@ -54,19 +55,23 @@ def open_store(
     now: float,
     *,
     trial: bool = False,
+    installation: Installation | None = None,
     doubt_wait: float = limits.DOUBT_WAIT,
     vfs: str | None = None,
     connect: Callable[..., apsw.Connection] = store.connect,
 ) -> Opened:
     """Open the spool in ``folder``, making it if it is not there; raises :class:`SpoolUnusable`.
 
-    With ``trial`` mail is written to files instead of sent; what waits of the other kind is held. What may have been
-    sent when the relay stopped is sent again after ``doubt_wait`` seconds. ``vfs`` names the SQLite file layer (tests
-    make it fail).
+    With ``trial`` mail is written to files instead of sent; what waits of the other kind is held. The spool of another
+    ``installation`` is refused. What may have been sent when the relay stopped is sent again after ``doubt_wait``
+    seconds. ``vfs`` names the SQLite file layer (tests make it fail).
     """
     prepare_folder(folder)
+    owner.check(folder, installation)
     lock = take_lock(folder / "lock")
     try:
+        owner.check(folder, installation)  # somebody else may have been the first just now
+        owner.adopt(folder, installation)
         before = Before(died=not _ended_in_order(lock), now=now, again=now + doubt_wait, trial=trial)
         return _open_locked(folder, lock, before, lambda path: connect(path, vfs))
     except BaseException:
@@ -115,8 +120,9 @@ def prepare_folder(folder: Path) -> None:
         found = folder.stat()
         if found.st_uid != os.geteuid():
             raise SpoolUnusable(
-                f"The spool folder {folder} belongs to uid {found.st_uid}, and the relay runs as uid {os.geteuid()}; "
-                "change its owner or run the relay as that user."
+                f"The spool folder {folder} belongs to uid {found.st_uid}, and the relay runs as uid {os.geteuid()}: "
+                "another installation made it, or this one under another user. Nothing was changed. Start that one in "
+                "its own folder; or run this one as that user (OWNPOST_UID), or change the folder's owner."
             )
         if found.st_mode & 0o777 != 0o700:
             folder.chmod(0o700)

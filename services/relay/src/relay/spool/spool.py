@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from relay import limits
 from relay.choice.offer import Offer
 from relay.clock import Clock
-from relay.model import Event, Job, Result
+from relay.model import Event, Installation, Job, Result
 from relay.spool import changes, recovery
 from relay.spool.changes import Change
 from relay.spool.errors import SpoolFailed, SpoolUnusable
@@ -55,6 +55,7 @@ class Spool(Reading, Steering):
         filesystem: Literal["refuse", "warn"] = "warn",
         ballast: int = limits.BALLAST,
         trial: bool = False,
+        installation: Installation | None = None,
         doubt_wait: float = limits.DOUBT_WAIT,
         vfs: str | None = None,
     ) -> Self:
@@ -63,15 +64,15 @@ class Spool(Reading, Steering):
         Raises :class:`SpoolUnusable` with a sentence. ``on_committed`` hears each group's events after its commit,
         ``on_fatal`` hears once why nothing will be written any more, ``on_group`` hears (changes, seconds) of each
         commit. With ``filesystem="warn"`` an unsuitable file system is only kept in :attr:`filesystem_problem`; with
-        ``trial`` mail is written to files (:mod:`.mode`). What an earlier run may have sent is sent again after
-        ``doubt_wait``. ``vfs`` names SQLite's file layer (tests).
+        ``trial`` mail is written to files (:mod:`.mode`). It must be of this ``installation``, or of none so far. What
+        an earlier run may have sent is sent again after ``doubt_wait``. ``vfs`` names SQLite's file layer (tests).
         """
         problem = problem_of(folder)
         if problem is not None and filesystem == "refuse":
             raise SpoolUnusable(problem)
         loop = asyncio.get_running_loop()
-        opening = partial(recovery.open_store, folder, clock.time(), trial=trial, doubt_wait=doubt_wait, vfs=vfs)
-        opened = await loop.run_in_executor(None, opening)
+        opening = partial(recovery.open_store, trial=trial, installation=installation, doubt_wait=doubt_wait, vfs=vfs)
+        opened = await loop.run_in_executor(None, opening, folder, clock.time())
         self = cls(folder, opened, clock, message_size_limit, history, ballast, vfs, loop)
         self.filesystem_problem = problem
         self._on_committed, self._on_fatal, self._on_group = on_committed, on_fatal, on_group
@@ -163,7 +164,7 @@ class Spool(Reading, Steering):
                 self._on_group(len(group.changes), group.seconds)
         finally:
             for change in group.changes:
-                _answer(change)
+                change.tell()
             self._hand_out(group)
             if group.failed:
                 self._fail(group.failed)
@@ -282,16 +283,6 @@ class Spool(Reading, Steering):
     async def release(self, jobs: Sequence[Job]) -> None:
         """Give claimed deliveries back as they were; those whose dot was marked stay so."""
         await self._submit(changes.release(jobs))
-
-
-def _answer(change: Change) -> None:
-    future = change.future
-    if future is None or future.done():
-        return
-    if change.error is not None:
-        future.set_exception(change.error)
-    else:
-        future.set_result(change.answer)
 
 
 def _forgive(future: asyncio.Future[Any]) -> None:
