@@ -59,12 +59,15 @@ def test_a_rule_that_is_refused_holds_up_no_other_and_no_mail_is_moved_to_it(sta
     stage.aliases = 'hello = "me@gmail.com"\nbot = { worker = "misspelt" }'
     for records in ([], [mx]):
         stage.cloudflare.set(cloudflare_state(zone("example.org", records), verified=ME, no_workers=["misspelt"]))
-        final = stage.apply()
-        assert any(step.what == "rule bot@example.org" and "no such Worker" in step.reason for step in final.blocked)
-        rules = {rule["matchers"][0]["value"] for rule in stage.cloudflare.state["zones"][0]["rules"]}
-        assert rules == {"hello@example.org", "postmaster@example.org"}
-        assert published(stage)
-        assert (stage.texts("example.org", "MX") == ["mx.example.net"]) is bool(records)
+        for _ in range(2):
+            final = stage.apply()
+            assert any(
+                step.what == "rule bot@example.org" and "no such Worker" in step.reason for step in final.blocked
+            )
+            rules = {rule["matchers"][0]["value"] for rule in stage.cloudflare.state["zones"][0]["rules"]}
+            assert rules == {"hello@example.org", "postmaster@example.org"}
+            assert published(stage)
+            assert (stage.texts("example.org", "MX") == ["mx.example.net"]) is bool(records)
 
 
 def test_a_rule_that_clashes_is_told_and_not_taken_for_somebody_elses_work(stage: Stage) -> None:

@@ -125,6 +125,7 @@ def test_pasted_records_relative_whole_and_quoted() -> None:
         ("a.example.net. CNAME x.example", "is not below example.org."),
         ("a b CNAME x", "with TYPE one of"),
         ("a CNAME -x-.example", "is not a domain name"),
+        ("a TXT v=spf1 ip4:192.0.2.0/33 -all", "its term 'ip4:192.0.2.0/33' is not an IPv4 address or network."),
         ("a TXT v=spf1 nonsense:1 -all", "its term 'nonsense:1' is not one of SPF's."),
     ],
 )
@@ -144,6 +145,9 @@ def test_a_wrong_record_is_told(line: str, problem: str) -> None:
         ('[x.dns."example.net"]\nspf = []', '[x.dns."example.net"] is not a domain of OWNPOST_DOMAINS'),
         ("[x.dns]\nrecord = []", "[x.dns] record: there is no such key; records and spf are."),
         ('[x.dns]\nspf = "include:a"', "[x.dns] spf: is not a list of texts"),
+        ('[x.dns]\nspf = ["include:"]', "[x.dns] spf: its term 'include:' names no domain such as example.org."),
+        ('[x.dns]\nspf = ["~all"]', "[x.dns] spf: all is the owner's to choose"),
+        ('[x.dns]\nspf = ["include:a.example -all"]', "[x.dns] spf: its term 'include:a.example -all'"),
         ('[x.dns]\nspf = ["nonsense:1"]', "[x.dns] spf: its term 'nonsense:1' is not one of SPF's."),
     ],
 )

@@ -89,7 +89,12 @@ def _in_zone(state: State, zone: dict[str, Any], path: str, request: Request) ->
         _allow(state, "Rules")
         return _rules(state, zone, path.removeprefix("/email/routing/rules"), request)
     _allow(state, "Settings")
-    if state.get("unknown_routing") and not zone["routing"]["enabled"] and request.method == "GET":
+    if (
+        state.get("unknown_routing")
+        and not zone["routing"]["enabled"]
+        and not zone["rules"]
+        and request.method == "GET"
+    ):
         raise Refused(404, UNTOLD, "not found")
     if path == "/email/routing":
         if request.method == "PATCH":

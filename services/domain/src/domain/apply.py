@@ -103,7 +103,7 @@ class Applier:
                     raise Unsettled(work)
                 if not self._asked(plan, work):
                     rounds += 1
-                    self._carry_out(sight, work)
+                    self._carry_out(sight, plan, work)
 
     def _asked(self, plan: Plan, work: Sequence[Step]) -> bool:
         """Shows the plan and asks, the first time and whenever a later round would touch what was not shown.
@@ -119,7 +119,7 @@ class Applier:
         self._agreed = touched | (self._agreed or set())
         return self.agree is not None
 
-    def _carry_out(self, sight: Sight, work: Sequence[Step]) -> None:
+    def _carry_out(self, sight: Sight, plan: Plan, work: Sequence[Step]) -> None:
         """Providers that must first name their records go alone, so that DNS then changes once, with all of them."""
         self._changed = True
         creates = [step for step in work if isinstance(step.action, Create)]
@@ -132,9 +132,10 @@ class Applier:
             self.reach.services[step.action.provider].create(step.action.domain)
         for zone in sight.zones.values() if not creates else ():
             steps = [step for step in work if step.zone == zone.name]
+            kept = [step for step in plan.steps if step.zone == zone.name and step.kind is Kind.KEEP]
             if steps:
                 self._save(zone)
-                self._zone(zone, steps)
+                self._zone(zone, steps, rules=any(step.what.startswith("rule ") for step in kept))
 
     def _save(self, zone: Zone) -> None:
         if zone.name not in self._saved:
@@ -142,19 +143,20 @@ class Applier:
             self._saved.add(zone.name)
             self.say(f"{zone.name} as it was: {backup.shown(path)}")
 
-    def _zone(self, zone: Zone, steps: Sequence[Step]) -> None:
+    def _zone(self, zone: Zone, steps: Sequence[Step], *, rules: bool) -> None:
         """Locks first, then DNS, then the rest in the plan's order; after a batch that met others' work nothing more.
 
         Before Email Routing takes a domain's mail over, its rules are made: else it would refuse mail for a moment.
+        ``rules``: some that are wanted have been made already.
         """
         unlock = [step for step in steps if isinstance(step.action, Unlock)]
         enable = [step for step in steps if isinstance(step.action, Enable)]
-        over = bool(enable) or any(map(moves_mail, steps))
-        early = [step for step in steps if over and isinstance(step.action, (AddDestination, PutRule))]
+        moved = {name_of(step.action) for step in steps if moves_mail(step)}
+        early = [step for step in steps if (enable or moved) and isinstance(step.action, (AddDestination, PutRule))]
         for step in unlock:
             self._one(zone, step)
-        self._early(zone, early, optional=bool(enable))
-        self._hold(zone, steps)
+        self._early(zone, early, moved if enable else None, rules=rules)
+        self._hold(zone, moved)
         dns = [step for step in steps if isinstance(step.action, Dns) and _key(step) not in self._refused]
         outcome = batch.carry_out(self.reach.cloudflare, zone, dns, self.say, self._met)
         for name, reason in outcome.refused.items():
@@ -166,23 +168,25 @@ class Applier:
             if step not in (*unlock, *early, *enable) and not isinstance(step.action, Dns):
                 self._one(zone, step)
 
-    def _early(self, zone: Zone, steps: Sequence[Step], *, optional: bool) -> None:
-        """Destinations and rules before mail comes. ``optional``: Email Routing is still off, and may then make none.
+    def _early(self, zone: Zone, steps: Sequence[Step], moved: set[str] | None, *, rules: bool) -> None:
+        """Destinations and rules before mail comes. ``moved``: the domains that wait for it, None if it is on.
 
-        Where it makes some, those that it refuses are wrong in themselves; where none, they follow in the next round.
+        While it is off it may make no rules, and they follow in the next round. But where it has made some, those that
+        it refuses are wrong in themselves, and mail is not moved to them.
         """
         errors = {step: error for step in steps if (error := self._try(zone, step)) is not None}
-        made = [step for step in steps if step not in errors and step not in self._met]
-        taken = any(isinstance(step.action, PutRule) and step.action.rule.new for step in made)
+        made = [step for step in steps if isinstance(step.action, PutRule) and step.action.rule.new]
+        rules = rules or any(step not in errors and step not in self._met for step in made)
         for step, error in errors.items():
-            if taken or not optional or not isinstance(step.action, PutRule):
+            rule = step.action.rule if isinstance(step.action, PutRule) else None
+            if rule is None or moved is None or (rules and rule.home(zone.name) in moved):
                 self._refuse(step, error)
 
-    def _hold(self, zone: Zone, steps: Sequence[Step]) -> None:
+    def _hold(self, zone: Zone, moved: set[str]) -> None:
         """Leaves a domain's records as they are while a rule of its is refused: with them, mail would be refused."""
         refused = {what for home, action, what in self._refused if (home, action) == (zone.name, PutRule.__name__)}
         domains = {zone.name if what == "catch-all" else what.rpartition("@")[2] for what in refused}
-        for name in {name_of(step.action) for step in steps if moves_mail(step)} & domains:
+        for name in moved & domains:
             self._refused[zone.name, _DNS, name] = Refusal(Kind.BLOCKED, _HELD)
 
     def _enable(self, zone: Zone, enable: Sequence[Step], dns: Sequence[Step]) -> None:

@@ -65,6 +65,10 @@ class Rule:
         """Whether it is still to be made; the catch-all always is there."""
         return not self.id and self.to != "*"
 
+    def home(self, zone: str) -> str:
+        """The domain whose mail it is for."""
+        return zone if self.to == "*" else self.to.rpartition("@")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:

@@ -44,5 +44,4 @@ def _rules_for(step: Step, zone: str) -> str:
     """The domain whose rule a step puts or deletes, or nothing."""
     if not isinstance(step.action, (PutRule, DeleteRule)):
         return ""
-    to = step.action.rule.to
-    return zone if to == "*" else to.rpartition("@")[2]
+    return step.action.rule.home(zone)

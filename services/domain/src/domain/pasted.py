@@ -111,14 +111,12 @@ def _pasted(where: str, domain: str, part: dict[str, Any], problems: list[str]) 
         for line in _strings(where, "records", part, problems)
         if (record := _record(where, domain, line, problems)) is not None
     ]
-    terms = []
+    terms: list[str] = []
     for term in _strings(where, "spf", part, problems):
         try:
-            spf.parse(f"v=spf1 {term}")
+            terms += spf.asked_for(term)
         except spf.Unreadable as error:
             problems.append(f"{where} spf: {error}")
-        else:
-            terms.append(term)
     return Pasted(tuple(records), tuple(terms))
 
 

@@ -13,7 +13,7 @@ from .aliases import REST, Act, Target
 from .cloudflare import Destination, Routing, Rule
 from .diff import Claim, Want
 from .records import Record
-from .spf import is_spf, parse
+from .spf import is_meant, is_spf, parse
 from .steps import AddDestination, Delete, DeleteRule, Enable, Kind, PutRule, Step, Subaddress
 from .wants import Wishes, senders
 
@@ -135,7 +135,7 @@ def _records(wishes: Wishes, scene: Scene, foreign: Sequence[Record]) -> None:
     mx = [one for one in scene.needed if one.type == "MX"]
     spf = [one for one in scene.needed if one.type == "TXT" and is_spf(one.content)]
     texts = [one.content for one in scene.existing if one.type == "TXT" and one.name == scene.domain]
-    texts = [text for text in texts if is_spf(text)]
+    texts = [text for text in texts if is_meant(text)]
     senders(wishes, scene.domain, texts, foreign)
     if scene.on or texts or wishes.spf.get(scene.domain):
         for record in spf:

@@ -7,36 +7,37 @@ not gain one, so it is dropped. A record that already has all that is needed is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from .spf_syntax import MECHANISMS, Spf, Term, Unreadable, directive, is_meant, is_spf, parse
+
+__all__ = [
+    "Cost",
+    "Fetch",
+    "Merged",
+    "Spf",
+    "Unreadable",
+    "asked_for",
+    "cost",
+    "has",
+    "hosts_by_mx",
+    "is_meant",
+    "is_spf",
+    "merge",
+    "parse",
+]
+
 LOOKUPS = 10  # section 4.6.4
 VOIDS = 2  # section 4.6.4: more than two make a permerror
+HOSTS = 10  # section 4.6.4: of one mx; more make a permerror
 LONG = 450  # bytes; beyond, the answer with its neighbours may not fit into one UDP packet
 MANY = 8  # look-ups that deserve a word: two more and the next provider breaks it
 
-_VERSION = re.compile(r"v=spf1(?= |$)", re.IGNORECASE)
-_TERM = re.compile(r"([+?~-]?)(all|include|a|mx|ptr|ip4|ip6|exists)([:/].*)?", re.IGNORECASE)
-_MODIFIER = re.compile(r"([a-z][a-z0-9._-]*)=(.*)", re.IGNORECASE)
 _QUERYING = frozenset({"include", "a", "mx", "ptr", "exists"})
 
 Fetch = Callable[[str, str], "tuple[str, ...] | None"]
 """``fetch(name, type)``: the answers, empty when the name has none, None when nobody could say."""
-
-
-class Unreadable(ValueError):
-    """The record is wrong or two contradict each other; the text says how, as a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spf:
-    """A record's parts: mechanisms in front of ``all``, its qualifier ("" without ``all``), redirect, modifiers."""
-
-    mechanisms: tuple[str, ...]
-    all: str
-    redirect: str
-    modifiers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,51 +48,33 @@ class Merged:
     notes: tuple[str, ...]
 
 
-def is_spf(text: str) -> bool:
-    return _VERSION.match(text) is not None
-
-
-def parse(text: str) -> Spf:
-    """Reads a record. Raises Unreadable."""
-    mechanisms: list[str] = []
-    modifiers: list[str] = []
-    everything = redirect = ""
-    for term in _VERSION.sub("", text, count=1).split():
-        mechanism, modifier = _TERM.fullmatch(term), _MODIFIER.fullmatch(term)
-        if mechanism is None and modifier is None:
-            raise Unreadable(f"its term {term!r} is not one of SPF's.")
-        if mechanism is None and modifier is not None:
-            if modifier[1].lower() == "redirect":
-                redirect = modifier[2]
-            else:
-                modifiers.append(term)
-        elif mechanism is not None and not everything:
-            if mechanism[2].lower() == "all":
-                everything = mechanism[1] or "+"
-            else:
-                mechanisms.append(term)
-    return Spf(tuple(mechanisms), everything, "" if everything else redirect, tuple(modifiers))
-
-
 def merge(records: Sequence[str], needs: Sequence[str]) -> Merged:
     """One record from ``records`` (all that are published) and ``needs`` (mechanisms such as ``include:_spf.example``).
 
     Raises Unreadable where a record is wrong, or where two redirect to different places.
     """
     parsed = [parse(record) for record in records]
+    parsed.sort(key=lambda one: _made(one, needs))  # what a service put there comes after the owner's own
     mechanisms = list(dict.fromkeys(term for one in parsed for term in one.mechanisms))
     present = {_plain(term) for term in mechanisms}
     missing = [need for need in dict.fromkeys(needs) if _plain(need) not in present]
-    notes = [f"{term} is not a pass: it stays as its owner wrote it." for term in mechanisms if _weak(term, needs)]
+    notes = [note for one in parsed for note in _notes_on_terms(one, needs)]
     if len(records) == 1 and not missing:
         return Merged(records[0], (*notes, *_notes_on(parsed[0].all, records[0])))
     everything, redirect = _ending([one for one in parsed if not _made(one, needs)] or parsed)
     ending = [f"redirect={redirect}"] if redirect else [f"{everything}all"]
     if everything == "+":
         ending = ["+all"] if len(records) == 1 else ["~all"]
-    modifiers = dict.fromkeys(term for one in parsed for term in one.modifiers)
-    text = " ".join(["v=spf1", *mechanisms, *missing, *ending, *modifiers])
+    text = " ".join(["v=spf1", *mechanisms, *missing, *ending, *_modifiers(parsed)])
     return Merged(text, (*notes, *_notes_on(everything, text)))
+
+
+def _modifiers(parsed: Sequence[Spf]) -> list[str]:
+    """Each once; of two explanations the first, for two are an error (section 6)."""
+    found: dict[str, str] = {}
+    for term in (term for one in parsed for term in one.modifiers):
+        found.setdefault("exp" if _name(term) == "exp" else term, term)
+    return list(found.values())
 
 
 def _made(record: Spf, needs: Sequence[str]) -> bool:
@@ -122,71 +105,112 @@ def _notes_on(everything: str, text: str) -> list[str]:
     return notes
 
 
+def _notes_on_terms(record: Spf, needs: Sequence[str]) -> list[str]:
+    notes = []
+    for term in record.mechanisms:
+        if term[0] in "?~-" and _plain(term) in {_plain(need) for need in needs}:
+            notes.append(f"{term} is not a pass: it stays as its owner wrote it.")
+        if directive(term).name == "ptr":
+            notes.append(f"{term} is slow and unreliable, and some receivers skip it (RFC 7208, section 5.5).")
+    ignored = [term for term in record.modifiers if _name(term) in MECHANISMS]
+    return notes + [
+        f"{term} has no effect: a mechanism is written with a colon, {term.replace('=', ':', 1)}." for term in ignored
+    ]
+
+
+def asked_for(text: str) -> tuple[str, ...]:
+    """The mechanisms that a provider asks for: one, or a whole record as dashboards show it. Raises Unreadable."""
+    if is_meant(text):
+        return parse(text).mechanisms
+    if directive(text).name == "all":
+        raise Unreadable("all is the owner's to choose; name a mechanism such as include:spf.example.org.")
+    return (text,)
+
+
+def has(record: Spf, need: str) -> bool:
+    """Whether ``record`` lets ``need`` pass."""
+    return any(_plain(term) == _plain(need) and term[0] not in "?~-" for term in record.mechanisms)
+
+
 def _plain(term: str) -> str:
-    return term.lstrip("+?~-").lower().rstrip(".")
+    """A mechanism in the one form that is compared; the case of macros matters (section 7.3)."""
+    term = term.lstrip("+?~-")
+    return term if "%" in term else term.lower().rstrip(".")
 
 
-def _weak(term: str, needs: Sequence[str]) -> bool:
-    return term[0] in "?~-" and _plain(term) in {_plain(need) for need in needs}
+def _name(modifier: str) -> str:
+    return modifier.partition("=")[0].lower()
 
 
 def hosts_by_mx(text: str, domain: str, hosts: Sequence[str]) -> list[str]:
     """Mechanisms that let ``hosts`` pass as ``mx`` lets them while they are the domain's MX. Raises Unreadable."""
-    matches = [_TERM.fullmatch(term) for term in parse(text).mechanisms]
-    passing = [match for match in matches if match is not None and match[2].lower() == "mx" and match[1] in ("", "+")]
-    ranges = [(match[3] or "").lower().removeprefix(f":{domain}") for match in passing]
-    return [f"a:{host}{span}" for span in ranges if not span.startswith(":") for host in hosts]
+    terms = [term for term in map(directive, parse(text).mechanisms) if term.name == "mx"]
+    spans = [term.span for term in terms if term.qualifier in ("", "+") and _target(term, domain) == domain]
+    return [f"a:{host}{span}" for span in spans for host in hosts]
 
 
 @dataclass(slots=True)
 class Cost:
-    """What evaluating a record takes; ``unknown`` names what could not be looked up, and so was not followed."""
+    """What evaluating a record takes; ``unknown`` names what could not be looked up, and so was not followed.
+
+    ``broken``: what is wrong below the record, and makes it an error too, as sentences without a full stop.
+    """
 
     lookups: int = 0
     voids: int = 0
     unknown: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
 def cost(text: str, domain: str, fetch: Fetch) -> Cost:
-    """Counts the look-ups and void look-ups of the whole tree under ``text`` (section 4.6.4), as if nothing matched."""
+    """Counts the look-ups and void look-ups of the whole tree under ``text`` (section 4.6.4), as if nothing matched.
+
+    Raises Unreadable.
+    """
     total = Cost()
-    _count(text, domain, fetch, total, frozenset({domain}))
+    _count(parse(text), domain, fetch, total, frozenset({domain}))
     return total
 
 
-def _count(text: str, domain: str, fetch: Fetch, total: Cost, path: frozenset[str]) -> None:
-    try:
-        record = parse(text)
-    except Unreadable:
-        return
-    targets = [(_TERM.fullmatch(term), term) for term in record.mechanisms]
-    for match, term in targets:
-        if match is not None and match[2].lower() in _QUERYING:
-            _look_up(match[2].lower(), _target(term, domain), fetch, total, path)
+def _count(record: Spf, domain: str, fetch: Fetch, total: Cost, path: frozenset[str]) -> None:
+    for term in map(directive, record.mechanisms):
+        if term.name in _QUERYING:
+            _look_up(term.name, _target(term, domain), fetch, total, path)
     if record.redirect:
         _look_up("include", record.redirect.lower().rstrip("."), fetch, total, path)
 
 
 def _look_up(mechanism: str, target: str, fetch: Fetch, total: Cost, path: frozenset[str]) -> None:
     total.lookups += 1
-    if (
-        "%" in target
-        or mechanism == "ptr"
-        or total.lookups > LOOKUPS + 1
-        or (mechanism == "include" and target in path)
-    ):
+    if "%" in target or mechanism == "ptr" or total.lookups > LOOKUPS + 1:
         return  # a macro depends on the message; beyond the limit the number does not matter any more
+    if mechanism == "include" and target in path:
+        total.broken.append(f"{target} leads back to itself")
+        return
     answers = fetch(target, {"include": "TXT", "mx": "MX"}.get(mechanism, "A"))
     if answers is None:
         total.unknown.append(target)
-    elif not answers:
+        return
+    if not answers:
         total.voids += mechanism == "include" or not (mechanism in ("a", "exists") and fetch(target, "AAAA"))
-    elif mechanism == "include":
-        for answer in filter(is_spf, answers):
-            _count(answer, target, fetch, total, path | {target})
+    if mechanism == "mx" and len(answers) > HOSTS:
+        total.broken.append(f"{target} has {len(answers)} MX records, and receivers stop at {HOSTS}")
+    if mechanism == "include":
+        _include(target, [answer for answer in answers if is_spf(answer)], fetch, total, path | {target})
 
 
-def _target(term: str, domain: str) -> str:
+def _include(target: str, texts: Sequence[str], fetch: Fetch, total: Cost, path: frozenset[str]) -> None:
+    if len(texts) != 1:
+        total.broken.append(f"{target} has {len(texts) or 'no'} SPF record{'s' if texts else ''}")
+        return
+    try:
+        record = parse(texts[0])
+    except Unreadable as error:
+        total.broken.append(f"the SPF record of {target} is wrong: {str(error).removesuffix('.')}")
+        return
+    _count(record, target, fetch, total, path)
+
+
+def _target(term: Term, domain: str) -> str:
     """The domain a mechanism asks for."""
-    _, colon, rest = term.partition(":")
-    return rest.split("/", 1)[0].lower().rstrip(".") if colon and "%" not in rest else rest if colon else domain
+    return term.domain if "%" in term.domain else term.domain.lower().rstrip(".") or domain

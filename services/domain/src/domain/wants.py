@@ -90,7 +90,9 @@ def merged_spf(wishes: Wishes, zone: str, existing: Sequence[Record], fetch: spf
     """One SPF record for each name that needs one or has several. Returns the names where the owner must decide."""
     undecided = set()
     for name, needs in wishes.spf.items():
-        texts = [one.content for one in existing if one.type == "TXT" and one.name == name and spf.is_spf(one.content)]
+        texts = [
+            one.content for one in existing if one.type == "TXT" and one.name == name and spf.is_meant(one.content)
+        ]
         if not texts and not needs:
             continue
         what = f"TXT {name}"
@@ -100,7 +102,7 @@ def merged_spf(wishes: Wishes, zone: str, existing: Sequence[Record], fetch: spf
             wishes.say(Kind.BLOCKED, zone, what, f"the SPF record cannot be merged: {error} Mend it by hand")
             undecided.add(name)
             continue
-        if texts != [merged.text] and (problem := _over_limit(merged.text, name, fetch, wishes, zone)):
+        if problem := _over_limit(merged.text, name, fetch, wishes, zone):
             wishes.say(Kind.BLOCKED, zone, what, problem)
             undecided.add(name)
             continue
@@ -135,17 +137,18 @@ def _over_limit(text: str, name: str, fetch: spf.Fetch, wishes: Wishes, zone: st
     cost = spf.cost(text, name, fetch)
     if cost.lookups > spf.LOOKUPS:
         return (
-            f"merged, the SPF record would take {cost.lookups} DNS look-ups, and receivers stop at {spf.LOOKUPS}:"
-            f" take an include out that nothing needs any more ({text})"
+            f"the SPF record takes {cost.lookups} DNS look-ups with all that is needed, and receivers stop at"
+            f" {spf.LOOKUPS}: take an include out that nothing needs any more ({text})"
         )
     if cost.voids > spf.VOIDS:
         return f"{cost.voids} names in SPF do not exist, and receivers stop at {spf.VOIDS}: take them out ({text})"
+    notes = [f"{problem}, which makes it an error to receivers: take that term out" for problem in cost.broken]
     if cost.lookups >= spf.MANY:
-        reason = f"about the SPF record: it takes {cost.lookups} of {spf.LOOKUPS} DNS look-ups"
-        wishes.say(Kind.WAIT, zone, f"TXT {name}", reason)
+        notes.append(f"it takes {cost.lookups} of {spf.LOOKUPS} DNS look-ups")
     if cost.unknown:
-        reason = f"about the SPF record: {', '.join(cost.unknown)} could not be looked up just now"
-        wishes.say(Kind.WAIT, zone, f"TXT {name}", reason)
+        notes.append(f"{', '.join(cost.unknown)} could not be looked up just now")
+    for note in notes:
+        wishes.say(Kind.WAIT, zone, f"TXT {name}", f"about the SPF record: {note}")
     return ""
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import checkdmarc.dmarc  # type: ignore[import-untyped]
 import checkdmarc.mta_sts  # type: ignore[import-untyped]
-import checkdmarc.spf  # type: ignore[import-untyped]
 
 from .. import dmarc, spf
 from ..dns import Dns
@@ -63,12 +62,12 @@ def mx(domain: str, dns: Dns, *, routed: bool) -> Finding:
 
 
 def spf_record(domain: str, dns: Dns, needs: Sequence[str]) -> Iterable[Finding]:
-    """One record, well formed, within the limits, with all that is needed."""
+    """One record, well formed, within the limits, with all that is needed: read as the plan reads it."""
     answers = dns(domain, "TXT")
     if answers is None:
         yield _silent(domain, "SPF")
         return
-    texts = [text for text in answers if spf.is_spf(text)]
+    texts = [text for text in answers if spf.is_meant(text)]
     if not texts:
         yield Finding(
             domain,
@@ -82,25 +81,32 @@ def spf_record(domain: str, dns: Dns, needs: Sequence[str]) -> Iterable[Finding]
         finding = f"there are {len(texts)} SPF records, which receivers take for an error"
         yield Finding(domain, "SPF", Verdict.WRONG, finding, f"{APPLY}; it merges them into one.")
         return
-    yield _spf_limits(domain, dns, texts[0])
-    present = {term.lstrip("+").lower() for term in texts[0].split()}
+    try:
+        record = spf.parse(texts[0])
+    except spf.Unreadable as error:
+        finding = f"receivers take all of it for an error: {str(error).removesuffix('.')}"
+        yield Finding(domain, "SPF", Verdict.WRONG, finding, f"Mend the record by hand: {texts[0]}")
+        return
+    yield _spf_limits(domain, texts[0], spf.cost(texts[0], domain, dns))
     for need in needs:
-        if need.lower() not in present:
+        if not spf.has(record, need):
             yield Finding(domain, "SPF", Verdict.WRONG, f"{need} is missing", f"{APPLY}; it adds it.")
 
 
-def _spf_limits(domain: str, dns: Dns, text: str) -> Finding:
-    result: Any = checkdmarc.spf.check_spf(domain, resolver=dns.resolver, timeout=TIMEOUT, retries=1)
-    if result["valid"]:
-        return Finding(domain, "SPF", Verdict.GOOD, f"{text} ({result['dns_lookups']} of {spf.LOOKUPS} look-ups)")
-    cost = spf.cost(text, domain, dns)
+def _spf_limits(domain: str, text: str, cost: spf.Cost) -> Finding:
     if cost.lookups > spf.LOOKUPS:
         finding = f"it takes {cost.lookups} DNS look-ups; receivers stop at {spf.LOOKUPS} and take it for an error"
         return Finding(domain, "SPF", Verdict.WRONG, finding, "Take includes out that nothing needs any more.")
     if cost.voids > spf.VOIDS:
         finding = f"{cost.voids} of its names do not exist; receivers stop at {spf.VOIDS} and take it for an error"
         return Finding(domain, "SPF", Verdict.WRONG, finding, "Take out the terms whose names do not exist.")
-    return Finding(domain, "SPF", Verdict.WRONG, f"{result['error']}", f"Mend the record by hand: {text}")
+    if cost.broken:
+        finding = f"{'; '.join(cost.broken)}; receivers then take the whole record for an error"
+        return Finding(domain, "SPF", Verdict.WRONG, finding, "Take out the terms that lead there.")
+    if cost.unknown:
+        finding = f"{', '.join(cost.unknown)} could not be looked up"
+        return Finding(domain, "SPF", Verdict.UNKNOWN, finding, "Try again; DOMAIN_RESOLVERS names other resolvers.")
+    return Finding(domain, "SPF", Verdict.GOOD, f"{text} ({cost.lookups} of {spf.LOOKUPS} look-ups)")
 
 
 def dkim(domain: str, dns: Dns, signer: Signer) -> Finding:
