@@ -7,7 +7,7 @@ import base64
 import argon2
 import pytest
 
-from exporter.guard import ADDRESSES, TRIES, TRIES_OF_ALL, TRY_EVERY, Answer, Guard, Names
+from exporter.guard import ADDRESSES, FIRST_TRIES, TRIES, TRIES_OF_ALL, TRY_EVERY, Answer, Guard, Names
 
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "grüße: und mehr"
@@ -24,7 +24,7 @@ class Counting(argon2.PasswordHasher):
 
 
 class House:
-    def __init__(self, password: str = PASSWORD) -> None:
+    def __init__(self, password: str = HASHER.hash(PASSWORD)) -> None:
         self.now = 1_000.0
         self.hasher = Counting(time_cost=1, memory_cost=8, parallelism=1)
         self.guard = Guard(password, lambda: self.now, self.hasher)
@@ -88,6 +88,31 @@ async def test_one_that_was_good_is_not_locked_out_by_others_guesses(house: Hous
     assert await house.ask(PASSWORD) is Answer.WELCOME
 
 
+@pytest.mark.parametrize("stored", [PASSWORD, HASHER.hash(PASSWORD)], ids=["as typed", "as a hash"])
+async def test_many_who_guess_do_not_keep_out_one_who_has_not_been_there_yet(stored: str) -> None:
+    house = House(stored)
+    for number in range(50 * 20):
+        await house.ask(f"guess{number}", f"198.51.100.{number % 20}")
+        house.now += 0.01
+    assert await house.ask("guess", "198.51.100.1") is Answer.TOO_MANY
+    assert await house.ask(PASSWORD, "203.0.113.1") is Answer.WELCOME
+
+
+@pytest.mark.parametrize("stored", [PASSWORD, HASHER.hash(PASSWORD)], ids=["as typed", "as a hash"])
+async def test_a_stranger_who_has_used_up_his_guesses_learns_nothing_even_when_the_owner_is_in(stored: str) -> None:
+    house = House(stored)
+    assert await house.ask(PASSWORD) is Answer.WELCOME
+    for _ in range(TRIES):
+        assert await house.ask("guess", "198.51.100.1") is Answer.WHO_ARE_YOU
+    assert await house.ask(PASSWORD, "198.51.100.1") is Answer.TOO_MANY
+    assert await house.ask(PASSWORD) is Answer.WELCOME
+
+
+async def test_guesses_of_ever_new_networks_have_a_limit_too(house: House) -> None:
+    answers = [await house.ask("guess", f"2001:db8:{number:x}::1") for number in range(2 * FIRST_TRIES)]
+    assert answers == [Answer.WHO_ARE_YOU] * FIRST_TRIES + [Answer.TOO_MANY] * FIRST_TRIES
+
+
 async def test_a_network_of_ipv6_is_one_guesser(house: House) -> None:
     for number in range(TRIES):
         await house.ask("guess", f"2001:db8:1:2::{number}")
@@ -99,7 +124,7 @@ async def test_memory_stays_small(house: House) -> None:
     for number in range(2 * ADDRESSES):
         await house.ask("guess", f"10.0.{number // 256}.{number % 256}")
         house.now += 2.0
-    assert len(house.guard._tries) <= ADDRESSES + 1
+    assert len(house.guard._tries) <= ADDRESSES + 2
 
 
 @pytest.mark.parametrize(

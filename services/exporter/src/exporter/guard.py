@@ -1,10 +1,11 @@
 """Who may look: the page's password, and the names by which it may be called.
 
-The password is asked for by HTTP's Basic scheme (RFC 7617), any user name will do. It is kept as an Argon2 hash; a
-password that was good once is recognised by a digest under a key of this process, so that a page costs no second hash,
-and cannot be locked out by others who guess. Guesses are slowed down: a few at once for each address (each /64 for
-IPv6) and for all together, then one in a while; what comes too early is answered without a look at it. One hash is
-computed at a time: a crowd of guessers takes one thread and 19 MiB, not all there is.
+The password is asked for by HTTP's Basic scheme (RFC 7617), any user name will do. A right one is recognised by a
+digest under a key of this process; where the setting holds an Argon2 hash, that has to tell it once. From a network (in
+IPv6 a /64) where it was right before it always opens, so others who guess lock nobody out. From anywhere else it may be
+tried a few times at once, then once in a while; what comes too early is answered without a look at it, right or wrong.
+All networks together have two such limits: one for the first try of each, so that many who guess leave a newcomer his,
+and one for all further tries. One hash is computed at a time: a crowd of guessers takes one thread and 19 MiB.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from enum import Enum
 import argon2
 
 TRIES, TRY_EVERY = 5, 20.0  # guesses of one address at once; then one in so many seconds
-TRIES_OF_ALL, TRY_OF_ALL_EVERY = 50, 2.0
+TRIES_OF_ALL, TRY_OF_ALL_EVERY = 50, 2.0  # of all networks, after the first of each
+FIRST_TRIES, FIRST_TRY_EVERY = 50, 0.5  # of all networks that have not been wrong lately
 ADDRESSES = 1_000  # that are remembered; the one longest unseen is forgotten
 MOST_PASSWORD = 1_024  # characters
-OTHERS = "all"
+KNOWN = 100  # networks where the password was right; of them too the one longest unseen is forgotten
+OTHERS, FIRST = "all", "first"
 
 
 class Answer(Enum):
@@ -42,53 +45,76 @@ class Guard:
 
     def __init__(self, password: str, clock: Callable[[], float], hasher: argon2.PasswordHasher | None = None) -> None:
         self._hasher = hasher or argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-        self._hash = password if not password or password.startswith("$argon2") else self._hasher.hash(password)
         self._clock, self._key = clock, os.urandom(32)
-        self._good: bytes | None = None
+        self._open = not password
+        self._hash = password if password.startswith("$argon2") else ""
+        self._good = None if self._hash else self._digest(password)
         self._one_at_a_time = asyncio.Lock()
         self._tries: OrderedDict[str, tuple[float, float]] = OrderedDict()  # who: (tries left, as of when)
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     async def check(self, authorization: str, address: str) -> Answer:
         """Judge the header ``authorization`` of a request that came from ``address``."""
-        if not self._hash:
+        if self._open:
             return Answer.WELCOME
         password = _password(authorization)
         if password is None:
             return Answer.WHO_ARE_YOU
-        digest = hmac.digest(self._key, password.encode("utf-8", "surrogatepass"), hashlib.sha256)
-        if self._good and hmac.compare_digest(digest, self._good):
-            return Answer.WELCOME
-        network = network_of(address)
-        if not self._left(network, TRIES, TRY_EVERY) or not self._left(OTHERS, TRIES_OF_ALL, TRY_OF_ALL_EVERY):
-            return Answer.TOO_MANY
-        self._take(network)
-        self._take(OTHERS)
-        async with self._one_at_a_time:
-            right = await asyncio.to_thread(self._right, password)
-        if not right:
-            return Answer.WHO_ARE_YOU
-        self._good = digest
+        digest, network = self._digest(password), network_of(address)
+        if network not in self._known or not self._is_good(digest):
+            if not self._may_try(network):
+                return Answer.TOO_MANY
+            if not await self._right(password, digest):
+                return Answer.WHO_ARE_YOU
         self._tries.pop(network, None)
+        self._known[network] = None
+        self._known.move_to_end(network)
+        if len(self._known) > KNOWN:
+            self._known.popitem(last=False)
         return Answer.WELCOME
 
-    def _left(self, who: str, most: int, every: float) -> bool:
-        """Whether ``who`` may try now; brings the account of tries up to this moment."""
+    def _digest(self, password: str) -> bytes:
+        return hmac.digest(self._key, password.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+    def _is_good(self, digest: bytes) -> bool:
+        return self._good is not None and hmac.compare_digest(digest, self._good)
+
+    async def _right(self, password: str, digest: bytes) -> bool:
+        if self._good is None:
+            async with self._one_at_a_time:
+                if self._good is None and await asyncio.to_thread(self._verify, password):
+                    self._good = digest
+        return self._is_good(digest)
+
+    def _may_try(self, network: str) -> bool:
+        """Whether ``network`` may try now; if so, that is counted."""
+        own = self._left(network, TRIES, TRY_EVERY)
+        if own == TRIES:
+            of_all = FIRST, self._left(FIRST, FIRST_TRIES, FIRST_TRY_EVERY)
+        else:
+            of_all = OTHERS, self._left(OTHERS, TRIES_OF_ALL, TRY_OF_ALL_EVERY)
+        if own < 1 or of_all[1] < 1:
+            return False
+        for who in (network, of_all[0]):
+            left, at = self._tries[who]
+            self._tries[who] = (left - 1, at)
+        return True
+
+    def _left(self, who: str, most: int, every: float) -> float:
+        """How many tries ``who`` has now; brings the account of them up to this moment."""
         now = self._clock()
         left, at = self._tries.get(who, (float(most), now))
         left = min(float(most), left + (now - at) / every)
         self._tries[who] = (left, now)
         self._tries.move_to_end(who)
-        if OTHERS in self._tries:
-            self._tries.move_to_end(OTHERS)  # never forgotten
+        for kept in (OTHERS, FIRST):
+            if kept in self._tries:
+                self._tries.move_to_end(kept)  # never forgotten
         while len(self._tries) > ADDRESSES:
             self._tries.popitem(last=False)
-        return left >= 1
+        return left
 
-    def _take(self, who: str) -> None:
-        left, at = self._tries[who]
-        self._tries[who] = (left - 1, at)
-
-    def _right(self, password: str) -> bool:
+    def _verify(self, password: str) -> bool:
         try:
             return self._hasher.verify(self._hash, password)
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, UnicodeError):
