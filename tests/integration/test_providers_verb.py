@@ -82,7 +82,7 @@ async def test_a_wrong_key_and_a_blocked_port_are_told_before_any_mail_met_them(
             assert code == 1
             assert "wrong It refuses our login: 535 5.7.8 Authentication credentials invalid." in words
             assert "put it into .env as WRONG_PASSWORD, and `make up`." in words
-            assert f"away 127.0.0.1 cannot be reached (port {shut}): the provider's host refused" in words
+            assert f"cannot be reached (port {shut}): no connection to the provider: 127.0.0.1 refused the" in words
             assert "1 of 3 providers are well." in words
             assert (await verb(relay, "providers", "well"))[0] == 0
             assert (await verb(relay, "providers", "nobody"))[1].startswith("'nobody' is not among the providers")

@@ -23,6 +23,7 @@ import h11
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from support.dual import DUAL
 from support.loopback import LoopbackServer
 
 
@@ -65,7 +66,7 @@ class TokenServer(LoopbackServer):
     def __post_init__(self) -> None:
         super().__init__()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.authority.issue_cert("127.0.0.1").configure_cert(self._context)
+        self.authority.issue_cert("127.0.0.1", DUAL).configure_cert(self._context)
         self._acts: deque[Act] = deque()
         self._always: Act | None = None
         self._number = 0

@@ -201,7 +201,6 @@ ERRORS: list[tuple[BaseException, str]] = [
     (aiosmtplib.SMTPServerDisconnected("gone"), "closed the connection"),
     (aiosmtplib.SMTPConnectError("no"), "closed the connection"),
     (_connect(OSError(errno.ENETUNREACH, "Network is unreachable")), "Network is unreachable"),
-    (_connect(ConnectionRefusedError(111, "refused")), "refused the connection"),
     (_connect(socket.gaierror(-2, "Name or service not known")), "could not be resolved"),
     (_connect(_certificate()), "Hostname mismatch"),
     (_connect(aiosmtplib.SMTPServerDisconnected("gone")), "closed the connection"),

@@ -124,7 +124,7 @@ async def test_a_shut_port_beside_an_open_one() -> None:
     assert found.ready
     first, second = found.ports
     assert (first.port, first.open, first.login, first.ok) == (shut, False, None, False)
-    assert first.sentence == "the provider's host refused the connection"
+    assert first.sentence == "no connection to the provider: 127.0.0.1 refused the connection"
     assert second.ok
 
 
@@ -134,7 +134,7 @@ async def test_an_unreachable_provider() -> None:
     assert not found.ready
     assert found.key is None  # that could not be learned
     assert found.standing is Standing.BUSY
-    assert found.sentence == "the provider's host refused the connection"
+    assert found.sentence == "no connection to the provider: 127.0.0.1 refused the connection"
 
 
 @pytest.mark.parametrize("stage", ["greeting", "ehlo", "starttls", "auth"])

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-TIME = 60.0  # seconds for one request
+TIME = 60.0  # seconds for one request; apprise gives each address of a host four to connect, one after the other
 COMMAND = (sys.executable, "-m", "exporter.messenger")
 KINDS = {"good": "success", "warning": "warning", "critical": "failure"}
 

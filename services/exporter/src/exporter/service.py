@@ -86,7 +86,7 @@ async def _open(settings: Settings, appliance: Appliance, stack: contextlib.Asyn
 
 async def _notifier(settings: Settings, own: Own, log: Log, stack: contextlib.AsyncExitStack) -> Notifier:
     pings = tuple(await asyncio.to_thread(messenger.pinged, settings.notify)) if settings.notify else ()
-    timeout = aiohttp.ClientTimeout(total=PING_TIME)
+    timeout = aiohttp.ClientTimeout(total=PING_TIME)  # aiohttp tries both families at once, as RFC 8305 says
     client = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout, trust_env=True))
 
     async def send(url: str, note: Note) -> bool:

@@ -24,7 +24,9 @@ from .selfsigned import SelfSigned
 from .settings import Settings
 from .status import Status, registry_of
 
-CERTBOT_TIME = 900.0  # seconds; a slow name server and three time-outs of Cloudflare's library fit in
+# Seconds. A slow name server and three time-outs of Cloudflare's library fit in, and IPv6 that leads nowhere: certbot
+# tries the addresses of a host one after the other, each for 45 seconds, and keeps the connection that it gets.
+CERTBOT_TIME = 900.0
 EX_TEMPFAIL = 75  # sysexits.h: nothing is wrong with the settings; starting again may help
 
 

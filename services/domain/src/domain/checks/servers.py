@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import certifi
 import httpx
 
+from common.connect import connect_now
 from common.names import printable
 
 from ..dns import Dns
@@ -210,9 +211,9 @@ def provider(title: str, hostname: str, ports: Sequence[int]) -> Finding:
 
 def _opens(hostname: str, port: int) -> bool:
     try:
-        with socket.create_connection((hostname, port), TIMEOUT):
+        with connect_now(hostname, port, TIMEOUT):
             return True
-    except (OSError, UnicodeError):
+    except OSError:
         return False
 
 

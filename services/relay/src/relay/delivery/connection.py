@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiosmtplib
 
+from common.connect import DIALER, Dialer
 from relay import limits
 from relay.delivery.login import log_in
 from relay.delivery.replies import Link
@@ -58,19 +59,19 @@ class Opener(aiosmtplib.SMTP):
         *,
         to: tuple[int, Tls] | None = None,
         tokens: Tokens | None = None,
+        dialer: Dialer = DIALER,
     ) -> None:
         """``to``: one of the provider's ports, by default its first. ``tokens``: of a provider that wants one."""
-        port, tls = to or provider.ports[0]
+        self._at, tls = to or provider.ports[0]
         super().__init__(
             hostname=provider.host,
-            port=port,
             local_hostname=hostname,
             timeout=times.reply,
             use_tls=tls == "tls",
             start_tls=tls == "starttls",
             tls_context=provider.tls_context,
         )
-        self._provider, self._tokens, self._seconds = provider, tokens, times.connect
+        self._provider, self._tokens, self._seconds, self._dialer = provider, tokens, times.connect, dialer
         self.stage = Stage.CONNECT
 
     async def starttls(self, **options: Any) -> aiosmtplib.SMTPResponse:
@@ -81,8 +82,8 @@ class Opener(aiosmtplib.SMTP):
     async def reach(self, seconds: float = 0.0) -> None:
         """Connects, secures and greets, all within ``seconds``, by default those of :attr:`Times.connect`."""
         self.stage, seconds = Stage.CONNECT, seconds or self._seconds
-        async with asyncio.timeout(seconds):
-            await self.connect(timeout=seconds)
+        async with self._dialer.connected(self._provider.host, self._at, seconds) as won:
+            await self.connect(sock=won, timeout=seconds)
             if self.is_ehlo_or_helo_needed:
                 await self.greet()
         self.timeout = self._seconds

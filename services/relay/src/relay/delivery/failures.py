@@ -10,6 +10,7 @@ import ssl
 
 import aiosmtplib
 
+from common.connect import NoConnection
 from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.spool import SpoolFull
 
@@ -57,7 +58,7 @@ _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "TLS with the provider failed: {why}"),
     (TimeoutError, "the provider did not answer in time"),
     (socket.gaierror, "the provider's host name could not be resolved: {why}"),
-    (ConnectionRefusedError, "the provider's host refused the connection"),
+    (NoConnection, "no connection to the provider: {error}"),
     (ConnectionError, "the provider closed the connection"),
     (aiosmtplib.SMTPException, "the provider cannot be used: {why}"),
     (OSError, "the provider cannot be reached: {why}"),

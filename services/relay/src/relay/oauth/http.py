@@ -18,6 +18,8 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 import h11
 
+from common.connect import DIALER, NoConnection
+
 ANSWER_SIZE = 64 * 1024  # bytes; Microsoft's answers have 5 KiB
 HEADER_SIZE = 16 * 1024
 TIME = 30.0  # seconds for everything, from the name's resolution to the last byte
@@ -42,8 +44,8 @@ async def post_form(url: str, form: Mapping[str, str], context: ssl.SSLContext, 
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
-        async with asyncio.timeout(seconds):
-            status, body = await _exchange(parts, host, urlencode(form).encode("ascii"), context)
+        async with DIALER.connected(host, parts.port or 443, seconds) as won:
+            status, body = await _exchange(won, parts, urlencode(form).encode("ascii"), context)
     except TimeoutError:
         raise Unreachable(f"{host} did not answer within {seconds:.0f} seconds") from None
     except (OSError, h11.ProtocolError) as error:
@@ -51,8 +53,9 @@ async def post_form(url: str, form: Mapping[str, str], context: ssl.SSLContext, 
     return Answer(status, _fields(host, status, body))
 
 
-async def _exchange(parts: SplitResult, host: str, body: bytes, context: ssl.SSLContext) -> tuple[int, bytes]:
-    reader, writer = await asyncio.open_connection(host, parts.port or 443, ssl=context, server_hostname=host)
+async def _exchange(won: socket.socket, parts: SplitResult, body: bytes, context: ssl.SSLContext) -> tuple[int, bytes]:
+    host = parts.hostname or ""
+    reader, writer = await asyncio.open_connection(sock=won, ssl=context, server_hostname=host)
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEADER_SIZE)
         writer.write(_request(connection, parts, body))
@@ -117,4 +120,6 @@ def _why(error: Exception) -> str:
         return f"cannot be talked to over TLS: {error.reason or 'the handshake failed'}"
     if isinstance(error, socket.gaierror):
         return "could not be resolved to an address"
+    if isinstance(error, NoConnection):
+        return f"cannot be reached: {error}"
     return f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}"
