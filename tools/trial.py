@@ -83,7 +83,7 @@ def prepare() -> None:
     """Makes the folders and, if there are none, the trial's accounts. Raises OSError."""
     for name in FOLDERS:
         (TRIAL / name).mkdir(parents=True, exist_ok=True)
-    (ROOT / "var" / "captured").mkdir(exist_ok=True)
+    (ROOT / "var" / "captured").mkdir(mode=0o700, exist_ok=True)  # people's mail
     accounts = TRIAL / "config" / "accounts.toml"
     if not accounts.exists():
         shutil.copyfile(ROOT / "config" / "accounts.toml.example", accounts)

@@ -42,6 +42,16 @@ async def test_a_message_is_a_file_with_exactly_its_bytes(tmp_path: Path) -> Non
     assert names(tmp_path / "captured") == [f"{number}.eml"]
 
 
+async def test_nobody_but_the_owner_reads_the_mail(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = await CaptureFolder(tmp_path / "captured").keep(new_id(NOW), pieces(b"private"))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
 async def test_the_oldest_go_first_when_there_are_too_many(tmp_path: Path) -> None:
     folder = CaptureFolder(tmp_path, files=3)
     kept = [await keep(folder, n) for n in range(3)]

@@ -2,7 +2,8 @@
 
 ``<folder>/<id>.eml`` holds exactly the bytes that would have been sent, nothing added. A file appears whole or not at
 all, and what was kept survives a power cut (temporary name, fsync, rename, fsync of the folder). The folder keeps at
-most so many files and bytes; the oldest go first. A failure to write defers the message like any other.
+most so many files and bytes; the oldest go first. Its owner alone can read them, as in the spool. A failure to write
+defers the message like any other.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class CaptureFolder:
 
     def _begin(self, temporary: Path) -> BinaryIO:
         if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sync_folder(self._folder.parent)
-        return temporary.open("wb")
+        return open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
 
     @staticmethod
     def _sync(file: BinaryIO) -> None:
