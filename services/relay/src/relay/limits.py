@@ -57,6 +57,10 @@ REPEATS = 65_536  # of the last messages are known again: 20 MB at most, and ten
 UPLOADS_IN_FLIGHT = (
     32 * MIB
 )  # chunks of all uploads that wait for the writer: what bounds the memory, whatever clients do
+PART = 64 * KIB  # of a message, in memory until more of it comes: a client that stalls may hold less than this
+PIECES = 256  # that a part is kept in: fifty bytes go with each, be it one byte itself
+BODIES_IN_PARTS = 64  # that may gather a whole chunk; others hand over each part, so 16 MiB in all
+HEADERS_IN_PARTS = 32  # larger than a part and not yet whole; then the oldest of an account makes way: 8 MiB in all
 CHUNKS_IN_FLIGHT = 3  # of one upload: enough that network and disk work at the same time
 BALLAST = 64 * MIB  # given up when the disk is full, so that outcomes can still be recorded
 REPLY_KEPT = 500  # characters of a provider's reply

@@ -19,6 +19,7 @@ import re
 from enum import Enum
 
 from relay import limits
+from relay.refusal import Reason, Refusal
 
 _ENDINGS = re.compile(rb"\r\n|\r|\n")
 _WINDOW = limits.BODY_LINE // 2  # longer blocks are cut, so that a line over the limit always spans several
@@ -32,6 +33,17 @@ class Fault(Enum):
     NUL = 3
     BARE_CR = 4
     BARE_LF = 5
+
+
+FAULTS = {
+    Fault.LONG_LINE: Refusal(
+        f"554 5.6.0 A line is longer than {limits.BODY_LINE} bytes; break it, or encode that part in base64.",
+        Reason.LINE,
+    ),
+    Fault.NUL: Refusal("554 5.6.0 There is a NUL byte in the message; encode binary parts in base64.", Reason.NUL),
+    Fault.BARE_CR: Refusal("550 5.5.2 There is a bare CR in the message; lines must end in CRLF.", Reason.NEWLINE),
+    Fault.BARE_LF: Refusal("550 5.5.2 There is a bare LF in the message; lines must end in CRLF.", Reason.NEWLINE),
+}
 
 
 class Decoder:

@@ -15,9 +15,9 @@ from relay.model import Event, EventKind, Message
 from relay.refusal import Reason, Refusal
 from relay.spool import SpoolFailed, SpoolFull
 from relay.submission import policy
-from relay.submission.content import Decoder, Fault
+from relay.submission.content import FAULTS, Decoder, Fault
 from relay.submission.desk import Transaction, Upload
-from relay.submission.dialogue import Dialogue
+from relay.submission.hello import Hello
 from relay.submission.pace import Pace
 from relay.submission.prepare import Prepared, Trace, prepare
 from relay.submission.repeats import Fingerprint
@@ -29,24 +29,16 @@ NO_ROOM = Refusal(
 NOT_KEPT = Refusal(
     "451 4.3.0 The mail could not be written to disk; it was not taken, send it again later.", Reason.SPOOL_FAILED
 )
-FAULTS = {
-    Fault.LONG_LINE: Refusal(
-        f"554 5.6.0 A line is longer than {limits.BODY_LINE} bytes; break it, or encode that part in base64.",
-        Reason.LINE,
-    ),
-    Fault.NUL: Refusal("554 5.6.0 There is a NUL byte in the message; encode binary parts in base64.", Reason.NUL),
-    Fault.BARE_CR: Refusal("550 5.5.2 There is a bare CR in the message; lines must end in CRLF.", Reason.NEWLINE),
-    Fault.BARE_LF: Refusal("550 5.5.2 There is a bare LF in the message; lines must end in CRLF.", Reason.NEWLINE),
-}
+CROWDED = Refusal("421 4.3.2 Too many large headers are coming in; it was not taken, send it again.", Reason.TOO_SLOW)
 
 
 class Intake:
     """One message. ``run`` reads it to its end and answers."""
 
-    def __init__(self, dialogue: Dialogue, transaction: Transaction, account: Account, trace: Trace) -> None:
+    def __init__(self, dialogue: Hello, transaction: Transaction, account: Account, trace: Trace) -> None:
         desk = dialogue.desk
         self._dialogue, self._transaction, self._account, self._trace = dialogue, transaction, account, trace
-        self._desk = desk
+        self._desk, self._gathering = desk, desk.limiter.gathering
         normalize = account.normalize_newlines or desk.lan is not None
         self._decoder = Decoder(transaction.size_limit, normalize=normalize)
         self._id = new_id(desk.clock.time())
@@ -73,14 +65,17 @@ class Intake:
                     return
                 pace.count += len(block)
                 self._add(decoder.feed(block))
-                if self._waiting >= limits.CHUNK:
-                    before = loop.time()
-                    await self._write()
-                    pace.pause(loop.time() - before)
+                if self._waiting >= limits.PART:
+                    least = limits.CHUNK if self._gathering.body(self) else limits.PART
+                    if self._waiting >= least:
+                        before = loop.time()
+                        await self._write(least)
+                        pace.pause(loop.time() - before)
             if decoder.rest:
                 wire.push_back(decoder.rest)
             await self._finish()
         finally:
+            self._gathering.leave(self)
             if self._upload is not None:
                 self._upload.abort()
 
@@ -98,6 +93,8 @@ class Intake:
             if self._prepared is not None:
                 self._pieces.append(piece)
                 self._waiting += len(piece)
+                if len(self._pieces) > limits.PIECES:
+                    self._pieces = [b"".join(self._pieces)]
                 if self._fingerprint is not None:
                     self._fingerprint.add(piece)
             else:
@@ -111,9 +108,19 @@ class Intake:
         self._head += piece
         end = header.end(self._head, seen)
         if end >= 0:
+            self._gathering.leave(self)
             self._judge(bytes(self._head[:end]), bytes(self._head[end:]))
         elif len(self._head) > limits.HEADER_SIZE:
             self._refuse(header.TOO_BIG)
+        elif len(self._head) >= limits.PART > seen:
+            self._gathering.header(self, self._account.name, self._make_way)
+
+    def _make_way(self) -> None:
+        self._refuse(CROWDED)  # whatever comes before the connection is cut
+        self._desk.journal.refused(
+            self._desk.listener, self._dialogue.peer, self._account.name, CROWDED.reason, CROWDED.reply
+        )
+        self._dialogue.make_way(CROWDED.reply)
 
     def _judge(self, head: bytes, body: bytes) -> None:
         prepared = prepare(
@@ -141,6 +148,7 @@ class Intake:
 
     def _drop(self) -> None:
         """Keep nothing of a message that is going to be refused."""
+        self._gathering.leave(self)
         self._head, self._pieces, self._waiting = bytearray(), [], 0
         if self._upload is not None:
             self._upload.abort()
@@ -148,14 +156,14 @@ class Intake:
 
     # --- into the spool -----------------------------------------------------------------------------------------------
 
-    async def _write(self) -> None:
-        """Hand whole chunks to the spool; returns when it has taken them."""
+    async def _write(self, least: int) -> None:
+        """Hand chunks of at least so many bytes to the spool; returns when it has taken them."""
         if self._upload is None:
             self._upload = self._desk.spool.upload(self._id)
         rest = b"".join(self._pieces)
         self._pieces, self._waiting = [], 0
         try:
-            while len(rest) >= limits.CHUNK:
+            while len(rest) >= least:
                 # Only these two are alive while the spool is waited for: fifty clients make fifty of each.
                 chunk, rest = rest[: limits.CHUNK], rest[limits.CHUNK :]
                 await self._upload.write(chunk)

@@ -119,6 +119,40 @@ class Strangers:
         return True
 
 
+class Gathering:
+    """Messages of which more than ``limits.PART`` lies in memory until more of them comes, or never.
+
+    Of a body what is there can go to the spool instead. A header is judged as a whole: for a newcomer the oldest leaves
+    of the account that has most of them.
+    """
+
+    def __init__(self) -> None:
+        self._bodies: set[object] = set()
+        self._headers = Strangers()
+        self._accounts: dict[object, str] = {}  # of those in _headers
+
+    def body(self, who: object) -> bool:
+        """Whether ``who`` may gather a whole chunk; then it counts until it leaves."""
+        if who not in self._bodies and len(self._bodies) >= limits.BODIES_IN_PARTS:
+            return False
+        self._bodies.add(who)
+        return True
+
+    def header(self, who: object, account: str, leave: Callable[[], None]) -> None:
+        """``who`` gathers a large header for ``account``; ``leave()`` ends that at once, and has it leave here."""
+        if len(self._accounts) >= limits.HEADERS_IN_PARTS:
+            self._headers.make_room("")
+        self._accounts[who] = account
+        self._headers.add(account, who, leave)
+
+    def leave(self, who: object) -> None:
+        """``who`` gathers nothing any more; unknown ones are ignored."""
+        self._bodies.discard(who)
+        account = self._accounts.pop(who, None)
+        if account is not None:
+            self._headers.remove(account, who)
+
+
 class Limiter:
     """Counts for all sessions of the relay. ``gateways``: addresses behind which all clients may hide."""
 
@@ -139,7 +173,7 @@ class Limiter:
         # the account of each connection, and how that is ended once it is a stranger again
         self._logged_in: dict[object, tuple[str, Callable[[], None] | None]] = {}
         self._of_account: Counter[str] = Counter()
-        self.volume = Volume()
+        self.volume, self.gathering = Volume(), Gathering()
         self.connections = 0
         self._usage: dict[str, Usage] = {}
 
