@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 
 from domain import settings
+from domain.authentication import Authentication
 from domain.checks import servers
 from domain.checks import show as shown
 from domain.checks.model import Finding, Verdict
 from domain.commands import Commands, read_files
+from domain.records import Record
 from support.domain.world import KEY, MAILGUN, WELL, World, bad
 
 pytest_plugins = ["support.domain.fixtures"]
@@ -193,6 +195,32 @@ def test_dkim_of_a_name_below_counts_unless_dmarc_is_strict(world: World) -> Non
     strict = '"v=DMARC1; p=none; adkim=s; rua=mailto:postmaster@example.org"'
     [found] = bad(world.findings({**table, "_dmarc.example.org TXT": [strict]}))
     assert "signs as mg.example.org, which does not count as example.org" in found.finding
+
+
+def test_a_key_of_the_owners_own_and_a_domain_below_are_looked_at_where_they_are(world: World) -> None:
+    """Amazon SES with BYODKIM, and Mailgun at mg."""
+    world.host()
+    (world.folder / "providers.toml").write_text("")
+    world.env |= {"OWNPOST_PROVIDERS": "ses,mailgun", "SES_HOST": "127.0.0.1"}
+    world.env["SES_PORT"] = world.env["MAILGUN_PORT"]
+    told = {
+        ("ses", "example.org"): Authentication("example.org", "example.org", True, (), selectors=("mine",)),
+        ("mailgun", "example.org"): Authentication(
+            "mg.example.org",
+            "mg.example.org",
+            True,
+            (Record(type="CNAME", name="pdk1._domainkey.mg.example.org", content="pdk1.dkim.mailgun.com"),),
+        ),
+    }
+    table = {
+        **WELL,
+        "example.org TXT": ['"v=spf1 include:_spf.mx.cloudflare.net ~all"'],
+        "pdk1._domainkey.mg.example.org TXT": [KEY],
+        "mine._domainkey.example.org TXT": [KEY],
+    }
+    assert bad(world.findings(table, authentications=told)) == []
+    [found] = bad(world.findings({**table, "mine._domainkey.example.org TXT": []}, authentications=told))
+    assert "no key at mine._domainkey.example.org" in found.finding
 
 
 def test_a_provider_that_does_not_know_the_domain_is_not_aligned(world: World) -> None:

@@ -54,6 +54,27 @@ def test_a_certificate_that_has_run_out_or_soon_will(world: World) -> None:
     assert all("ends in 3 days" in one.finding for one in found)
 
 
+@pytest.mark.parametrize(
+    ("life", "well", "late", "words"),
+    [
+        (160 / 24, 1.5, 1.1, "26 hours"),  # Let's Encrypt's profile shortlived
+        (45, 10, 8, "8 days"),  # tlsserver, renewed when a third of it is left
+        (64, 13.5, 12, "12 days"),
+        (398, 15, 13, "13 days"),
+    ],
+)
+def test_soon_is_a_part_of_a_certificates_own_life(
+    world: World, life: float, well: float, late: float, words: str
+) -> None:
+    """One that lives for six days always ends within six; it has long been renewed when a fifth of it is left."""
+    for left, verdicts in ((well, []), (late, [Verdict.ADVICE] * 2)):
+        end = datetime.now(UTC) + timedelta(days=left)
+        world.host(not_before=end - timedelta(days=life), not_after=end)
+        found = bad(world.findings(WELL))
+        assert [one.verdict for one in found] == verdicts
+        assert all(words in one.finding for one in found)
+
+
 def test_a_port_that_is_shut(world: World) -> None:
     world.host()
     world.env["OWNPOST_SUBMISSION_PORT"] = str(free_port())

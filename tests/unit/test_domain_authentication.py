@@ -188,13 +188,66 @@ def test_resend_names_records_relative_to_the_zone() -> None:
     assert seen[0].headers["user-agent"].startswith("ownpost"), "Resend refuses requests without one"
 
 
+def test_resend_is_content_with_a_domain_whose_records_for_sending_are_verified() -> None:
+    """``partially_verified``: receiving or tracking is not, and nobody asked for them."""
+    records = [{**one, "status": "verified" if one["record"] != "Tracking" else "pending"} for one in RESEND["records"]]  # type: ignore[index, union-attr]
+    lists = {"GET /domains": {"data": [{"id": "d1", "name": "m.example.org"}]}}
+    for state, valid in (("verified", True), ("failed", False)):
+        records[0]["status"] = state
+        answer = {**RESEND, "status": "partially_verified", "records": records}
+        made, _ = service("resend", {**lists, "GET /domains/d1": answer})
+        assert made.find("m.example.org").valid is valid
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "url", "region", "told"),
+    [
+        ("resend", "/domains", "https://api.example", "eu-west-1", "eu-west-1"),
+        ("sendgrid", "/v3/whitelabel/domains", "https://api.eu.sendgrid.com", "", "eu"),
+    ],
+)
+def test_a_domain_is_created_in_the_region_that_is_meant(
+    name: str, path: str, url: str, region: str, told: str
+) -> None:
+    """It is fixed for good at Resend, and SendGrid's default is the other one."""
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(201, json={})
+
+    client = httpx.Client(transport=httpx.MockTransport(handle))
+    SERVICES[name](Key(url, ("key",), region), client, lambda _: None).create("example.org")
+    assert (seen[0].url.path, json.loads(seen[0].content)["region"]) == (path, told)
+
+
+def test_mailgun_signs_for_a_domain_by_the_one_below_it() -> None:
+    """It proposes mg., and a free plan has room for one: a second would be refused. An active one comes first."""
+    listed = [
+        {"name": "a.b.example.org", "state": "active"},
+        {"name": "e.example.org", "state": "unverified"},
+        {"name": "mg.example.org", "state": "active"},
+        {"name": "notexample.org", "state": "active"},
+    ]
+    below = json.loads(json.dumps(MAILGUN).replace("example.org", "mg.example.org"))
+    routes = {"GET /v4/domains": {"items": listed, "total_count": 4}, "GET /v4/domains/mg.example.org": below}
+    made, seen = service(
+        "mailgun", {**routes, "PUT /v4/domains/mg.example.org/verify": {"domain": {"state": "active"}}}
+    )
+    found = made.find("example.org")
+    assert (found.domain, found.spf) == ("mg.example.org", ())
+    assert [one.name for one in found.records] == ["mg.example.org", "pdk1._domainkey.mg.example.org"]
+    assert seen[1].url.params["search"] == "example.org"
+    assert made.validate(found) == ""
+
+
 def test_mailgun_wants_spf_at_the_senders_own_name() -> None:
     made, seen = service("mailgun", {"GET /v4/domains/example.org": MAILGUN, "POST /v4/domains": {}})
     found = made.find("example.org")
     assert found.spf == ("include:mailgun.org",)
     assert [one.name for one in found.records] == ["pdk1._domainkey.example.org"]
     made.create("example.org")
-    assert seen[1].content == b"name=example.org"
+    assert seen[1].content == b"name=example.org&use_automatic_sender_security=true&dkim_key_size=2048"
     assert seen[1].headers["authorization"] == "Basic YXBpOmtleQ=="
 
 
@@ -292,7 +345,11 @@ def test_ses_requests_are_signed_as_aws_signs_them() -> None:
 
 @pytest.mark.parametrize("name", ["brevo", "resend", "mailgun", "postmark", "ses", "sendgrid"])
 def test_a_domain_that_is_not_there_is_none(name: str) -> None:
-    lists = {"GET /domains": {"data": [], "Domains": []}, "GET /v3/whitelabel/domains": []}
+    lists = {
+        "GET /domains": {"data": [], "Domains": []},
+        "GET /v3/whitelabel/domains": [],
+        "GET /v4/domains": {"items": []},
+    }
     made, _ = service(name, lists, ("a", "b", "eu-west-1"))
     assert made.find("example.org") is None
 

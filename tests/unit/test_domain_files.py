@@ -54,6 +54,7 @@ def test_aliases_read_like_what_they_are() -> None:
             "[a] is not a domain of OWNPOST_DOMAINS (example.org, xn--bcher-kva.example).",
         ),
         ('a = "a@example.org"', "a: forwards to itself."),
+        (f'a = "b@{"c" * 60}.{"d" * 20}.example"', "is longer than the 90 characters that Email Routing takes."),
         ('A = "drop"\na = "drop"', "a: example.org has a twice."),
         ('hello = "drop"\n["example.org"]\nhello = "drop"', "hello: example.org has hello twice."),
         ('["example.net"]\na = "drop"', "[example.net] is not a domain of OWNPOST_DOMAINS"),
@@ -194,6 +195,13 @@ def test_names_of_other_scripts_addresses_and_resolvers() -> None:
     assert found.postmaster == "me@xn--bcher-kva.example"
 
 
+def test_an_eu_account_is_asked_at_the_eus_api_unless_another_is_named() -> None:
+    keys = {"DOMAIN_SENDGRID_API_KEY": "SG.x", "DOMAIN_MAILGUN_API_KEY": "x", "SENDGRID_REGION": "eu"}
+    found = settings.read({**BASE, **keys, "MAILGUN_REGION": "EU", "DOMAIN_MAILGUN_URL": "https://m.example"}).keys
+    assert (found["sendgrid"].url, found["mailgun"].url) == ("https://api.eu.sendgrid.com", "https://m.example")
+    assert settings.read({**BASE, **keys}).keys["mailgun"].url == "https://api.mailgun.net"
+
+
 def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("SG.secret\n")
     (tmp_path / "key").chmod(0o644)
@@ -234,6 +242,11 @@ def test_a_key_from_a_file_is_never_shown(tmp_path: Path) -> None:
             "DOMAIN_ADDRESSES",
             "here",
             "DOMAIN_ADDRESSES: 'here' is not an IP address; allowed: addresses such as 192.0.2.1, or none.",
+        ),
+        (
+            "DOMAIN_RESEND_REGION",
+            "eu",
+            "DOMAIN_RESEND_REGION: 'eu' is not a region of Resend's; allowed: us-east-1, eu-west",
         ),
         ("DOMAIN_MTA_STS", "true", "DOMAIN_MTA_STS: 'true' is not known; allowed: yes, no."),
         ("DOMAIN_RESOLVERS", "dns.google", "DOMAIN_RESOLVERS: 'dns.google' is not a name server's address"),

@@ -23,7 +23,7 @@ SECTIONS = dict(re.findall(r"^# --- (.+?) -+\n(.*?)(?=^# ---|\Z)", EXAMPLE, re.M
 (FIXED,) = (re.findall(r"^#([A-Z_]+)=", text, re.MULTILINE) for title, text in SECTIONS.items() if "inside" in title)
 KEYS = {name for group in domain_settings.KEYS.values() for name in group}
 OF_API = KEYS | {f"DOMAIN_{name.upper()}_URL" for name in [*domain_settings.URLS, "cloudflare"]}
-OF_API |= {"DOMAIN_CLOUDFLARE_API_TOKEN"}
+OF_API |= {"DOMAIN_CLOUDFLARE_API_TOKEN", "DOMAIN_RESEND_REGION"}
 OF_ALL = {"OWNPOST_DOMAINS", "OWNPOST_HOSTNAME"}
 OF_RELAY_AND_DOMAIN = (
     {"OWNPOST_PROVIDERS"}

@@ -62,6 +62,8 @@ def answer(state: dict[str, Any], request: Request) -> Answer:
     if request.path == "/v3/whitelabel/domains" and request.method == "POST":
         if not isinstance(request.body, dict) or "domain" not in request.body or not set(request.body) <= FIELDS:
             raise Wrong(f"body: {request.body!r}")
+        if request.body.get("region", "global") not in ("global", "eu"):
+            raise Wrong(f"region: {request.body!r}")
         made = entry(next(ids), request.body["domain"])
         domains += [] if state.get("forgets") else [made]
         return 201, made

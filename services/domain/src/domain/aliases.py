@@ -21,6 +21,7 @@ from typing import Any
 from common import names
 
 REST = "*"  # the catch-all
+LONGEST = 90  # characters of an address in a rule, and of where its mail goes; Cloudflare's schema
 _WORKER = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}", re.IGNORECASE)
 
 
@@ -93,7 +94,11 @@ def _add(found: dict[str, Target], domain: str, key: str, value: Any, problems: 
     except names.BadName as error:
         problems.append(f"{key}: {error}")
         return
-    if local in found:  # of two rules for one pattern only the first would work
+    if local != REST and len(f"{local}@{domain}") > LONGEST:
+        problems.append(f"{key}: {local}@{domain} is longer than the {LONGEST} characters that Email Routing takes.")
+    if len(target.value) > LONGEST:
+        problems.append(f"{key}: {target.value} is longer than the {LONGEST} characters that Email Routing takes.")
+    if local in found:  # of two rules for one address only the most recent works
         problems.append(f"{key}: {domain} has {local} twice.")
     elif target.act is Act.FORWARD and target.value.lower() == f"{local}@{domain}":
         problems.append(f"{key}: forwards to itself.")

@@ -117,11 +117,17 @@ def _single(scene: Scene, wants: Iterable[Want], steps: list[Step]) -> list[Want
         if rival is None:
             found.setdefault(want.record.key, want)
         else:
-            reason = f"{rival.reason}, and {want.reason}: two different records, of which one can be; give one up"
+            reason = f"{rival.reason}, and {want.reason}: two different records, of which one can be; {_way_out(rival)}"
             steps.append(
                 _step(Kind.BLOCKED, scene, want.record, reason, before=str(rival.record), after=str(want.record))
             )
     return list(found.values())
+
+
+def _way_out(rival: Want) -> str:
+    if rival.record.type in ("A", "AAAA"):
+        return "choose another sub-domain there, such as send, or leave it out if it serves links and pictures only"
+    return "give one up"
 
 
 def _exclude(one: Want, other: Want) -> bool:

@@ -101,7 +101,7 @@ def _wish_for(
     wishes.spf.setdefault(name, [])
     for provider in settings.providers:
         if not files.providers.of(provider).no_dns:
-            _wish_for_provider(wishes, zone, name, provider, files.providers, seen)
+            _wish_for_provider(wishes, zone, name, provider, files.providers, seen, settings)
     if zone.routing is not None:
         scene = routing.Scene(zone.name, name, zone.routing, zone.destinations, zone.records)
         routing.route(wishes, scene, files.aliases.get(name, {}), settings.postmaster)
@@ -113,7 +113,13 @@ def _wish_for(
 
 
 def _wish_for_provider(
-    wishes: Wishes, zone: SeenZone, domain: str, provider: str, file: ProvidersFile, seen: Seen
+    wishes: Wishes,
+    zone: SeenZone,
+    domain: str,
+    provider: str,
+    file: ProvidersFile,
+    seen: Seen,
+    settings: Settings,
 ) -> None:
     known, pasted = file.of(provider), file.pasted.get((provider, domain), Pasted())
     preset = known.preset
@@ -121,15 +127,26 @@ def _wish_for_provider(
     for mechanism in pasted.spf:
         wishes.need(domain, mechanism, known.title)
     wants.provider_records(wishes, zone.name, pasted.records, known.title, domain)
+    found = seen.authentications.get((preset, domain))
     if (preset, domain) in seen.authentications:
         authenticated = True
-        _authentication(wishes, zone, domain, preset, known.title, seen.authentications[preset, domain])
+        if found is None:
+            _create(wishes, zone, domain, preset, known.title, settings.keys[preset].missing)
+        else:
+            _authentication(wishes, zone, domain, preset, known.title, found)
     elif not authenticated:
         wishes.certain = False
         authenticated = _by_hand(zone, known, domain)
         wishes.say(Kind.WAIT, zone.name, f"{known.title} for {domain}", _unknown(preset, provider, known.title))
-    if known.needs is Needs.ALWAYS or (known.needs is Needs.UNAUTHENTICATED and not authenticated):
+    if needs_spf(known, domain, found, authenticated=authenticated):
         wishes.need(domain, known.spf, known.title)
+
+
+def needs_spf(known: Provider, domain: str, found: Authentication | None, *, authenticated: bool) -> bool:
+    """Whether a provider's SPF mechanism belongs at ``domain``: not where it sends from a name below."""
+    if known.needs is Needs.ALWAYS:
+        return found is None or found.domain == domain
+    return known.needs is Needs.UNAUTHENTICATED and not authenticated
 
 
 def _by_hand(zone: SeenZone, known: Provider, domain: str) -> bool:
@@ -147,18 +164,22 @@ def _unknown(preset: str, provider: str, title: str) -> str:
     )
 
 
-def _authentication(
-    wishes: Wishes, zone: SeenZone, domain: str, provider: str, title: str, found: Authentication | None
-) -> None:
+def _create(wishes: Wishes, zone: SeenZone, domain: str, provider: str, title: str, missing: str) -> None:
     what = f"{title} for {domain}"
-    if found is None:
-        reason = f"{title} does not know the domain; it then names the records to publish, and they follow at once"
-        action = Create(provider, domain)
-        wishes.steps.append(
-            Step(kind=Kind.ADD, zone=zone.name, what=what, reason=reason, after="domain authentication", action=action)
-        )
-        wishes.certain = False
+    reason = f"{title} does not know the domain; it then names the records to publish, and they follow at once"
+    wishes.certain = False
+    if missing:
+        wishes.say(Kind.BLOCKED, zone.name, what, missing)
         return
+    after, action = "domain authentication", Create(provider, domain)
+    step = Step(kind=Kind.ADD, zone=zone.name, what=what, reason=reason, after=after, action=action)
+    wishes.steps.append(step)
+
+
+def _authentication(
+    wishes: Wishes, zone: SeenZone, domain: str, provider: str, title: str, found: Authentication
+) -> None:
+    what = f"{title} for {found.domain}"
     wants.provider_records(wishes, zone.name, found.records, title, domain)
     for mechanism in found.spf:
         wishes.need(domain, mechanism, title)

@@ -191,10 +191,12 @@ def _rule(wishes: Wishes, scene: Scene, to: str, target: Target) -> None:
             "a Worker's deployment made a rule for it; remove it there, or the alias here",
         )
         return
-    wanted = Rule(to, target, True, f"{OURS}{to}", own[0].id if own else "", own[0].priority if own else PRIORITY)
-    wishes.steps.append(_put(scene, own[0] if own else None, wanted, reason))
-    for rule in own[1:]:
-        wishes.steps.append(_delete(scene, rule, "of two rules for one address only the first works"))
+    kept = min(own, key=lambda one: (not _same(one.target, target), not one.enabled), default=None)
+    wanted = Rule(to, target, True, f"{OURS}{to}", kept.id if kept else "", kept.priority if kept else PRIORITY)
+    wishes.steps.append(_put(scene, kept, wanted, reason))
+    for rule in own:
+        if rule is not kept:
+            wishes.steps.append(_delete(scene, rule, "of several rules for one address only the most recent works"))
 
 
 def _put(scene: Scene, old: Rule | None, wanted: Rule, reason: str) -> Step:

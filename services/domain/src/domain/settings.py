@@ -41,6 +41,11 @@ URLS: Mapping[str, str] = {
     "postmark": "https://api.postmarkapp.com",
     "ses": "https://email.{region}.amazonaws.com",
 }
+EU_URLS: Mapping[str, str] = {  # where NAME_REGION says eu
+    "sendgrid": "https://api.eu.sendgrid.com",
+    "mailgun": "https://api.eu.mailgun.net",
+}
+RESEND_REGIONS = ("us-east-1", "eu-west-1", "sa-east-1", "ap-northeast-1")
 OTHERS = [
     "DOMAIN_CLOUDFLARE_API_TOKEN",
     "DOMAIN_CLOUDFLARE_URL",
@@ -53,6 +58,7 @@ OTHERS = [
     "DOMAIN_TLS_REPORTS",
     "DOMAIN_MTA_STS",
     "DOMAIN_RESOLVERS",
+    "DOMAIN_RESEND_REGION",
     "DOMAIN_CONFIG",
     "DOMAIN_BACKUPS",
     "DOMAIN_RUN",
@@ -63,10 +69,15 @@ _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a service's API is reached with; ``secrets`` in the order of ``KEYS``."""
+    """What a service's API is reached with; ``secrets`` in the order of ``KEYS``.
+
+    ``region`` is where Resend makes a domain, for good; ``missing`` says what must be set before one is made.
+    """
 
     url: str
     secrets: tuple[str, ...] = field(repr=False)
+    region: str = ""
+    missing: str = ""
 
 
 class Where(NamedTuple):
@@ -174,6 +185,7 @@ def _cloudflare(reader: Reader) -> Key | None:
 
 def _keys(reader: Reader) -> dict[str, Key]:
     keys: dict[str, Key] = {}
+    resend = _resend(reader)
     for provider, wanted in KEYS.items():
         values = tuple(reader.token(name) for name in wanted)
         given = [name for name in wanted if reader.given(name)]
@@ -183,11 +195,25 @@ def _keys(reader: Reader) -> dict[str, Key]:
         if provider == "ses" and values[2] and not _REGION.fullmatch(values[2]):
             reader.wrong(wanted[2], values[2], "a region", "a region such as eu-central-1")
             continue
-        default = URLS[provider].format(region=values[-1])
+        eu = reader.text(f"{provider.upper()}_REGION").lower() == "eu"
+        default = EU_URLS.get(provider, "") if eu else ""
         if all(values):
             name = f"DOMAIN_{provider.upper()}_URL"
-            keys[provider] = Key(_url(reader, name, reader.text(name, default)), values)
+            url = _url(reader, name, reader.text(name, default or URLS[provider].format(region=values[-1])))
+            keys[provider] = Key(url, values, *(resend if provider == "resend" else ()))
     return keys
+
+
+def _resend(reader: Reader) -> tuple[str, str]:
+    """The region in which a domain is made, and what to say where it is not known."""
+    region = reader.text("DOMAIN_RESEND_REGION").lower()
+    allowed = ", ".join(RESEND_REGIONS)
+    if region and region not in RESEND_REGIONS:
+        reader.wrong("DOMAIN_RESEND_REGION", region, "a region of Resend's", allowed)
+    return (
+        region,
+        "" if region else f"set DOMAIN_RESEND_REGION first, for a domain keeps its region for good: {allowed}",
+    )
 
 
 def _url(reader: Reader, name: str, value: str) -> str:

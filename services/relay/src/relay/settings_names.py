@@ -81,6 +81,7 @@ OF_DOMAIN = frozenset(
         "DOMAIN_POSTMARK_URL",
         "DOMAIN_POSTMASTER",
         "DOMAIN_RESEND_API_KEY",
+        "DOMAIN_RESEND_REGION",
         "DOMAIN_RESEND_URL",
         "DOMAIN_RESOLVERS",
         "DOMAIN_RUN",

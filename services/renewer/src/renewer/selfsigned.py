@@ -21,7 +21,7 @@ from . import verify
 from .outcome import Kept, Offered, Outcome
 from .pair import Pair, as_pem, chain_of, facts_of
 
-LIFE = timedelta(days=90)  # as long as Let's Encrypt's, so that the trial shows what will happen
+LIFE = timedelta(days=90)  # short enough to see renewing work; whoever trusts ca.pem must trust the next one too
 BACKDATED = timedelta(hours=1)  # a client's clock may be behind
 RENEWED_BEFORE_END = timedelta(days=30)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")

@@ -20,7 +20,8 @@ T = TypeVar("T")
 class Authentication:
     """A domain as the provider has it. ``valid``: the provider has seen the records and is content.
 
-    ``selectors`` are of DKIM keys that the owner made and looks after: they are looked at and never touched.
+    ``domain`` may be one below that which was asked for: it signs for both. ``selectors`` are of DKIM keys that the
+    owner made and looks after: they are looked at and never touched.
     """
 
     domain: str

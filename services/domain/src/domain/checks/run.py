@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import httpx
 
-from common.providers import CAPTURE, Needs
+from common.providers import CAPTURE
 
 from ..authentication.model import Authentication
 from ..dns import Dns
 from ..pasted import Pasted
-from ..plan import Files
+from ..plan import Files, needs_spf
 from ..settings import CLOUDFLARE, Address, Settings
 from . import records, servers
 from .model import Finding, Verdict
@@ -91,7 +91,7 @@ def _signer(ground: Ground, name: str, domain: str) -> records.Signer | None:
     found = ground.authentications.get((preset, domain))
     named = (*pasted.records, *(found.records if found else ()))
     authenticated = bool(named) or records.by_hand(domain, ground.dns, known.selectors)
-    needed = known.needs is Needs.ALWAYS or (known.needs is Needs.UNAUTHENTICATED and not authenticated)
+    needed = needs_spf(known, domain, found, authenticated=authenticated)
     spf = (*pasted.spf, *(found.spf if found else ()), *([known.spf] if needed else []))
     stranger = found is None and (preset, domain) in ground.authentications and not pasted.records
     own = tuple((selector,) for selector in found.selectors) if found else ()

@@ -24,7 +24,7 @@ from .records import APPLY
 TIMEOUT = 5.0  # seconds for a connection and for each reply
 LINE = 1000  # octets of a reply line; RFC 5321 asks for 512
 LINES = 100  # of one reply
-SOON = 14  # days before its end at which a certificate should long have been renewed
+SOON = 14.0, 0.2  # the least of (days, part of its life) before its end: by then a certificate has long been renewed
 DRIFT = 30.0  # seconds a clock may be off before logins by token and signed requests start to fail
 # https://www.cloudflare.com/ips/: who answers with one of these is behind the proxy, which carries no mail.
 PROXIES = tuple(
@@ -109,7 +109,7 @@ def listener(hostname: str, address: str, port: Port, name: str, context: ssl.SS
     check = f"port {port.number} at {address}"
     try:
         with socket.create_connection((address, port.number), TIMEOUT) as plain:
-            days = _session(plain, hostname, port, name, context)
+            left, life = _session(plain, hostname, port, name, context)
     except ssl.SSLCertVerificationError as error:
         return Finding(
             hostname,
@@ -122,16 +122,22 @@ def listener(hostname: str, address: str, port: Port, name: str, context: ssl.SS
         return Finding(
             hostname, check, Verdict.WRONG, printable(str(error) or type(error).__name__), _connection_fix(error, port)
         )
-    if days < SOON:
-        finding = f"its certificate ends in {days:.0f} days"
+    if left < min(SOON[0], SOON[1] * life):
+        finding = f"its certificate ends in {_time(left)}"
         return Finding(
             hostname, check, Verdict.ADVICE, finding, "See why it was not renewed: docker compose logs renewer."
         )
-    return Finding(hostname, check, Verdict.GOOD, f"TLS, certificate good for {days:.0f} days, offers a login")
+    return Finding(hostname, check, Verdict.GOOD, f"TLS, certificate good for {_time(left)}, offers a login")
 
 
-def _session(plain: socket.socket, hostname: str, port: Port, name: str, context: ssl.SSLContext) -> float:
-    """Speaks with our server as a client does; the days that its certificate is still good for."""
+def _time(days: float) -> str:
+    return f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
+
+
+def _session(
+    plain: socket.socket, hostname: str, port: Port, name: str, context: ssl.SSLContext
+) -> tuple[float, float]:
+    """Speaks with our server as a client does; the days that its certificate is still good for, and was in all."""
     if not port.implicit:
         _expect(plain, b"", "220")
         if "STARTTLS" not in _expect(plain, b"EHLO %s\r\n" % name.encode(), "250"):
@@ -144,7 +150,8 @@ def _session(plain: socket.socket, hostname: str, port: Port, name: str, context
             raise Misbehaved("it offers no login (AUTH)")
         certificate = secure.getpeercert() or {}
         _expect(secure, b"QUIT\r\n", "221")
-    return (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
+    begin, end = (ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter"))
+    return (end - time.time()) / 86400, (end - begin) / 86400
 
 
 def _expect(connection: socket.socket, command: bytes, code: str) -> str:
