@@ -105,8 +105,8 @@ def test_what_was_stopped_is_not_taken_over_either(first: Project, precious: str
 
 
 def test_under_a_name_and_ports_of_its_own_both_run(first: Project, precious: str, second: Project) -> None:
-    name = f"{first.name}-2"
-    second.environ["COMPOSE_PROJECT_NAME"] = name
+    del second.environ["COMPOSE_PROJECT_NAME"]  # it stands in .env, as docs/operations.md has it
+    second.configure(COMPOSE_PROJECT_NAME=f"{first.name}-2")
     try:
         second.make("up")
         sent = second.curl(f"smtps://127.0.0.1:{second.submissions}", MAIL.replace(b"anna@", b"demo@"))
