@@ -371,6 +371,20 @@ class Reticent(ScriptedProvider):
         await self._do(talk, "auth")
 
 
+async def test_plain_is_no_answer_to_a_question_for_the_name() -> None:
+    class Confused(Asking):
+        async def _on_auth(self, talk: Talk, text: str) -> None:
+            await super()._on_auth(talk, "AUTH LOGIN")
+
+    async with Confused("VXNlcm5hbWU6", "UGFzc3dvcmQ6") as peer:
+        peer.mechanisms = "PLAIN"
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer)):
+            await spool.settled(message)
+        assert (spool.states(message), peer.told) == ([DUE], ["*"])
+
+
 @pytest.mark.parametrize(
     ("password", "refusal"),
     [("secret", "501 5.5.4 no initial response"), ("secret", ""), ("k" * 367, "500 5.5.6 line too long")],

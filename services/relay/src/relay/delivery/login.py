@@ -104,13 +104,19 @@ async def _plain(opener: Opener, name: str, password: str) -> None:
         return
     reply = await opener.execute_command(b"AUTH", b"PLAIN", response)
     if reply.code == _CONTINUE:  # it overlooked the response and asks for it
-        reply = await opener.execute_command(response)
+        reply = await _plain_answer(opener, reply, response)
     _accepted(reply)
 
 
 async def _plain_when_asked(opener: Opener, name: str, password: str) -> None:
-    await _begun(opener, b"PLAIN")
-    _accepted(await opener.execute_command(auth_plain_encode(name, password)))
+    reply = await _begun(opener, b"PLAIN")
+    _accepted(await _plain_answer(opener, reply, auth_plain_encode(name, password)))
+
+
+async def _plain_answer(opener: Opener, question: aiosmtplib.SMTPResponse, response: bytes) -> aiosmtplib.SMTPResponse:
+    if _asks(question.message):  # as LOGIN does: the response would be taken for the name
+        await _leave(opener, question)
+    return await opener.execute_command(response)
 
 
 async def _login(opener: Opener, name: str, password: str) -> None:
