@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
         pytest.param("kill", 61, 100_000, 53, id="kill under load"),
         pytest.param("cut", 1, 60, 1, id="power cut while it is made"),
         pytest.param("cut", 61, 100_000, 47, id="power cut under load"),
+        pytest.param("kill", 2_640, 100_000, 1, id="kill while somebody sees to failed mail"),
+        pytest.param("cut", 2_640, 100_000, 1, id="power cut while somebody sees to failed mail"),
     ],
 )
 def test_a_crash_loses_nothing_that_was_promised(tmp_path: Path, kind: str, first: int, last: int, stride: int) -> None:

@@ -241,6 +241,25 @@ async def test_a_small_disk_that_fills_and_empties_again(small_disk: Path) -> No
     assert set(kept[0] + kept[1]) <= set(invariants.check(folder))
 
 
+async def test_bodies_of_failed_mail_yield_to_new_mail_on_a_disk_that_is_really_full(small_disk: Path) -> None:
+    folder, failed = small_disk / "spool", list[str]()
+    async with opened(folder, message_size_limit=limits.MIB, ballast=limits.BALLAST) as one:
+        for _ in range(40):
+            failed.append((await one.add(body=b"z" * 200_000)).id)
+            (job,) = await one.spool.claim(offering())
+            await one.spool.record(job, results(job, State.REFUSED), [])
+        other = small_disk / "other"
+        _take_the_rest(other)
+        os.truncate(other, other.stat().st_size - 40 * limits.MIB)
+        kept = await _accept_while_there_is_room(one)
+        assert len(kept) > 50
+        assert not one.fatal
+        assert (folder / "ballast").exists(), "that one is for outcomes"
+    found = invariants.check(folder)
+    assert set(kept) <= set(found)
+    assert [name for name in failed if found[name].body is not None] == []
+
+
 async def test_what_the_ballast_gives_is_for_the_log_which_may_be_as_long_as_it_gets(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +309,19 @@ async def _accept_until_full(one: Opened) -> list[str]:
             kept.append((await one.add(body=b"z" * 200_000)).id)
         except SpoolFull:
             return kept
+
+
+async def _accept_while_there_is_room(one: Opened) -> list[str]:
+    """As a session does: no byte is taken without room for the whole."""
+    kept = []
+    while True:
+        one.clock.now += 1.0  # the disk is asked once a second
+        try:
+            reservation = one.spool.reserve(200_000)
+        except SpoolFull:
+            return kept
+        kept.append((await one.add(body=b"z" * 200_000)).id)
+        reservation.release()
 
 
 @pytest.fixture

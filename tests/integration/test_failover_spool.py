@@ -173,7 +173,9 @@ async def test_the_only_provider_is_tried_for_five_days_with_a_notice_and_then_a
             for tries in range(1, 4):
                 await eventually(lambda: count(box, EventKind.DEFERRED) == tries)  # noqa: B023
                 (waiting_one,) = [entry for entry in await box.spool.queue() if entry.state is State.DUE]
-                assert await box.spool.retry(waiting_one.message.id) == 1, "whoever looks may try it at any time"
+                assert (await box.spool.retry(waiting_one.message.id)).changed == 1, (
+                    "whoever looks may try it at any time"
+                )
             await eventually(lambda: count(box, EventKind.DEFERRED) == 4)
             assert (await box.spool.stats()).failed_notices == 0
             later(box, dispatcher, limits.EXPIRY_AFTER_START)
@@ -190,6 +192,28 @@ async def test_the_only_provider_is_tried_for_five_days_with_a_notice_and_then_a
         await box.spool.acknowledge(notice.message.id)
     async with opened(tmp_path) as box:
         assert (await box.spool.stats()).failed_notices == 0
+
+
+async def test_a_retry_of_failed_mail_is_a_new_try_of_five_days_and_a_second_failure_is_told_again(
+    tmp_path: Path,
+) -> None:
+    async with ScriptedProvider() as one, opened(tmp_path) as box:
+        one.once("final", "550 5.7.1 spam")
+        mail = await box.add(a_message(at=box.clock.now), BODY)
+        async with delivering(box, one) as dispatcher:
+            await eventually(lambda: count(box, EventKind.DELIVERED) == 1)  # the notice
+            later(box, dispatcher, 6 * limits.DAY)
+            one.once("final", "451 4.3.0 later", "550 5.7.1 still spam")
+            assert (await box.spool.retry(mail.id)).changed == 1
+            await eventually(lambda: count(box, EventKind.DEFERRED) == 1)
+            assert count(box, EventKind.EXPIRED) == 0, "it is old, and was retried just now"
+            later(box, dispatcher, 2 * limits.MINUTE)
+            await eventually(lambda: count(box, EventKind.DELIVERED) == 2)
+            assert (count(box, EventKind.REFUSED), count(box, EventKind.NOTICE_QUEUED)) == (2, 2)
+            assert (await box.spool.retry(mail.id)).changed == 1
+            await eventually(lambda: count(box, EventKind.DELIVERED) == 3)
+        assert [got.recipients for got in one.kept] == [["anna@example.org"]] * 2 + [["someone@example.net"]]
+        assert one.kept[-1].content.endswith(BODY[-20:])
 
 
 class Slow(ScriptedProvider):

@@ -16,7 +16,7 @@ from typing import Any
 
 from relay import limits
 from relay.model import Event, EventKind, Job, State
-from relay.spool import changes, recovery, verbs
+from relay.spool import changes, kept, recovery, verbs
 from relay.spool.errors import SpoolUnusable
 from relay.spool.recovery import Opened
 from support import invariants
@@ -29,6 +29,7 @@ LARGE = b"y" * limits.CHUNK
 def load(opened: Opened, say: Any) -> None:
     """Everything a spool does; ``say`` is called after each commit with what is now promised."""
     store, numbers = opened.store, opened.numbers
+    refused: list[str] = []
     for turn in range(4):
         small = [a_message(account, to=("a@x.example", "b@x.example")) for account in ("anna", "bert")]
         batch = [changes.add(numbers, numbers.key(), one, b"S: s\r\n\r\nsmall\r\n", [accepted(one)]) for one in small]
@@ -46,9 +47,29 @@ def load(opened: Opened, say: Any) -> None:
             jobs += more
         for n, job in enumerate(jobs):
             _deliver(opened, n, job, say)
+        refused += [job.message.id for n, job in enumerate(jobs) if n % 4 == 1]
+        if turn % 2:
+            _look_after(opened, refused, say)
         if turn == 2:
             store.checkpoint()
         store.apply([changes.forget(lost)], NOW)
+
+
+def _look_after(opened: Opened, refused: list[str], say: Any) -> None:
+    """An operator sees to what was refused: one is tried again, one acknowledged, and one gives its body up."""
+    store, numbers = opened.store, opened.numbers
+    if len(refused) < 4:
+        return
+    again, seen, *_ = refused
+    say(f"retrying {again}")
+    store.apply([verbs.retry(numbers, again, NOW)], NOW)
+    say(f"retried {again}")
+    say(f"acknowledging {seen}")
+    store.apply([verbs.verb(EventKind.ACKNOWLEDGED, numbers, NOW, message_id=seen)], NOW)
+    say(f"acknowledged {seen}")
+    say(*(f"giving {name}" for name in refused[2:]))  # one of them
+    store.apply([kept.give_up(1, NOW)], NOW)
+    del refused[:2]
 
 
 def _deliver(opened: Opened, n: int, job: Job, say: Any) -> None:
@@ -118,18 +139,27 @@ def run_child(folder: Path, at: int, images: Path, cut: bool) -> list[list[str]]
 def judge(folder: Path, said: list[list[str]]) -> None:
     """Assert that the spool keeps what was promised, before and after its recovery."""
     recovery.open_store(folder, NOW + 1).close()
-    kept = invariants.check(folder)
+    found = invariants.check(folder)
+    touched = {line[1] for line in said if line[0] in ("retrying", "acknowledging", "giving")}
     for what, name, *more in (line for line in said if line != ["end"]):
-        states = set(kept[name].deliveries.values()) if name in kept else None
+        states = set(found[name].deliveries.values()) if name in found else None
         assert states is not None, f"{name} was {what} and is lost"
         assert State.CLAIMED not in states, "recovery left something claimed"
-        if what in ("delivered", "refused"):
+        if what == "delivered" or (what == "refused" and name not in touched):
             assert states == {State(what)}, f"{name} was {what} and is {states}"
-            assert all(one in kept for one in more), "a notice is lost"
+            assert all(one in found for one in more), "a notice is lost"
+        if what == "refused" and name not in touched:
+            assert found[name].body is not None, f"{name} was refused, and nobody can try it again"
+        if what == "retried":
+            assert states == {State.DUE}, f"{name} was to be tried again and is {states}"
+        if what == "acknowledged":
+            assert found[name].body is None, f"{name} was acknowledged, and its body is still there"
         if what == "held":
             assert states == {State.HELD}, f"{name} was held and is {states}"
-        if what == "marked":  # whatever was committed since, it is not as if the dot had never been written
-            assert states != {State.DUE} or 0 not in kept[name].attempts.values(), f"{name}: the dot is forgotten"
+        if (
+            what == "marked" and name not in touched
+        ):  # whatever was committed since, it is not as if the dot had never been written
+            assert states != {State.DUE} or 0 not in found[name].attempts.values(), f"{name}: the dot is forgotten"
     again = recovery.open_store(folder, NOW + 2)
     assert again.store.connection.execute("SELECT count(*) FROM upload").get == 0, "an upload was not cleaned away"
     assert again.events == [], "recovery had to be done twice"

@@ -154,6 +154,11 @@ class House:
         number: int = found["changed"]
         return number
 
+    async def retry(self, message_id: str, **query: str) -> tuple[int, int, float | None]:
+        status, found = await self.ask("POST", "/queue/retry", id=message_id, **query)
+        assert status == 200
+        return found.pop("changed"), found.pop("unsure"), found.pop("gone_since")
+
     async def add(self, *recipients: str, account: str = "anna") -> str:
         message_id = new_id(self.clock.now)
         message = Message(
@@ -330,11 +335,11 @@ async def test_hold_and_release(house: House) -> None:
     assert {row["state"] for row in (await house.get("/queue"))["deliveries"]} == {"held"}
     assert await house.changed("unhold", id=second) == 1
     assert await house.changed("unhold", account="anna") == 1
-    assert await house.changed("retry", id=first) == 1
+    assert await house.retry(first) == (1, 0, None)
     assert house.retried == [first]
     assert await house.changed("drop", id=first) == 1
     assert await house.changed("drop", id=first) == 0
-    assert await house.changed("retry", id=first) == 0
+    assert await house.retry(first) == (0, 0, None)
     assert house.retried == [first], "what no longer waits is no reason to try anything"
 
 
@@ -361,6 +366,22 @@ async def test_a_failure_is_shown_until_it_is_acknowledged(house: House) -> None
     assert [event["event"] for event in story["events"]] == ["accepted", "refused", "acknowledged"]
     assert story["events"][1]["reply"] == "5.1.1 No"
     assert story["deliveries"][0]["acknowledged"]
+
+
+async def test_what_a_retry_cannot_do_or_does_not_dare_is_in_its_answer(house: House) -> None:
+    message_id = await house.add("bob@example.net", "carl@example.net")
+    (job,) = await house.spool.claim(offering(1))
+    ends = zip(job.recipients, (State.REFUSED, State.UNKNOWN), strict=True)
+    await house.spool.record(job, [Result(delivery=one.delivery, state=end, provider="x") for one, end in ends], [])
+    assert await house.retry(message_id) == (1, 1, None)
+    assert await house.retry(message_id, anyway="yes") == (2, 0, None)
+    assert house.retried == [message_id] * 2
+    (job,) = await house.spool.claim(offering(1))
+    refused = [Result(delivery=one.delivery, state=State.REFUSED, provider="x") for one in job.recipients]
+    await house.spool.record(job, refused, [])
+    house.clock.now += 5
+    await house.changed("acknowledge", id=message_id)
+    assert await house.retry(message_id, anyway="yes") == (0, 0, AT + 5)
 
 
 async def test_a_trace_by_recipient(house: House) -> None:

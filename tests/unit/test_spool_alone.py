@@ -57,6 +57,9 @@ class Relay:
     def verb(self, kind: EventKind, message: str) -> None:
         self.opened.store.apply([verbs.verb(kind, self.opened.numbers, self.now, message_id=message)], self.now)
 
+    def retry(self, message: str) -> None:
+        self.opened.store.apply([verbs.retry(self.opened.numbers, message, self.now)], self.now)
+
     def queue(self) -> dict[str, QueueEntry]:
         queries = Queries(self.folder / "spool.db")
         found = {entry.message.id: entry for entry in queries.queue(1000)}
@@ -246,7 +249,7 @@ def test_what_the_operator_releases_is_tried_alone_and_held_again(relay: Relay) 
     relay.ends()
     entry = relay.queue()[name]
     assert (entry.state, entry.tied_to) == (State.HELD, "sink"), "now it may have been delivered, by that one only"
-    relay.verb(EventKind.RETRIED, name)
+    relay.retry(name)
     (job,) = relay.claim()
     assert not job.suspect
 

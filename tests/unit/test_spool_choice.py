@@ -138,7 +138,7 @@ def test_a_retry_by_the_operator_begins_a_new_round(opened: Opened) -> None:
     message = add(opened)
     (job,) = seize(opened.store, offer("brevo", "ses"))
     end(opened, job, State.DUE, tried="brevo")
-    opened.store.apply([verbs.verb(EventKind.RETRIED, opened.numbers, NOW, message_id=message.id)], NOW)
+    opened.store.apply([verbs.retry(opened.numbers, message.id, NOW)], NOW)
     (job,) = seize(opened.store, offer("brevo", "ses"))
     assert (job.provider, job.recipients[0].tried) == ("brevo", frozenset())
 

@@ -273,7 +273,7 @@ async def test_operators_hold_release_retry_drop_and_acknowledge(tmp_path: Path)
         (job,) = await one.spool.claim(offering(5))
         assert [(each.held, each.address) for each in job.recipients] == [(100, "a@x.example"), (100, "b@x.example")]
         await one.spool.record(job, results(job, State.DUE, at=clock.now + 900, doubts=1), [])
-        assert await one.spool.retry(first.id) == 2
+        assert (await one.spool.retry(first.id)).changed == 2
         (job,) = await one.spool.claim(offering(5))
         assert (job.tied_to, job.recipients[0].doubts) == ("", 0)
         assert await one.spool.drop(first.id) == 0, "what delivery has in hand is left to it"
@@ -307,7 +307,7 @@ async def test_a_doubt_that_was_put_aside_goes_on_to_another_provider_when_it_is
         assert job.tied_to == "former", "released, it is as it was"
         await one.spool.record(job, results(job, State.HELD, provider="former"), [])
         clock.now += 100
-        assert await one.spool.retry(message.id) == 1
+        assert (await one.spool.retry(message.id)).changed == 1
         (job,) = await one.spool.claim(offering(1))
         assert (job.tied_to, job.recipients[0].held) == ("", 150)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from relay.limits import DOUBT_WAIT, DOUBTS
-from relay.model import OPEN_STATES, EventKind, Job, State
-from relay.spool import changes, recovery, verbs
+from relay.model import FAILED_STATES, OPEN_STATES, EventKind, Job, State
+from relay.spool import changes, kept, recovery, verbs
 from support import invariants
 from support.spooling import NOW, a_message, accepted, ids, results, seize
 
@@ -27,6 +27,7 @@ class Row:
     doubts: int = 0
     attempts: int = 0
     ends: int = 0  # unclean ends of the relay at which it was in hand, since its last attempt
+    acknowledged: bool = False
 
     @property
     def in_hand(self) -> bool:
@@ -35,6 +36,10 @@ class Row:
     @property
     def suspect(self) -> bool:
         return self.ends > 1
+
+    @property
+    def failed(self) -> bool:
+        return self.state in FAILED_STATES and not self.acknowledged
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -48,6 +53,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.opened = recovery.open_store(self.folder, self.now)
         self.model: dict[str, dict[str, Row]] = {}
         self.bodies: dict[str, bytes] = {}
+        self.kept: dict[str, float] = {}  # failed messages whose bodies are kept: when they ended
         self.jobs: list[Job] = []
 
     def teardown(self) -> None:
@@ -170,28 +176,81 @@ class SpoolMachine(RuleBasedStateMachine):
         for row in self._rows(job):
             row.state, row.next_attempt = state, later
             row.attempts, row.doubts, row.ends = row.attempts + 1, row.doubts + doubt, 0
+        self._ended(job.message.id)
+
+    def _ended(self, name: str) -> None:
+        rows = self.model[name].values()
+        if not any(row.state in OPEN_STATES for row in rows) and any(row.failed for row in rows):
+            self.kept[name] = self.now
 
     @rule(
-        kind=st.sampled_from([EventKind.HELD, EventKind.RELEASED, EventKind.RETRIED, EventKind.DROPPED]),
+        kind=st.sampled_from([EventKind.HELD, EventKind.RELEASED, EventKind.DROPPED]),
         account=st.sampled_from(["anna", "bert"]),
     )
     def verb(self, kind: EventKind, account: str) -> None:
         change = verbs.verb(kind, self.opened.numbers, self.now, account=account)
         self._apply(change)
-        changed = 0
-        for row in (row for rows in self.model.values() for row in rows.values() if row.account == account):
+        changed, ended = 0, set[str]()
+        of_account = [(name, row) for name, rows in self.model.items() for row in rows.values()]
+        for name, row in ((name, row) for name, row in of_account if row.account == account):
             if kind is EventKind.HELD and row.state is State.DUE:
                 row.state = State.HELD
             elif kind is EventKind.RELEASED and row.state is State.HELD:
                 row.state, row.next_attempt = State.DUE, self.now
-            elif kind is EventKind.RETRIED and row.state in (State.DUE, State.HELD):
-                row.state, row.next_attempt, row.doubts, row.ends = State.DUE, self.now, 0, 0
             elif kind is EventKind.DROPPED and row.state in (State.DUE, State.HELD):
                 row.state = State.DROPPED
+                ended.add(name)
             else:
                 continue
             changed += 1
         assert change.answer == changed == len(change.told)
+        for name in self.model:
+            if name in ended:
+                self._ended(name)
+
+    @rule(which=st.integers(0, 20), anyway=st.booleans())
+    def retry(self, which: int, anyway: bool) -> None:
+        if not self.model:
+            return
+        name = list(self.model)[which % len(self.model)]
+        rows = self.model[name].values()
+        change = verbs.retry(self.opened.numbers, name, self.now, anyway=anyway)
+        self._apply(change)
+        there = name in self.kept or any(row.state in OPEN_STATES for row in rows)
+        failed = any(row.state in FAILED_STATES for row in rows)
+        assert (change.answer.gone_at is not None) == (failed and not there)
+        changed = 0
+        for row in rows if there else ():
+            again = row.failed and (anyway or row.state is not State.UNKNOWN)
+            if row.state in (State.DUE, State.HELD) or again:
+                row.state, row.next_attempt, row.doubts, row.ends = State.DUE, self.now, 0, 0
+                row.attempts = 0 if again else row.attempts
+                changed += 1
+        assert change.answer.changed == changed == len(change.told)
+        assert change.answer.unsure == (sum(row.failed and row.state is State.UNKNOWN for row in rows) if there else 0)
+        if changed:
+            self.kept.pop(name, None)
+
+    @rule(which=st.integers(0, 20))
+    def acknowledge(self, which: int) -> None:
+        if not self.model:
+            return
+        name = list(self.model)[which % len(self.model)]
+        self._apply(verbs.verb(EventKind.ACKNOWLEDGED, self.opened.numbers, self.now, message_id=name))
+        for row in self.model[name].values():
+            row.acknowledged = row.acknowledged or row.state in FAILED_STATES
+        self.kept.pop(name, None)
+
+    @rule(size=st.sampled_from([1, 3_000, 10_000_000]))
+    def give_up(self, size: int) -> None:
+        change = kept.give_up(size, self.now)
+        self._apply(change)
+        given = 0
+        for name in sorted(self.kept, key=lambda name: (self.kept[name], len(self.bodies[name]))):
+            if given < size:
+                given += len(self.bodies[name])
+                del self.kept[name]
+        assert change.answer[:2] == (given, sum(len(self.bodies[name]) for name in self.kept))
 
     @rule(seconds=st.sampled_from([1, 61, DOUBT_WAIT]))
     def time_passes(self, seconds: float) -> None:
@@ -223,13 +282,13 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_is_as_the_model_says(self) -> None:
-        kept = invariants.check(self.folder)
-        assert {name: one.deliveries for name, one in kept.items()} == {
+        found = invariants.check(self.folder)
+        assert {name: one.deliveries for name, one in found.items()} == {
             name: {address: row.state for address, row in rows.items()} for name, rows in self.model.items()
         }
-        for name, one in kept.items():
-            is_open = any(row.state in OPEN_STATES for row in self.model[name].values())
-            assert one.body == (self.bodies[name] if is_open else None)
+        for name, one in found.items():
+            there = name in self.kept or any(row.state in OPEN_STATES for row in self.model[name].values())
+            assert one.body == (self.bodies[name] if there else None)
 
 
 SpoolMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)

@@ -83,6 +83,10 @@ async def test_the_operators_own_hold_is_not_released_by_settings(tmp_path: Path
         assert await one.spool.unhold(account="anna") == 2
 
 
+async def let_go(one: Opened, verb: str, message_id: str) -> int:
+    return await one.spool.unhold(message_id) if verb == "unhold" else (await one.spool.retry(message_id)).changed
+
+
 @pytest.mark.parametrize("verb", ["unhold", "retry"])
 async def test_whoever_releases_it_sends_nothing_that_does_not_fit(tmp_path: Path, verb: str) -> None:
     folder = tmp_path / "spool"
@@ -92,7 +96,7 @@ async def test_whoever_releases_it_sends_nothing_that_does_not_fit(tmp_path: Pat
     async with opened(folder, trial=True) as one:
         fits = await one.add()
         await one.spool.hold(fits.id)
-        assert [await getattr(one.spool, verb)(name.id) for name in (held, waiting, fits)] == [0, 0, 1]
+        assert [await let_go(one, verb, name.id) for name in (held, waiting, fits)] == [0, 0, 1]
         assert await states(one) == [State.HELD, State.HELD, State.DUE]
         # The operator's hold is over, though: only the settings keep it now.
         assert [await one.spool.held_by_mode(name.id) for name in (held, waiting, fits)] == [1, 1, 0]
@@ -105,6 +109,20 @@ async def test_whoever_releases_it_sends_nothing_that_does_not_fit(tmp_path: Pat
     async with opened(folder) as one:
         jobs = await one.spool.claim(offering(50))
         assert {job.message.id for job in jobs} == {held.id, waiting.id}
+
+
+async def test_failed_mail_that_does_not_fit_is_held_when_it_is_retried(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    async with opened(folder) as one:
+        message = await one.add()
+        (job,) = await one.spool.claim(offering(1))
+        await one.spool.record(job, results(job, State.REFUSED), [])
+    async with opened(folder, trial=True) as one:
+        assert (await one.spool.retry(message.id)).changed == 0
+        assert (await states(one), await one.spool.held_by_mode(message.id)) == ([State.HELD], 1)
+    async with opened(folder) as one:
+        (job,) = await one.spool.claim(offering(1))
+        assert job.message.id == message.id
 
 
 async def test_the_end_of_hold_queue_lets_only_go_what_fits(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def by_result(state: State) -> Step:
 STEPS: dict[str, Step] = {
     "mark": lambda opened, job: changes.mark(ids(job), "sink"),
     "release": lambda opened, job: changes.release([job]),
-    "retry": by_verb(EventKind.RETRIED),
+    "retry": lambda opened, job: verbs.retry(opened.numbers, job.message.id, NOW + 1),
+    "retry anyway": lambda opened, job: verbs.retry(opened.numbers, job.message.id, NOW + 1, anyway=True),
     "hold": by_verb(EventKind.HELD),
     "unhold": by_verb(EventKind.RELEASED),
     "drop": by_verb(EventKind.DROPPED),
@@ -81,8 +82,10 @@ TABLE: dict[State, dict[str, State]] = {
     State.DUE: {"hold": State.HELD, "drop": State.DROPPED},
     State.CLAIMED: {"mark": State.SENDING, "release": State.DUE, **RECORDED},
     State.SENDING: RECORDED,
-    State.HELD: {"retry": State.DUE, "unhold": State.DUE, "drop": State.DROPPED},
-    **{state: {} for state in (State.DELIVERED, State.REFUSED, State.EXPIRED, State.UNKNOWN, State.DROPPED)},
+    State.HELD: {"retry": State.DUE, "retry anyway": State.DUE, "unhold": State.DUE, "drop": State.DROPPED},
+    **{state: {"retry": State.DUE, "retry anyway": State.DUE} for state in (State.REFUSED, State.EXPIRED)},
+    State.UNKNOWN: {"retry anyway": State.DUE},  # it may have arrived: somebody has to say so
+    **{state: {} for state in (State.DELIVERED, State.DROPPED)},
 }
 
 

@@ -145,3 +145,14 @@ async def test_mail_of_version_2_is_never_taken_for_a_repeat(second: Path) -> No
     assert again.pragma("user_version") == schema.VERSION
     assert again.execute("SELECT count(*) FROM message WHERE fingerprint IS NULL").get == 10
     again.close()
+
+
+async def test_what_failed_under_version_2_has_no_body_any_more_and_what_fails_now_has(second: Path) -> None:
+    async with opened(second, SetClock(NOW + 1000)) as one:
+        refused, *_ = await one.spool.failed()
+        (story,) = await one.spool.trace(message_id=refused.message.id)
+        assert await one.spool.retry(refused.message.id) == (0, 0, story.ended_at)
+        job = next(job for job in await one.spool.claim(offering(20)) if job.message.id.startswith("WAITING"))
+        await one.spool.record(job, results(job, State.REFUSED), [])
+        assert (await one.spool.retry(job.message.id)).changed == 1
+    invariants.check(second)

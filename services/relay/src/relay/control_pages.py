@@ -16,12 +16,13 @@ from relay.ids import is_id
 from relay.metrics import Metrics
 from relay.model import Event, Message
 from relay.provider_report import ProviderReport
-from relay.spool import QueueEntry, SpoolFull, Stats, Summary, Trace, mode
+from relay.spool import QueueEntry, Retried, SpoolFull, Stats, Summary, Trace, mode
 from relay.testmail import NotQueued
 
 QUEUE_ROWS, MOST_QUEUE_ROWS = 1_000, 10_000
 MOST_TRACES = 20
 LATEST_ROWS = 50
+FULL = "The disk is full and nothing was changed; make room and try again."
 
 
 class SpoolView(Protocol):
@@ -32,7 +33,7 @@ class SpoolView(Protocol):
     async def latest(self, limit: int = ...) -> list[Summary]: ...
     async def trace(self, *, message_id: str = "", recipient: str = "", limit: int = ...) -> list[Trace]: ...
     async def stats(self) -> Stats: ...
-    async def retry(self, message_id: str) -> int: ...
+    async def retry(self, message_id: str, *, anyway: bool = False) -> Retried: ...
     async def hold(self, message_id: str = "", account: str = "") -> int: ...
     async def unhold(self, message_id: str = "", account: str = "") -> int: ...
     async def drop(self, message_id: str) -> int: ...
@@ -72,7 +73,7 @@ def routes(
         ("GET", "/trace"): pages.trace,
         ("GET", "/providers"): pages.providers_known,
         ("POST", "/providers/probe"): pages.providers_probed,
-        ("POST", "/queue/retry"): _verb(pages.retry),
+        ("POST", "/queue/retry"): pages.retry,
         ("POST", "/queue/hold"): _verb(lambda message, account: spool.hold(message, account), account=True),
         ("POST", "/queue/unhold"): _verb(pages.unhold, account=True),
         ("POST", "/queue/drop"): _verb(lambda message, _: spool.drop(message)),
@@ -169,11 +170,17 @@ class _Pages:
     async def providers_probed(self, request: Request) -> Answer:
         return json_answer({"providers": await self.providers.look(self._provider(request))})
 
-    async def retry(self, message_id: str, _: str) -> int:
-        changed = await self.spool.retry(message_id)
-        for story in await self.spool.trace(message_id=message_id, limit=1) if changed else ():
+    async def retry(self, request: Request) -> Answer:
+        message_id, anyway = _id(request), request.query.get("anyway", "") == "yes"
+        try:
+            found = await self.spool.retry(message_id, anyway=anyway)
+        except SpoolFull as error:
+            raise BadRequest(FULL) from error
+        for story in await self.spool.trace(message_id=message_id, limit=1) if found.changed else ():
             self.retried(story.message)
-        return changed or await self._held_by_mode(message_id, "")
+        if not found.changed:
+            await self._held_by_mode(message_id, "")
+        return json_answer({"changed": found.changed, "unsure": found.unsure, "gone_since": found.gone_at})
 
     async def unhold(self, message_id: str, account: str) -> int:
         return await self.spool.unhold(message_id, account) or await self._held_by_mode(message_id, account)
@@ -212,7 +219,7 @@ def _verb(change: Callable[[str, str], Awaitable[int]], *, account: bool = False
         try:
             return json_answer({"changed": await change(message, name)})
         except SpoolFull as error:
-            raise BadRequest("The disk is full and nothing was changed; make room and try again.") from error
+            raise BadRequest(FULL) from error
 
     return handler
 
@@ -231,16 +238,21 @@ def _limit(request: Request, default: int = QUEUE_ROWS) -> int:
     return int(text[:9])
 
 
-def _row(entry: QueueEntry) -> dict[str, Any]:
-    message = entry.message
+def _message(message: Message) -> dict[str, str | int | float]:
     return {
         "message": message.id,
-        "recipient": entry.recipient,
         "account": message.account,
         "sender": message.sender,
         "kind": message.kind.value,
         "size": message.size,
         "received_at": message.received_at,
+    }
+
+
+def _row(entry: QueueEntry) -> dict[str, Any]:
+    return {
+        **_message(entry.message),
+        "recipient": entry.recipient,
         "state": entry.state.value,
         "changed_at": entry.changed_at,
         "attempts": entry.attempts,
@@ -256,12 +268,7 @@ def _row(entry: QueueEntry) -> dict[str, Any]:
 def _summary(summary: Summary) -> dict[str, Any]:
     message = summary.message
     return {
-        "message": message.id,
-        "account": message.account,
-        "sender": message.sender,
-        "kind": message.kind.value,
-        "size": message.size,
-        "received_at": message.received_at,
+        **_message(message),
         "ended_at": summary.ended_at,
         "recipients": summary.recipients,
         "first_recipients": list(message.recipients),
@@ -272,13 +279,8 @@ def _summary(summary: Summary) -> dict[str, Any]:
 def _story(trace: Trace, waits: Sequence[str]) -> dict[str, Any]:
     message = trace.message
     return {
-        "message": message.id,
+        **_message(message),
         "message_id": message.message_id,
-        "account": message.account,
-        "sender": message.sender,
-        "kind": message.kind.value,
-        "size": message.size,
-        "received_at": message.received_at,
         "ended_at": trace.ended_at,
         "deliveries": [{**_row(entry), "waits": what} for entry, what in zip(trace.deliveries, waits, strict=True)],
         "events": [_event(event) for event in trace.events],

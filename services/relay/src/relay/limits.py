@@ -63,6 +63,8 @@ BODIES_IN_PARTS = 64  # that may gather a whole chunk; others hand over each par
 HEADERS_IN_PARTS = 32  # larger than a part and not yet whole; then the oldest of an account makes way: 8 MiB in all
 CHUNKS_IN_FLIGHT = 3  # of one upload: enough that network and disk work at the same time
 BALLAST = 64 * MIB  # given up when the disk is full, so that outcomes can still be recorded
+KEPT = 7 * DAY  # the body of failed mail: so long `retry` can send it again. Whoever is away for a week misses it
+KEPT_SHARE = 0.1  # of the room for mail, which all of these bodies together may take
 REPLY_KEPT = 500  # characters of a provider's reply
 HISTORY = 30 * DAY  # default of RELAY_HISTORY_DAYS: how long ended messages can be traced
 

@@ -79,7 +79,7 @@ class Recipient(NamedTuple):
     address: str
     attempts: int  # made before this one
     doubts: int  # how often no answer came after the final dot
-    held: float = 0.0  # seconds it spent in State.HELD: they do not count as age
+    held: float = 0.0  # seconds that do not count as its age: in State.HELD, or before failed mail was retried
     tried: frozenset[str] = frozenset()  # providers that this round has been offered to
 
 

@@ -90,7 +90,7 @@ class Digests:
 
     def _about(self, entry: QueueEntry, now: float, early: frozenset[str]) -> tuple[str, str] | None:
         """Which letter the delivery belongs into; None if it is not to be told of now."""
-        old = entry.message.received_at < now - limits.DELAY_NOTICE_AFTER
+        old = entry.message.received_at + entry.held < now - limits.DELAY_NOTICE_AFTER
         domain = entry.message.sender.rpartition("@")[2].lower()
         if not old and domain not in early:
             return None

@@ -22,7 +22,7 @@ from relay.operator.client import Client
 FAILED = ("refused", "expired", "unknown")
 # verb: (path, what was done, what it can be done to)
 VERBS = {
-    "retry": ("/queue/retry", "made due now", "waits or is held"),
+    "retry": ("/queue/retry", "made due now", "waits, is held or has failed"),
     "hold": ("/queue/hold", "held", "waits for its next try"),
     "release": ("/queue/unhold", "released", "is held"),
     "unhold": ("/queue/unhold", "released", "is held"),
@@ -45,6 +45,9 @@ def register(
     parser.add_argument(
         "--account", default="", help="instead of an id, for hold and release: all mail of this account"
     )
+    parser.add_argument(
+        "--anyway", action="store_true", help="with retry: send again what may have been delivered; it may arrive twice"
+    )
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument("--limit", type=int, default=1000, help="rows at most (1000)")
 
@@ -53,6 +56,8 @@ def register(
             return _list(client, console, now(), args)
         if bool(args.id) == bool(args.account) or (args.account and args.verb not in OF_ACCOUNTS):
             parser.error(f"{args.verb} needs a message's id" + (" or --account" * (args.verb in OF_ACCOUNTS)))
+        if args.anyway and args.verb != "retry":
+            parser.error("--anyway belongs to retry")
         return _change(client, console, args)
 
     parser.set_defaults(run=run)
@@ -60,14 +65,28 @@ def register(
 
 def _change(client: Client, console: Console, args: argparse.Namespace) -> int:
     path, done, fit = VERBS[args.verb]
-    changed = client.post(path, id=args.id, account=args.account)["changed"]
+    found = client.post(path, id=args.id, account=args.account, anyway="yes" if args.anyway else "")
+    changed, name = found["changed"], show.safe(args.id or args.account)
     if args.json:
-        console.file.write(json.dumps({"changed": changed}) + "\n")
-    elif changed:
-        console.print(f"{changed} {'delivery' if changed == 1 else 'deliveries'} {done}.")
-    else:
-        console.print(f"Nothing changed: no delivery of {show.safe(args.id or args.account)} {fit}.")
+        console.file.write(json.dumps(found) + "\n")
+        return show.EX_OK if changed else show.EX_DATAERR
+    said = [f"{changed} {'delivery' if changed == 1 else 'deliveries'} {done}."] if changed else ["Nothing changed:"]
+    if found.get("unsure"):
+        said.append(_unsure(found["unsure"], name))
+    elif found.get("gone_since"):
+        gone = f"its text is gone since {show.moment(found['gone_since'])} UTC"
+        said.append(f"{gone}; send it again from the mail program.")
+    elif not changed:
+        said.append(f"no delivery of {name} {fit}.")
+    console.print(" ".join(said))
     return show.EX_OK if changed else show.EX_DATAERR
+
+
+def _unsure(number: int, name: str) -> str:
+    """The warning of a duplicate, before one is risked."""
+    what = "1 delivery may have arrived" if number == 1 else f"{number} deliveries may have arrived"
+    again = f'make queue ARGS="retry {name} --anyway"'
+    return f"{what} already. Ask the recipient first; {again} sends it again, and then it may arrive twice."
 
 
 def _list(client: Client, console: Console, now: float, args: argparse.Namespace) -> int:
@@ -139,6 +158,6 @@ def _summary(rows: list[dict[str, Any]], total: int) -> str:
     parts = [f"{len(rows) - failed - len(held)} waiting"]
     parts += [f"{held.count(False)} held (queue release ID)"] if False in held else []
     parts += [f"{held.count(True)} held because of OWNPOST_PROVIDERS"] if True in held else []
-    parts += [f"{failed} failed (queue acknowledge ID)"] if failed else []
+    parts += [f"{failed} failed (queue retry ID, or acknowledge ID)"] if failed else []
     more = f"; {total - len(rows)} more not shown" if total > len(rows) else ""
     return ", ".join(parts) + more + "."

@@ -211,3 +211,12 @@ def with_notices(
         change.told += events
         change.size += one.size
     return change
+
+
+def parts(changes: list[Change]) -> list[list[Change]]:
+    """How a group that failed is tried again: what needs no room together and first, the rest each by itself."""
+    modest = [change for change in changes if not change.needs_room]
+    needy = [change for change in changes if change.needs_room]
+    if modest and needy:
+        return [modest, *([change] for change in needy)]
+    return [[change] for change in changes]

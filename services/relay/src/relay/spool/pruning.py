@@ -1,5 +1,5 @@
-"""Forgets ended messages after a while and gives the file's free pages back, little by little; and sees to mail that
-waits for a time that a wrong clock had named.
+"""Forgets ended messages after a while, and the bodies of failed ones sooner; gives the file's free pages back, little
+by little; and sees to mail that waits for a time that a wrong clock had named.
 
 Runs as ``Change.work`` in groups of its own, when the writer has nothing else to do, or has put it off for a while.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from relay import limits
-from relay.spool import flows, schema
+from relay.spool import flows, kept, schema
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import PAGE, Store
 
@@ -55,6 +55,7 @@ class Pruner:
         """Do a little; True if there is probably more to do."""
         run = store.connection.execute
         flows.bring_back(run, now)
+        more = kept.forget_old(run, now)
         before = now - self._history
         keys = [row[0] for row in run(_OLD, (self._after, before))]
         if keys:
@@ -67,4 +68,4 @@ class Pruner:
         spare = int(store.connection.pragma("freelist_count")) - KEEP_FREE
         if spare > 0:
             run(f"PRAGMA incremental_vacuum({min(spare, PAGES)})").fetchall()
-        return len(keys) == MESSAGES or spare > 0
+        return more or len(keys) == MESSAGES or spare > 0

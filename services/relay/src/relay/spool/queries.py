@@ -15,9 +15,10 @@ import apsw
 
 from relay.choice.quota import BUCKET
 from relay.model import Event, Kind, Message, State
-from relay.spool import lately, mode, rows
+from relay.spool import lately, rows, stats
 from relay.spool.claims import IN_HAND
 from relay.spool.schema import FAILED, MASK, SHIFT, first, last
+from relay.spool.stats import Stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class QueueEntry:
     provider: str  # of the last attempt
     code: int
     reply: str
-    held: float  # seconds it was held before
+    held: float  # seconds that do not count as its age: it was held, or had failed and was tried again
     delay_noticed: bool
     acknowledged: bool
     tried: frozenset[str] = frozenset()  # providers that this round has been offered to
@@ -67,21 +68,6 @@ class Summary:
     states: dict[State, int]  # deliveries by state; states that none is in are left out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """The spool in numbers. Counts are of deliveries, by state; ended ones only while failed and not acknowledged."""
-
-    deliveries: dict[State, int]
-    held_by_mode: int  # of those held: for they do not fit the settings, and for no other reason
-    messages: int  # that are open
-    bytes: int  # of open messages
-    oldest: float | None  # when the oldest message was accepted that waits and is not held
-    room: int  # bytes that may still be accepted
-    wal_bytes: int
-    failed_notices: int  # of the failed and not acknowledged ones
-    put_aside: int  # of those held: by the relay, until somebody decides
-
-
 _ENTRY: Final = (
     "d.id, d.recipient, d.state, d.next_attempt, d.changed_at, d.attempts, d.doubts, d.provider, d.code, d.reply, "
     "d.held, d.delay_noticed, d.acknowledged, d.tried, m.trial"
@@ -96,12 +82,11 @@ _FAILED: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM delivery AS d INDEXED BY delivery_failed CROSS JOIN message AS m ON m.key = d.id >>
 {SHIFT} WHERE d.state IN {FAILED} AND d.acknowledged = 0 ORDER BY m.received_at, d.id LIMIT ?1
 """
-# What the relay held itself, and not the operator: it may have been delivered, or the relay died with it in hand.
-_PUT_ASIDE: Final = f"(doubts > 0 OR tried GLOB '{rows.SUSPECT}*')"
 _DELAYED: Final = f"""
 SELECT {_MESSAGE}, {_ENTRY} FROM message AS m INDEXED BY message_open CROSS JOIN delivery AS d ON {_OF}
-WHERE m.ended_at IS NULL AND m.received_at < ?1 AND m.kind = '{Kind.MAIL.value}' AND m.trial = ?2
-AND (+d.state IN ('due', 'claimed', 'sending') OR (+d.state = 'held' AND {_PUT_ASIDE})) AND d.delay_noticed = 0
+WHERE m.ended_at IS NULL AND m.received_at < ?1 AND m.received_at + d.held < ?1 AND m.kind = '{Kind.MAIL.value}'
+AND m.trial = ?2 AND (+d.state IN ('due', 'claimed', 'sending') OR (+d.state = 'held' AND {stats.PUT_ASIDE}))
+AND d.delay_noticed = 0
 ORDER BY m.received_at, d.id
 """
 _BY_RECIPIENT: Final = f"""
@@ -114,23 +99,11 @@ SELECT {_MESSAGE}, {_ENTRY} FROM message AS m CROSS JOIN delivery AS d ON {_OF} 
 _LATEST: Final = f"SELECT {rows.MESSAGE_COLUMNS}, ended_at FROM message ORDER BY key DESC LIMIT ?1"
 _FIRST_RECIPIENTS: Final = "SELECT recipient FROM delivery WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 3"
 _STATES: Final = "SELECT state, count(*) FROM delivery WHERE id BETWEEN ?1 AND ?2 GROUP BY state"
-_SIZES: Final = "SELECT count(*), coalesce(sum(size), 0) FROM message INDEXED BY message_open WHERE ended_at IS NULL"
-_COUNTS: Final = (
-    "SELECT 'due', count(*), min(id) FROM delivery WHERE state = 'due'",
-    "SELECT state, count(*), min(id) FROM delivery WHERE state IN ('claimed', 'sending', 'held') GROUP BY state",
-    f"SELECT state, count(*), 0 FROM delivery WHERE state IN {FAILED} AND acknowledged = 0 GROUP BY state",
-)
-_FAILED_NOTICES: Final = f"""
-SELECT count(*) FROM delivery AS d INDEXED BY delivery_failed CROSS JOIN message AS m ON m.key = d.id >> {SHIFT}
-WHERE d.state IN {FAILED} AND d.acknowledged = 0 AND m.kind = '{Kind.NOTICE.value}'
-"""
-_HELD_BY_MODE: Final = f"SELECT count(*) FROM delivery AS d WHERE {mode.HELD} AND d.mode_held = 1"
-_ASIDE: Final = f"SELECT count(*) FROM delivery AS d WHERE {mode.HELD} AND d.mode_held = 0 AND {_PUT_ASIDE}"
 _HELD_BY_MODE_OF: Final = f"""
-{_HELD_BY_MODE} AND iif(?1 = '', d.account = ?2, (SELECT m.id FROM message AS m WHERE m.key = d.id >> {SHIFT}) = ?1)
+{stats.HELD_BY_MODE}
+AND iif(?1 = '', d.account = ?2, (SELECT m.id FROM message AS m WHERE m.key = d.id >> {SHIFT}) = ?1)
 """
 _USAGE: Final = "SELECT provider, bucket, used FROM quota WHERE bucket > ?1 ORDER BY provider, bucket"
-_AGEING: Final = ("due", "claimed", "sending")  # held mail does not age
 
 
 class Queries:
@@ -185,8 +158,8 @@ class Queries:
         )
 
     def delayed(self, before: float, trial: bool) -> list[QueueEntry]:
-        """Deliveries of clients' mail accepted before then, in the trial or not, and not ended, of whose delay nobody
-        was told.
+        """Deliveries of clients' mail that is older than that, was accepted in the trial or not, and has not ended, of
+        whose delay nobody was told.
 
         Of what is held only what the relay has put aside, and not the operator.
         """
@@ -213,10 +186,7 @@ class Queries:
         if not messages:
             return None
         found = messages[0]
-        deliveries = self._run(
-            _DELIVERIES,
-            (key,),
-        ).fetchall()
+        deliveries = self._run(_DELIVERIES, (key,)).fetchall()
         events = self._run(f"SELECT {rows.EVENT_COLUMNS} FROM event WHERE message = ? ORDER BY seq", (key,)).fetchall()
         return Trace(
             message=rows.message_of(found, tuple(row[14] for row in deliveries)),
@@ -224,10 +194,6 @@ class Queries:
             deliveries=tuple(_entry(row) for row in deliveries),
             events=tuple(rows.event_of(row, found[1]) for row in events),
         )
-
-    def _received_at(self, key: int) -> float | None:
-        found: float | None = self._run("SELECT received_at FROM message WHERE key = ?", (key,)).get
-        return found
 
     def used(self, account: str, since: float, listener: str) -> list[tuple[float, int]]:
         """(accepted at, recipients) of the account's messages since then, oldest first; ``listener`` empty: all."""
@@ -255,24 +221,8 @@ class Queries:
         return dict(self._run(IN_HAND))
 
     def stats(self, room: int, wal_bytes: int) -> Stats:
-        """The spool in numbers, counted from indexes that hold open deliveries only."""
-        messages, size = self._run(_SIZES).fetchall()[0]
-        found = [row for statement in _COUNTS for row in self._run(statement)]
-        counted = {State(state): number for state, number, _ in found}
-        waiting = [least >> SHIFT for state, _, least in found if state in _AGEING and least is not None]
-        return Stats(
-            deliveries={
-                state: counted.get(state, 0) for state in State if state not in (State.DELIVERED, State.DROPPED)
-            },
-            held_by_mode=self._run(_HELD_BY_MODE).get,
-            messages=messages,
-            bytes=size,
-            oldest=self._received_at(min(waiting)) if waiting else None,
-            room=room,
-            wal_bytes=wal_bytes,
-            failed_notices=self._run(_FAILED_NOTICES).get,
-            put_aside=self._run(_ASIDE).get,
-        )
+        """The spool in numbers."""
+        return stats.count(self._run, room, wal_bytes)
 
 
 def _entry(row: tuple[Any, ...]) -> QueueEntry:

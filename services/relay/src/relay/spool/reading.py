@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from relay import limits
 from relay.model import State
 from relay.spool.errors import SpoolError
-from relay.spool.queries import Queries, QueueEntry, Stats, Summary, Trace
+from relay.spool.queries import Queries, QueueEntry, Summary, Trace
+from relay.spool.stats import Stats
 
 T = TypeVar("T")
 STATS_AGE = 1.0

@@ -132,8 +132,16 @@ ALTER TABLE message ADD COLUMN trial INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE delivery ADD COLUMN mode_held INTEGER NOT NULL DEFAULT 0;
 """
 
+# The body of a message that ended with a failure is kept for a while: ``kept`` is 1 then. ``gone_at`` is when such a
+# body was deleted; where it is NULL and nothing is kept, that was when the message ended.
+_SIXTH: Final = """
+ALTER TABLE message ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN gone_at REAL;
+CREATE INDEX message_kept ON message (ended_at, size) WHERE kept = 1;
+"""
+
 # Number n leads from version n to n + 1; never change one that was released.
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _SIXTH)
 VERSION: Final = len(MIGRATIONS)
 
 

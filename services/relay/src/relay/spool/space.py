@@ -2,7 +2,7 @@
 
 Room = free space of the file system + free pages of the database - floor - the ballast's size while it is not there -
 what uploads in flight have announced - what was taken in since the file system was last asked (at most once a second:
-asking is a system call, and this is asked for every message).
+asking is a system call, and this is asked for every message) + the bodies of failed mail, which yield to new mail.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Reservation:
 
 
 class Space:
-    """The room of one spool. Lives on the loop; ``free_inside`` is refreshed by the writer's reports."""
+    """The room of one spool. Lives on the loop; ``free_inside`` and ``kept`` are refreshed by the writer's reports."""
 
     def __init__(
         self,
@@ -75,16 +75,23 @@ class Space:
         self.reserved = 0
         self.taken = 0
         self.free_inside = 0
+        self.kept = 0  # bytes of failed mail's bodies
 
     def room(self) -> int:
         """Bytes that may still be accepted; never below 0."""
+        room = self._room()
+        return 0 if self.disk.inodes is not None and self.disk.inodes < INODES else room
+
+    def excess(self) -> int:
+        """Bytes of failed mail's bodies that are beyond their share of the room."""
+        return max(0, self.kept - int(self._room() * limits.KEPT_SHARE))
+
+    def _room(self) -> int:
         now = self._clock.monotonic()
         if now - self._asked >= ASK_EVERY:
             self.disk, self._asked, self.taken = self._look(self._folder), now, 0
             self._owed = self._missing()
-        if self.disk.inodes is not None and self.disk.inodes < INODES:
-            return 0
-        usable = self.disk.free + self.free_inside - floor(self._limit, self.disk.size) - self._owed
+        usable = self.disk.free + self.free_inside + self.kept - floor(self._limit, self.disk.size) - self._owed
         return max(0, usable - self.reserved - self.taken)
 
     def _missing(self) -> int:

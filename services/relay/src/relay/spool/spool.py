@@ -20,7 +20,7 @@ from relay import limits
 from relay.choice.offer import Offer
 from relay.clock import Clock
 from relay.model import Event, Installation, Job, Result
-from relay.spool import changes, recovery
+from relay.spool import changes, kept, recovery
 from relay.spool.changes import Change
 from relay.spool.errors import SpoolFailed, SpoolUnusable
 from relay.spool.filesystem import problem_of
@@ -31,7 +31,7 @@ from relay.spool.recovery import Opened
 from relay.spool.space import Ballast, Reservation, Space, floor, look
 from relay.spool.steering import Notice, Steering
 from relay.spool.store import connect
-from relay.spool.upload import Budget, Upload
+from relay.spool.upload import Budget, Upload, forgive
 from relay.spool.writer import Group, Standing, Writer
 
 HOUSEKEEPING = 60.0  # seconds between looks for something to forget; then every second while there is
@@ -106,6 +106,8 @@ class Spool(Reading, Steering):
         stone.make(disk, floor(message_size_limit, disk.size))
         self._space = Space(folder, clock, message_size_limit, ballast=stone)
         self._space.free_inside = opened.store.free_bytes()
+        self._space.kept = kept.total(opened.store.connection.execute)
+        self._yielding = kept.Yielding(self._space, clock, self._submit)
         self._budget = Budget(limits.UPLOADS_IN_FLIGHT)
         self._writer = Writer(
             opened.store,
@@ -155,7 +157,8 @@ class Spool(Reading, Steering):
     def _finish(self, group: Group) -> None:
         """Answer a group: events first, so that log and metrics never lag behind what a client was told."""
         if group.free_inside is not None:
-            self._space.free_inside = group.free_inside
+            self._space.free_inside, self._space.kept = group.free_inside, group.kept
+            self._yielding.look()
         try:
             told = [event for change in group.changes if change.committed for event in change.told]
             if told:
@@ -181,7 +184,7 @@ class Spool(Reading, Steering):
         if not group.standing.future.done():
             group.standing.future.set_result(group.jobs)
         else:  # the caller went away while its claim was being committed
-            self._submit(changes.release(group.jobs)).add_done_callback(_forgive)
+            self._submit(changes.release(group.jobs)).add_done_callback(forgive)
 
     def _fail(self, reason: str) -> None:
         if self._failed:
@@ -227,9 +230,12 @@ class Spool(Reading, Steering):
     def reserve(self, size: int) -> Reservation:
         """Set room aside for a message of ``size`` announced bytes; raises :class:`SpoolFull`.
 
-        Release it when the message is in or gone.
+        Release it when the message is in or gone. Bodies of failed mail that stand in its way are given up by the
+        writer before it gets the first byte of this one.
         """
-        return self._space.reserve(size)
+        reservation = self._space.reserve(size)
+        self._yielding.look()
+        return reservation
 
     def upload(self, message_id: str) -> Upload:
         """Begin a message; nothing is written before its first chunk or its commit."""
@@ -257,7 +263,7 @@ class Spool(Reading, Steering):
             return await future
         except asyncio.CancelledError:
             if not future.cancelled() and future.exception() is None:  # it was served in this very turn of the loop
-                self._submit(changes.release(future.result())).add_done_callback(_forgive)
+                self._submit(changes.release(future.result())).add_done_callback(forgive)
             raise
 
     async def claim_overdue(self, offer: Callable[[], Offer], before: float, limit: int) -> list[Job]:
@@ -283,9 +289,3 @@ class Spool(Reading, Steering):
     async def release(self, jobs: Sequence[Job]) -> None:
         """Give claimed deliveries back as they were; those whose dot was marked stay so."""
         await self._submit(changes.release(jobs))
-
-
-def _forgive(future: asyncio.Future[Any]) -> None:
-    """A release that failed is made up for by the next start."""
-    if not future.cancelled():
-        future.exception()

@@ -9,7 +9,7 @@ from typing import Any
 from relay.clock import Clock
 from relay.model import Event, EventKind, Message
 from relay.spool.changes import Change, Numbers
-from relay.spool.verbs import delay_noticed, verb
+from relay.spool.verbs import Retried, delay_noticed, retry, verb
 
 Notice = tuple[Message, bytes, Sequence[Event]]
 
@@ -29,15 +29,18 @@ class Steering:
         """Note that somebody is told of these deliveries' delay, by ``notice``, which rides in the same commit."""
         await self._submit(delay_noticed(self._numbers, deliveries, notice, events, self._clock.time()))
 
-    async def retry(self, message_id: str) -> int:
-        """Make a message's waiting or held deliveries due now, through any provider.
+    async def retry(self, message_id: str, *, anyway: bool = False) -> Retried:
+        """Make due what waits, is held, or failed of a message, through any provider. What failed has five days from
+        now. What may have arrived already is tried ``anyway`` only.
+        """
+        retried: Retried = await self._submit(retry(self._numbers, message_id, self._clock.time(), anyway=anyway))
+        return retried
+
+    async def hold(self, message_id: str = "", account: str = "") -> int:
+        """Keep a message's, or an account's, waiting deliveries back until :meth:`unhold`; what is in hand goes on.
 
         Returns, as the others below, how many were changed.
         """
-        return await self._verb(EventKind.RETRIED, message_id=message_id)
-
-    async def hold(self, message_id: str = "", account: str = "") -> int:
-        """Keep a message's, or an account's, waiting deliveries back until :meth:`unhold`; what is in hand goes on."""
         return await self._verb(EventKind.HELD, message_id=message_id, account=account)
 
     async def unhold(self, message_id: str = "", account: str = "") -> int:
@@ -49,7 +52,7 @@ class Steering:
         return await self._verb(EventKind.DROPPED, message_id=message_id)
 
     async def acknowledge(self, message_id: str) -> int:
-        """Note that somebody has seen that these deliveries failed: they leave the queue's list."""
+        """Note that somebody has seen that these deliveries failed: they leave the queue's list, and the body goes."""
         return await self._verb(EventKind.ACKNOWLEDGED, message_id=message_id)
 
     async def _verb(self, kind: EventKind, *, message_id: str = "", account: str = "") -> int:

@@ -21,7 +21,7 @@ from relay.choice.choose import Take, Wait
 from relay.choice.offer import Offer
 from relay.choice.quota import bucket_of
 from relay.model import Job
-from relay.spool import rows, schema
+from relay.spool import kept, rows, schema
 from relay.spool.bulk import Bulk, insert
 from relay.spool.changes import Change
 from relay.spool.claims import Claims
@@ -33,16 +33,9 @@ PAGE: Final = 4096
 CACHE_KIB: Final = 8192
 
 _END: Final = f"""
-UPDATE message SET ended_at = ?2 WHERE key IN carray(?1) AND ended_at IS NULL AND NOT EXISTS (
+UPDATE message SET ended_at = ?2, kept = {kept.FAILURE} WHERE key IN carray(?1) AND ended_at IS NULL AND NOT EXISTS (
     SELECT 1 FROM delivery AS d
     WHERE d.id BETWEEN message.key << {SHIFT} AND (message.key << {SHIFT} | {MASK}) AND +d.state IN {OPEN}
-)
-"""
-_DROP_BODIES: Final = f"""
-DELETE FROM chunk WHERE id IN (
-    SELECT c.id FROM carray(?1) AS k CROSS JOIN message AS m ON m.key = k.value
-    CROSS JOIN chunk AS c ON c.id BETWEEN m.key << {SHIFT} AND (m.key << {SHIFT} | {MASK})
-    WHERE m.ended_at IS NOT NULL
 )
 """
 _MARK: Final = """
@@ -268,11 +261,10 @@ class Store:
             self.connection.execute(_MARK, (numbers(ids), provider))
 
     def end(self, keys: Sequence[int], at: float) -> None:
-        """End those of the messages ``keys`` whose last delivery has ended, and drop their bodies."""
-        bound = numbers(keys)
-        self.connection.execute(_END, (bound, at))
+        """End those of the messages ``keys`` whose last delivery has ended; drop the bodies that nobody may want."""
+        self.connection.execute(_END, (numbers(keys), at))
         if self.connection.changes():
-            self.connection.execute(_DROP_BODIES, (bound,))
+            kept.drop(self.connection.execute, keys)
 
     @staticmethod
     def write_events(connection: apsw.Connection, values: Sequence[Row]) -> None:

@@ -137,7 +137,7 @@ class Upload:
     def _forget(self) -> None:
         # Only when no chunk is under way any more: it would be written after the others were deleted.
         if self._chunks and not self._flying:
-            self._submit(changes.forget(self._key)).add_done_callback(_ignore)
+            self._submit(changes.forget(self._key)).add_done_callback(forgive)
             self._chunks = 0
 
     def _fly(self, change: Change) -> None:
@@ -161,7 +161,7 @@ class Upload:
             raise self._error
 
 
-def _ignore(future: asyncio.Future[None]) -> None:
-    """A failure to forget leaves chunks that the next start removes."""
+def forgive(future: asyncio.Future[None]) -> None:
+    """A failure to forget an upload, or to release a job, is made up for by the next start."""
     if not future.cancelled():
         future.exception()

@@ -1,8 +1,9 @@
-"""What an operator can do to waiting mail: functions to run as ``Change.work``, inside the group's transaction.
+"""What an operator can do to mail that waits or failed: functions to run as ``Change.work``, inside the group's
+transaction.
 
 Only what nobody has in hand is touched: a ``claimed`` or ``sending`` delivery is left to the task that has it. Each
-returns the number of deliveries changed; the events ride in the same commit and are appended to ``told`` for those who
-are told after it.
+returns the number of deliveries changed (:func:`retry` a little more); the events ride in the same commit and are
+appended to ``told`` for those who are told after it.
 
 What is held because it does not fit the settings (:mod:`relay.spool.mode`) stays so whoever releases it; only the
 operator's own hold on it ends, and it goes by itself when it fits again.
@@ -11,11 +12,11 @@ operator's own hold on it ends, and it goes by itself when it fits again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from relay.choice.rounds import LAST
 from relay.model import Event, EventKind, Message, State
-from relay.spool import mode, schema
+from relay.spool import kept, mode, schema
 from relay.spool.changes import Change, Numbers, with_notices, write_by_id
 from relay.spool.schema import FAILED, MASK, SHIFT
 from relay.spool.store import Store
@@ -31,30 +32,38 @@ _LOOSE: Final = f"NOT (state = 'held' AND mode_held = 1 AND {_MISFIT})"
 _FAILED: Final = f"state IN {FAILED} AND acknowledged = 0"
 
 _HELD_SO_LONG: Final = "held = held + iif(state = 'held', max(0, ?1 - changed_at), 0)"
-_LET_GO: Final = (
-    f"state = iif({_MISFIT}, 'held', 'due'), mode_held = {_MISFIT}, next_attempt = ?1, {_HELD_SO_LONG}, "
-    "changed_at = iif(state = 'held', ?1, changed_at)"
-)
-
-# A new round, and whom a notice had better avoid is still asked last: that mark is the last word of the text.
-_ANEW: Final = f"iif(instr(tried, '{LAST}'), substr(tried, instr(tried, '{LAST}')), '')"
+_DUE: Final = f"state = iif({_MISFIT}, 'held', 'due'), mode_held = {_MISFIT}, next_attempt = ?1"
+_LET_GO: Final = f"{_DUE}, {_HELD_SO_LONG}, changed_at = iif(state = 'held', ?1, changed_at)"
 
 _LETS_GO: Final = (EventKind.RETRIED, EventKind.RELEASED)
 _SETS: Final = {
-    # It also ends the tie of a doubtful one to its provider, which is why it works on what was put aside for that.
-    EventKind.RETRIED: f"{_LET_GO}, doubts = 0, tried = {_ANEW}",
     EventKind.HELD: f"state = 'held', mode_held = 0, {_HELD_SO_LONG}, changed_at = ?1",
     EventKind.RELEASED: _LET_GO,
     EventKind.DROPPED: "state = 'dropped', changed_at = ?1",
     EventKind.ACKNOWLEDGED: "acknowledged = 1",
 }
 _FROM: Final = {
-    EventKind.RETRIED: f"state IN ('due', 'held') AND {_LOOSE}",
     EventKind.HELD: "(state = 'due' OR (state = 'held' AND mode_held = 1))",
     EventKind.RELEASED: f"{mode.HELD} AND {_LOOSE}",
     EventKind.DROPPED: "state IN ('due', 'held')",
     EventKind.ACKNOWLEDGED: _FAILED,
 }
+_TOLD: Final = "RETURNING id, account, recipient, provider, state"
+# A new round, and whom a notice had better avoid is still asked last: that mark is the last word of the text. The tie
+# of a doubtful one to its provider ends, which is why a retry works on what was put aside for that.
+_ANEW: Final = f"doubts = 0, tried = substr(tried, instr(tried || '{LAST}', '{LAST}'))"
+_RETRY: Final = f"""
+UPDATE delivery SET {_LET_GO}, {_ANEW} WHERE state IN ('due', 'held') AND {_LOOSE} AND {_OF_MESSAGE} {_TOLD}
+"""
+# What failed is as if it had come in now: its five days, its delays and its attempts count from here.
+_RETRY_FAILED: Final = f"""
+UPDATE delivery SET {_DUE}, {_ANEW}, changed_at = ?1, attempts = 0, delay_noticed = 0,
+    held = max(0, ?1 - (SELECT received_at FROM message WHERE key = delivery.id >> {SHIFT}))
+WHERE {_FAILED} AND (?4 OR state <> 'unknown') AND {_OF_MESSAGE} {_TOLD}
+"""
+_UNSURE: Final = f"SELECT count(*) FROM delivery WHERE {_FAILED} AND state = 'unknown' AND {_OF_MESSAGE}"
+_EVER_FAILED: Final = f"SELECT count(*) FROM delivery WHERE +state IN {FAILED} AND {_OF_MESSAGE}"
+_OPEN_AGAIN: Final = "UPDATE message SET ended_at = NULL, kept = 0 WHERE key = ?"
 
 
 def verb(kind: EventKind, numbers: Numbers, now: float, *, message_id: str = "", account: str = "") -> Change:
@@ -73,10 +82,7 @@ def _work(
 ) -> Callable[[Store], int]:
     where = _OF_MESSAGE if message_id else _OF_ACCOUNT
     come_from = _FROM[kind] if message_id or kind is not EventKind.HELD else "state = 'due'"  # as the index has it
-    statement = (
-        f"UPDATE delivery SET {_SETS[kind]} WHERE {come_from} AND {where} "
-        "RETURNING id, account, recipient, provider, state"
-    )
+    statement = f"UPDATE delivery SET {_SETS[kind]} WHERE {come_from} AND {where} {_TOLD}"
 
     def work(store: Store) -> int:
         told.clear()  # a group that was rolled back is tried again member by member
@@ -86,6 +92,8 @@ def _work(
         _tell(store, kind, numbers, now, found, told)
         if kind is EventKind.DROPPED and keys:
             store.end(keys, now)
+        if kind is EventKind.ACKNOWLEDGED and keys:
+            kept.seen(store.connection.execute, keys, now)
         return sum(not _stays(kind, row) for row in found)
 
     return work
@@ -94,6 +102,41 @@ def _work(
 def _stays(kind: EventKind, row: tuple[Any, ...]) -> bool:
     """Whether it was let go by the operator and is held all the same."""
     return kind in _LETS_GO and row[4] == State.HELD
+
+
+class Retried(NamedTuple):
+    """What came of trying a message again."""
+
+    changed: int = 0  # deliveries that are due now
+    unsure: int = 0  # failed ones that were left as they are, since they may have arrived
+    gone_at: float | None = None  # what failed cannot be sent again: its body is gone since then
+
+
+def retry(numbers: Numbers, message_id: str, now: float, *, anyway: bool = False) -> Change:
+    """The change that makes due what waits or is held of a message, and what failed of it and was not acknowledged, as
+    long as its body is there; of what ended unknown only ``anyway``. Its answer is :class:`Retried`.
+    """
+    told: list[Event] = []
+
+    def work(store: Store) -> Retried:
+        told.clear()
+        run: Callable[..., Any] = store.connection.execute
+        messages = run("SELECT key, ended_at, kept, gone_at FROM message WHERE id = ?", (message_id,)).fetchall()
+        if not messages:
+            return Retried()
+        key, ended_at, is_kept, gone_at = messages[0]
+        if ended_at is not None and not is_kept:
+            failed = run(_EVER_FAILED, (None, message_id)).get
+            return Retried(gone_at=(gone_at or ended_at) if failed else None)
+        found = run(_RETRY, (now, message_id, store.trial)).fetchall()
+        found += run(_RETRY_FAILED, (now, message_id, store.trial, anyway)).fetchall()
+        if found and is_kept:
+            run(_OPEN_AGAIN, (key,))
+        _tell(store, EventKind.RETRIED, numbers, now, found, told)
+        changed = sum(not _stays(EventKind.RETRIED, row) for row in found)
+        return Retried(changed, run(_UNSURE, (None, message_id)).get)
+
+    return Change(at=now, told=told, work=work)
 
 
 def _tell(

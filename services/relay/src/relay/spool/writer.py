@@ -22,7 +22,8 @@ import apsw
 from relay.choice.offer import Offer
 from relay.clock import Clock
 from relay.model import Job
-from relay.spool.changes import Change
+from relay.spool import kept
+from relay.spool.changes import Change, parts
 from relay.spool.errors import SpoolFailed, SpoolFull, is_full, is_ours
 from relay.spool.log import Log
 from relay.spool.pruning import Pruner
@@ -53,6 +54,7 @@ class Group:
     next_due: float = -math.inf
     waits: bool = False  # something is due that nobody takes as things are
     free_inside: int | None = None
+    kept: int = 0  # bytes of failed mail's bodies; counted with ``free_inside``
     seconds: float = 0.0
     failed: str = ""  # why nothing will be written any more
     more: bool = False  # housekeeping has more to do
@@ -190,7 +192,8 @@ class Writer(threading.Thread):
             if self.standing and self._store.claims.waits:
                 self._store.look()  # the next claim brings an offer of its own
         group.next_due, group.waits = self._store.next_due, self._store.claims.waits
-        group.free_inside = self._count(now)
+        if abs(now - self._counted) >= 1.0:
+            self._count(group, now)
         group.seconds = time.perf_counter() - began
         self._post(group)
 
@@ -231,12 +234,27 @@ class Writer(threading.Thread):
         elif claim and changes:
             self._write(changes, now)  # perhaps the claim was what failed; it waits for the next group
         elif len(changes) > 1:
-            for part in _parts(changes):
+            for part in parts(changes):
                 self._write(part, now)
+        elif changes and full and self._give_up(now):
+            self._write(changes, now)
         elif changes:
             changes[0].error = error
         else:
             self._store.next_due = now + RETRY
+
+    def _give_up(self, now: float) -> bool:
+        """Give up all bodies of failed mail, for what found no room on the disk. False when there are none, or not even
+        room to note that; the ballast is not for this.
+        """
+        self._copied()
+        self._counted = -math.inf  # the loop is told with this very group
+        try:
+            return kept.give_up_all(self._store, now) > 0
+        except Exception as error:
+            if not is_full(error, self._store.connection.system_errno):
+                raise _Fatal from error
+            return False
 
     def _make_way(self) -> bool:
         """Find room for outcomes: by copying the log, whose room is then used again, and by giving up the ballast, into
@@ -257,12 +275,10 @@ class Writer(threading.Thread):
             return not self._store.wal_pages
         return False
 
-    def _count(self, now: float) -> int | None:
-        """The free bytes inside the file, once a second."""
-        if abs(now - self._counted) < 1.0:
-            return None
+    def _count(self, group: Group, now: float) -> None:
+        """The free bytes inside the file, and what would give more."""
         self._counted = now
-        return self._store.free_bytes()
+        group.free_inside, group.kept = self._store.free_bytes(), kept.total(self._store.connection.execute)
 
     def _last(self, _changes: list[Change]) -> None:
         self._log.copy(apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -276,14 +292,6 @@ class Writer(threading.Thread):
         disk = self._look(self._ballast.path.parent)
         self._ballast.make(disk, floor(self._message_limit, disk.size))
         group = Group([], next_due=self._store.next_due, waits=self._store.claims.waits)
-        group.free_inside, group.more = self._store.free_bytes(), bool(change.answer)
+        group.more = bool(change.answer)
+        self._count(group, now)
         self._post(group)
-
-
-def _parts(changes: list[Change]) -> list[list[Change]]:
-    """How a group that failed is tried again: what needs no room together and first, the rest each by itself."""
-    modest = [change for change in changes if not change.needs_room]
-    needy = [change for change in changes if change.needs_room]
-    if modest and needy:
-        return [modest, *([change] for change in needy)]
-    return [[change] for change in changes]
