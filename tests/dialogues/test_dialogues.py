@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from relay.choice.offer import Terms
-from relay.choice.routes import Routes
-from relay.providers.reach import Reach
+from relay import limits
 from support.fakes import FakeSpool
 from support.reception import Reception, person, reception
 from support.smtp_client import RawClient
@@ -24,11 +22,11 @@ FOLDER = Path(__file__).parent
 FILES = sorted(FOLDER.glob("*.txt"))
 ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
 SETTINGS: dict[str, tuple[str, str, Callable[[str], Any]]] = {  # name in README.md: what it is of, its name there
-    "size": ("desk", "size_limit", int),
-    "recipients": ("desk", "recipients_limit", int),
-    "served": ("desk", "reach", lambda value: Reach((Terms("p", senders=tuple(value.split(","))),), Routes(("p",)))),
-    "carried": ("desk", "reach", lambda value: Reach((Terms("p", size_limit=int(value)),), Routes(("p",)))),
-    "smtputf8": ("desk", "smtputf8", "yes".__eq__),
+    "size": ("provider", "size_limit", lambda value: int(value) + limits.SIZE_RESERVE),
+    "recipients": ("settings", "RELAY_RECIPIENTS", str),
+    "served": ("provider", "senders", lambda value: value.split(",")),
+    "carried": ("provider", "size_limit", int),
+    "smtputf8": ("greeting", "smtputf8", "yes".__eq__),
     "hour": ("account", "recipients_per_hour", int),
     "day": ("account", "recipients_per_day", int),
     "rewrite": ("account", "rewrite", "yes".__eq__),
@@ -39,8 +37,8 @@ SETTINGS: dict[str, tuple[str, str, Callable[[str], Any]]] = {  # name in README
     "connections": ("limits", "connections", int),
     "connections_per_address": ("limits", "connections_per_address", int),
     "tls": ("reception", "tls", "yes".__eq__),
-    "lan_recipients": ("reception", "lan_recipients", lambda value: tuple(value.split(","))),
-    "lan_day": ("reception", "lan_per_day", int),
+    "lan_recipients": ("settings", "RELAY_LAN_RECIPIENTS", str),
+    "lan_day": ("settings", "RELAY_LAN_RECIPIENTS_PER_DAY", str),
     "networks": ("reception", "networks", lambda value: tuple(map(ipaddress.ip_network, value.split(",")))),
 }
 
@@ -68,13 +66,16 @@ def matches(pattern: str, line: bytes) -> bool:
 @asynccontextmanager
 async def scenario(folder: Path, name: str, settings: dict[str, str]) -> AsyncIterator[Reception]:
     """A reception as the dialogue's head describes it. Unknown settings are an error."""
-    groups: dict[str, dict[str, Any]] = {"desk": {}, "account": {}, "limits": {}, "spool": {}, "reception": {}}
+    names = ("settings", "provider", "greeting", "account", "limits", "spool", "reception")
+    groups: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in settings.items():
         group, field, convert = SETTINGS[key]
         groups[group][field] = convert(value)
-    more = groups["reception"] | {"desk": groups["desk"], "limits": groups["limits"]}
+    more = groups["reception"] | {name: groups[name] for name in ("settings", "provider", "limits")}
     more |= {"accounts": [person(**groups["account"])], "spool": FakeSpool(**groups["spool"])}
     async with reception(folder, name, **more) as host:
+        if groups["greeting"]:
+            host.offers.greeted("generic", **groups["greeting"])
         yield host
 
 

@@ -591,6 +591,40 @@ async def test_what_one_provider_can_never_carry_goes_to_one_that_can() -> None:
         assert here.kept() == [0, 1]
 
 
+async def test_a_header_beyond_ascii_goes_to_one_that_can_carry_it() -> None:
+    utf8 = ("PIPELINING", "8BITMIME", "SMTPUTF8")
+    async with scene(secure(), secure(extensions=utf8)) as here:
+        message = here.spool.add(BODY, smtputf8=True)
+        await here.rest()
+        assert here.spool.states(message) == [DELIVERED]
+        assert here.kept() == [0, 1]
+
+
+async def test_smtputf8_is_known_from_every_providers_last_ehlo() -> None:
+    utf8 = ("PIPELINING", "8BITMIME", "SMTPUTF8")
+    async with scene(secure(extensions=utf8), secure(extensions=utf8)) as here:
+        offered = here.dispatcher.smtputf8
+
+        def looked(*ports: bool | None) -> None:
+            """The probe has found these at the ports of the second."""
+            found = [
+                PortLook(port=n, tls="tls", open=one is not None, login=None, smtputf8=one)
+                for n, one in enumerate(ports)
+            ]
+            here.dispatcher.looked(Readiness(provider="two", at=0.0, ports=tuple(found)))
+
+        assert not offered(), "nobody was heard"
+        here.spool.add(BODY)
+        await here.rest()
+        assert not offered(), "the second was not"
+        looked(True, None)
+        assert offered()
+        looked(None, None)
+        assert offered(), "one that cannot be reached has not changed its mind"
+        looked(True, False)
+        assert not offered()
+
+
 async def test_what_no_provider_can_carry_is_refused_once_all_have_said_so() -> None:
     async with scene(secure(), secure(), secure()) as here:
         message = here.spool.add(BODY, ["jürgen@example.net"], smtputf8=True)

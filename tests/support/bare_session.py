@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import Any, cast
 
 from relay.accounts import Account, Accounts
 from relay.clock import SystemClock
-from relay.submission.desk import Desk, Lan
 from relay.submission.limiter import Limiter
 from relay.submission.session import Session
 from support.fakes import FakeAccountsFile, FakeJournal, FakePasswords, FakeSpool
-from support.reception import HOSTNAME, PASSWORD, person
+from support.reception import PASSWORD, desk_for, offers, person, settings
 
 
 class Handshake:
@@ -91,23 +91,21 @@ class BareSession:
         people = accounts or [person()]
         self.file = FakeAccountsFile(Accounts(people))
         self.spool, self.journal = spool or FakeSpool(), FakeJournal()
-        lan = Lan(account=people[0].name, recipients=("*",), budget=person("lan listener")) if name == "lan" else None
-        values: dict[str, Any] = {
-            "listener": name,
-            "hostname": HOSTNAME,
-            "domain": "example.org",
-            "accounts": self.file,
-            "passwords": FakePasswords(self.file, {one.name: PASSWORD for one in people}),
-            "limiter": Limiter(clock=SystemClock()),
-            "spool": self.spool,
-            "journal": self.journal,
-            "clock": SystemClock(),
-            "certificate": FakeCertificates(),
-            "implicit_tls": name == "submissions",
-            "lan": lan,
-        }
+        wanted = settings(people[0].name)
+        made = desk_for(
+            wanted,
+            name,
+            offers(wanted),
+            accounts=self.file,
+            passwords=FakePasswords(self.file, {one.name: PASSWORD for one in people}),
+            limiter=Limiter(clock=SystemClock()),
+            repeats=None,
+            spool=self.spool,
+            journal=self.journal,
+            certificate=FakeCertificates(),
+        )
         loop = cast(asyncio.AbstractEventLoop, FakeLoop(asyncio.get_running_loop()))
-        self.session = Session(Desk(**(values | desk)), loop, "192.0.2.7")
+        self.session = Session(replace(made, **desk), loop, "192.0.2.7")
         self.session.connection_made(FakeTransport(self.session, secure=name == "submissions"))
         self._read = 0
         self._first = self.transport

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from relay.accounts import Account, Accounts
 from relay.clock import SystemClock
-from relay.submission.desk import Desk, Lan
+from relay.delivery.offers import Offers
+from relay.listening import desk
+from relay.providers.build import build
+from relay.providers.reach import Reach
+from relay.settings import Settings, read
+from relay.submission.desk import AccountsNow, Certificate, Desk, Journal, Passwords, Spool
 from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
 from relay.submission.ports import take
@@ -22,6 +28,7 @@ from relay.submission.repeats import Recent, Repeats
 from relay.submission.tls import Certificates
 from support.appliance import publish_certificate
 from support.fakes import FakeAccountsFile, FakeJournal, FakePasswords, FakeSpool
+from support.presets import environ
 from support.smtp_client import RawClient
 
 HOSTNAME = "mail.example.org"
@@ -40,9 +47,62 @@ def person(name: str = "anna", **more: Any) -> Account:
     return Account(name=name, **(defaults | more))
 
 
+def settings(account: str = "anna", **more: str) -> Settings:
+    """Those of a relay with all three listeners and one provider, ``generic``; ``more`` adds to them."""
+    lan = {"RELAY_LAN_BIND": "127.0.0.1", "RELAY_LAN_NETWORKS": "127.0.0.0/16", "RELAY_LAN_ACCOUNT": account}
+    lan |= {"RELAY_LAN_RECIPIENTS": "*", "RELAY_LAN_RECIPIENTS_PER_DAY": "unlimited"}
+    return read(environ("generic") | {"OWNPOST_HOSTNAME": HOSTNAME} | lan | more)
+
+
+def offers(wanted: Settings) -> Offers:
+    """What delivery knows of the providers in ``wanted``: nothing yet."""
+    providers, clock, journal = [build(one) for one in wanted.providers], SystemClock(), FakeJournal()
+    return Offers(
+        providers,
+        routes=wanted.routes,
+        high=frozenset,
+        clock=clock,
+        journal=journal,
+        jitter=lambda: 0.0,
+        poke=lambda: None,
+    )
+
+
+def desk_for(
+    wanted: Settings,
+    name: str,
+    known: Offers,
+    *,
+    accounts: AccountsNow,
+    passwords: Passwords,
+    limiter: Limiter,
+    repeats: Repeats | None,
+    spool: Spool,
+    journal: Journal,
+    certificate: Certificate | None,
+) -> Desk:
+    """The desk of the listener ``name``, made as the relay makes it."""
+    return desk(
+        wanted,
+        name,
+        accounts=accounts,
+        passwords=passwords,
+        limiter=limiter,
+        repeats=repeats,
+        spool=spool,
+        journal=journal,
+        clock=SystemClock(),
+        certificate=certificate,
+        reach=Reach(tuple(build(one).terms for one in wanted.providers), wanted.routes),
+        smtputf8=known.smtputf8,
+    )
+
+
 @dataclass
 class Reception:
-    """``listener`` is "submission", "submissions" or "lan"; ``desk`` overrides fields of the desk."""
+    """``name`` is "submission", "submissions" or "lan"; ``settings`` and ``provider`` (its table in
+    ``providers.toml``) are the operator's; ``desk`` overrides fields of the desk.
+    """
 
     folder: Path
     name: str = "submission"
@@ -50,8 +110,8 @@ class Reception:
     spool: FakeSpool = field(default_factory=FakeSpool)
     journal: FakeJournal = field(default_factory=FakeJournal)
     tls: bool = True
-    lan_recipients: tuple[str, ...] = ("*",)
-    lan_per_day: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    provider: Mapping[str, Any] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     gateways: frozenset[str] = frozenset()
     networks: tuple[Any, ...] | None = (LOOPBACK,)
@@ -72,34 +132,34 @@ class Reception:
             assert self.certificates.refresh()
         self.repeats = Repeats(Recent(SystemClock(), 600.0), self.spool.states_of)
         self.limiter = Limiter(clock=SystemClock(), gateways=self.gateways, **self.limits)
+        wanted = self._settings()
+        self.offers = offers(wanted)
         self.listener = Listener(
-            self._desk(),
+            self._desk(wanted),
             take(self.address, self.port, "RELAY_SUBMISSION_PORT"),
             networks=self.networks if self.name == "lan" else None,
             gateways=self.gateways,
         )
 
-    def _desk(self) -> Desk:
-        lan = None
-        if self.name == "lan":
-            budget = person("lan listener", recipients_per_day=self.lan_per_day)
-            lan = Lan(account=self.accounts[0].name, recipients=self.lan_recipients, budget=budget)
-        values: dict[str, Any] = {
-            "listener": self.name,
-            "hostname": HOSTNAME,
-            "domain": "example.org",
-            "accounts": self.file,
-            "passwords": self.passwords,
-            "limiter": self.limiter,
-            "spool": self.spool,
-            "journal": self.journal,
-            "clock": SystemClock(),
-            "certificate": self.certificates,
-            "implicit_tls": self.name == "submissions",
-            "lan": lan,
-            "repeats": self.repeats,
-        }
-        return Desk(**(values | self.desk))
+    def _settings(self) -> Settings:
+        lines = [f"{key} = {json.dumps(value)}" for key, value in self.provider.items()]
+        (self.folder / "providers.toml").write_text("\n".join(["[generic]", *lines]) if lines else "")
+        return settings(self.accounts[0].name, RELAY_CONFIG=str(self.folder), **self.settings)
+
+    def _desk(self, wanted: Settings) -> Desk:
+        made = desk_for(
+            wanted,
+            self.name,
+            self.offers,
+            accounts=self.file,
+            passwords=self.passwords,
+            limiter=self.limiter,
+            repeats=self.repeats,
+            spool=self.spool,
+            journal=self.journal,
+            certificate=self.certificates,
+        )
+        return replace(made, **self.desk)
 
     async def connect(self, host: str = "127.0.0.1") -> RawClient:
         """A client that has read nothing yet; under TLS on the port where TLS is implied."""

@@ -6,9 +6,9 @@ import pytest
 
 from relay import limits
 from relay.assembly import providers
+from relay.listening import announced_size
 from relay.providers.reach import Reach
 from relay.settings import read
-from relay.wiring import announced_size
 from support.presets import environ
 
 

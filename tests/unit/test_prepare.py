@@ -14,7 +14,7 @@ from relay import limits
 from relay.accounts import Account
 from relay.header import mailboxes, split
 from relay.refusal import Reason, Refusal
-from relay.submission.prepare import Prepared, Trace, date, prepare
+from relay.submission.prepare import Prepared, Trace, date, needs_utf8, prepare
 
 ID = "01KC6W3V2M7Z9QH8R5T4XY0AB1"
 NOW = 1_800_000_000.9
@@ -187,6 +187,18 @@ def test_received_hides_an_ipv6_address_in_a_name() -> None:
 
 def test_received_says_how_the_mail_came() -> None:
     assert received("pc", protocol="ESMTPS") == "Received: from pc\r\n\tby h.example with ESMTPS id "
+
+
+def test_received_says_that_it_came_with_smtputf8() -> None:
+    trace = Trace.make(hostname="h.example", domain="example", client_name="pc", client_address="192.0.2.1")
+    assert trace.in_utf8().received == b"Received: from pc\r\n\tby h.example with UTF8SMTPSA id "
+
+
+def test_only_what_is_beyond_ascii_needs_smtputf8() -> None:
+    plain, wide = prepared(WHOLE + b"\r\n"), prepared(OWN + "Subject: \u00fc\r\n\r\n".encode())
+    assert not needs_utf8(plain, ["bob@example.net"])
+    assert needs_utf8(wide, ["bob@example.net"])
+    assert needs_utf8(plain, ["bob@example.net", "j\u00fcrgen@example.net"])
 
 
 def test_dates_are_those_of_rfc_5322_in_utc() -> None:

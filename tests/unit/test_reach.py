@@ -7,7 +7,7 @@ import pytest
 from relay import limits
 from relay.choice.offer import Terms
 from relay.choice.routes import Route, Routes
-from relay.providers.reach import EVERYTHING, Reach
+from relay.providers.reach import Reach
 
 LARGE = Terms("large", size_limit=50 * limits.MIB)
 SMALL = Terms("small", size_limit=5 * limits.MIB)
@@ -18,7 +18,6 @@ LESS = limits.SIZE_RESERVE
 def test_the_largest_provider_counts_and_an_unknown_limit_is_none() -> None:
     assert Reach((SMALL, LARGE), Routes(("small", "large"))).size_limit == 50 * limits.MIB - LESS
     assert Reach((SMALL, OWN), Routes(("small", "own"))).size_limit > limits.GIB
-    assert EVERYTHING.size_limit > limits.GIB
 
 
 def test_without_routes_and_senders_everybody_is_served() -> None:

@@ -85,6 +85,15 @@ async def test_a_provider_that_is_well() -> None:
     assert watched.journal.said == [("provider_ready", {"provider": "scripted"})]
 
 
+@pytest.mark.parametrize("offers", [True, False])
+async def test_what_its_ehlo_offers_is_learned(offers: bool) -> None:
+    extensions = ("PIPELINING", "SMTPUTF8") if offers else ("PIPELINING",)
+    async with ScriptedProvider(tls="tls", users=USERS, extensions=extensions) as peer:
+        assert (await Watched(provider_for(peer)).look()).smtputf8 is offers
+        closed = provider_for(peer, ports=((free_port(), "tls"),))
+    assert (await Watched(closed).look()).smtputf8 is None
+
+
 async def test_a_wrong_key_is_offered_once_however_many_ports_there_are() -> None:
     async with two_ports(password="wrong") as (one, two, provider):
         watched = Watched(provider)

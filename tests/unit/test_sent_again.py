@@ -137,7 +137,9 @@ async def test_a_large_repeat_leaves_nothing_in_the_spool(tmp_path: Path) -> Non
 
 async def test_a_repeat_gives_no_way_past_a_limit_and_takes_nothing_of_it(tmp_path: Path) -> None:
     account = person(recipients_per_hour=2)
-    async with reception(tmp_path, "lan", tls=False, lan_per_day=2, accounts=[account]) as host:
+    async with reception(
+        tmp_path, "lan", tls=False, settings={"RELAY_LAN_RECIPIENTS_PER_DAY": "2"}, accounts=[account]
+    ) as host:
         client = await host.logged_in()
         for _ in range(4):
             assert (await send(client)).startswith(b"250 ")
@@ -146,7 +148,7 @@ async def test_a_repeat_gives_no_way_past_a_limit_and_takes_nothing_of_it(tmp_pa
 
 
 async def test_a_refused_message_is_not_remembered(tmp_path: Path) -> None:
-    async with reception(tmp_path, "lan", tls=False, lan_per_day=1) as host:
+    async with reception(tmp_path, "lan", tls=False, settings={"RELAY_LAN_RECIPIENTS_PER_DAY": "1"}) as host:
         first, second = await host.logged_in(), await host.logged_in()
         await to_data(first)
         await to_data(second)

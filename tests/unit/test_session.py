@@ -107,7 +107,9 @@ async def test_what_is_refused_in_mid_body_leaves_the_spool_at_once(tmp_path: Pa
 
 async def test_two_sessions_cannot_pass_the_same_gap_and_the_loser_pays_nothing(tmp_path: Path) -> None:
     account = person(recipients_per_hour=2)
-    async with reception(tmp_path, "lan", tls=False, lan_per_day=1, accounts=[account]) as host:
+    async with reception(
+        tmp_path, "lan", tls=False, settings={"RELAY_LAN_RECIPIENTS_PER_DAY": "1"}, accounts=[account]
+    ) as host:
         clients = [await host.logged_in() for _ in range(2)]
         for client in clients:
             await to_data(client)
@@ -399,3 +401,33 @@ def test_a_verb_that_upstream_may_bring_one_day_is_none_of_ours() -> None:
     verbs = b"AUTH DATA EHLO EXPN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY"
     assert sorted(Session.VERBS) == verbs.split()
     assert not any(verb is getattr(SMTP, f"smtp_{name.decode()}") for name, verb in Session.VERBS.items())
+
+
+async def test_smtputf8_is_offered_as_the_providers_are_heard_and_what_was_offered_holds(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        client = await host.connect()
+        await client.line()
+        for offered in (False, True, False):
+            host.offers.greeted("generic", smtputf8=offered)
+            answer = await client.ask(b"EHLO client")
+            assert (b"SMTPUTF8" in answer) is offered
+        host.offers.greeted("generic", smtputf8=True)
+        assert (await client.ask(b"MAIL FROM:<anna@example.org> SMTPUTF8")).startswith(b"555 5.5.4")
+        await client.ask(b"EHLO client")
+        host.offers.greeted("generic", smtputf8=False)
+        assert (await client.ask(b"MAIL FROM:<anna@example.org> SMTPUTF8")).startswith(b"250")
+
+
+async def test_only_mail_that_needs_it_is_kept_as_smtputf8(tmp_path: Path) -> None:
+    async with reception(tmp_path, "lan", tls=False) as host:
+        host.offers.greeted("generic", smtputf8=True)
+        client = await host.logged_in()
+        for recipient, subject, needed in (("bob", "x", False), ("böb", "x", True), ("bob", "ü", True)):
+            await client.ask(b"MAIL FROM:<anna@example.org> SMTPUTF8")
+            assert (await client.ask(f"RCPT TO:<{recipient}@example.net>".encode())).startswith(b"250")
+            await client.ask(b"DATA")
+            text = f"From: anna@example.org\r\nSubject: {subject}\r\n\r\nhi\r\n."
+            assert (await client.ask(text.encode())).startswith(b"250")
+            kept = host.spool.kept[-1]
+            assert kept.message.smtputf8 is needed
+            assert b" with UTF8SMTP id " in kept.data

@@ -259,7 +259,8 @@ async def test_smtputf8_is_asked_for_only_where_it_is_offered_and_needed() -> No
 @pytest.mark.parametrize(
     ("one", "offer", "words"),
     [
-        (job(BODY, "jürgen@example.net"), OFFER, "beyond ASCII"),
+        (job(BODY, "jürgen@example.net"), OFFER, "no addresses with letters beyond ASCII"),
+        (job(BODY, smtputf8=True), OFFER, "no headers with letters beyond ASCII"),
         (job(BODY, sender="jürgen@example.org"), OFFER, "beyond ASCII"),
         (job(BODY, "a@example.net>\r\nRCPT TO:<b@example.net"), OFFER, "control character"),
         (job(BODY), Offer(True, True, 20, True, False), "at most 20"),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from collections.abc import Callable
 
-from relay.settings import LanSettings, Settings
-from relay.submission.desk import Desk, Lan
+from relay.clock import Clock
+from relay.providers.reach import Reach
+from relay.settings import Settings
+from relay.submission.desk import AccountsNow, Certificate, Desk, Journal, Lan, Passwords, Spool
 from relay.submission.front import Front
+from relay.submission.limiter import Limiter
 from relay.submission.listener import Listener
 from relay.submission.ports import CannotListen, take
+from relay.submission.repeats import Repeats
 from relay.submission.tls import Certificates
 from relay.usage import LAN, lan_budget
 
@@ -35,28 +39,61 @@ def front(
     settings: Settings,
     taken: dict[str, list[socket.socket]],
     certificates: Certificates,
-    shared: dict[str, Any],
+    desk: Callable[[str], Desk],
     gateways: frozenset[str],
 ) -> Front:
-    """The listeners on those ports. ``shared`` is what every desk has in common."""
-    listeners = []
-    for name, sockets in taken.items():
-        if name == LAN and settings.lan:
-            listeners.append(_lan_listener(settings, settings.lan, sockets, certificates, shared, gateways))
-        else:
-            desk = Desk(listener=name, certificate=certificates, implicit_tls=name == "submissions", **shared)
-            listeners.append(Listener(desk, sockets, gateways=gateways))
+    """The listeners on those ports; ``desk`` makes what the sessions of the one of that name share."""
+    listeners = [
+        Listener(
+            desk(name),
+            sockets,
+            networks=settings.lan.networks if name == LAN and settings.lan else None,
+            gateways=gateways,
+        )
+        for name, sockets in taken.items()
+    ]
     return Front(listeners, certificates if settings.tls else None)
 
 
-def _lan_listener(
+def desk(
     settings: Settings,
-    lan: LanSettings,
-    sockets: list[socket.socket],
-    certificates: Certificates,
-    shared: dict[str, Any],
-    gateways: frozenset[str],
-) -> Listener:
-    rights = Lan(account=lan.account, recipients=lan.recipients, budget=lan_budget(lan))
-    desk = Desk(listener=LAN, certificate=certificates if settings.tls else None, lan=rights, **shared)
-    return Listener(desk, sockets, networks=lan.networks, gateways=gateways)
+    name: str,
+    *,
+    accounts: AccountsNow,
+    passwords: Passwords,
+    limiter: Limiter,
+    repeats: Repeats | None,
+    spool: Spool,
+    journal: Journal,
+    clock: Clock,
+    certificate: Certificate | None,
+    reach: Reach,
+    smtputf8: Callable[[], bool],
+) -> Desk:
+    """What the sessions of the listener ``name`` share, as the settings want it."""
+    lan = settings.lan if name == LAN else None
+    return Desk(
+        listener=name,
+        hostname=settings.hostname,
+        domain=settings.domains[0],
+        accounts=accounts,
+        passwords=passwords,
+        limiter=limiter,
+        spool=spool,
+        journal=journal,
+        clock=clock,
+        certificate=certificate if lan is None or settings.tls else None,
+        implicit_tls=name == "submissions",
+        lan=Lan(account=lan.account, recipients=lan.recipients, budget=lan_budget(lan)) if lan else None,
+        size_limit=announced_size(settings, reach),
+        recipients_limit=settings.recipients_limit,
+        reach=reach,
+        smtputf8=smtputf8,
+        client_address_in_received=settings.client_address_in_received,
+        repeats=repeats,
+    )
+
+
+def announced_size(settings: Settings, reach: Reach) -> int:
+    """The message size that clients are told: what we take, and never more than some provider does with our fields."""
+    return min(settings.message_size_limit, reach.size_limit)

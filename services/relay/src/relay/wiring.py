@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from relay import limits
 from relay.accounts import Accounts
@@ -19,7 +18,7 @@ from relay.delivery.dispatcher import Dispatcher
 from relay.delivery.probe import Prober, login_of
 from relay.holding import Holding
 from relay.journal import Journal
-from relay.listening import front
+from relay.listening import desk, front
 from relay.metrics import Metrics
 from relay.oauth.tokens import Tokens
 from relay.provider_report import ProviderReport
@@ -31,11 +30,13 @@ from relay.settings import Settings
 from relay.spool import Spool
 from relay.status import Status
 from relay.submission.auth import Authenticator
+from relay.submission.desk import Desk
 from relay.submission.dialogue import own_mistake
 from relay.submission.front import Front
 from relay.submission.gateway import default_gateways
 from relay.submission.limiter import Limiter
 from relay.submission.mirror import Mirror
+from relay.submission.repeats import Repeats
 from relay.submission.tls import Certificates
 from relay.testmail import TestMail
 from relay.usage import limiter, repeats
@@ -61,10 +62,13 @@ async def wire(ground: Ground, taken: dict[str, list[socket.socket]]) -> Relay:
     gateways = default_gateways()
     counts = await limiter(settings, ground.accounts.current, ground.spool, clock, gateways, journal)
     passwords = Authenticator(lambda: ground.accounts.current, clock=clock, gateways=gateways)
-    ports = front(settings, taken, certificates, await shared(ground, passwords, counts), gateways)
-    mirror = Mirror(ports.listeners, certificates, settings.hostname, journal)
     grants = tokens(ground)
     dispatcher = delivery(ground, grants)
+    seen = await repeats(settings, ground.spool, clock)
+    ports = front(
+        settings, taken, certificates, desks(ground, certificates, passwords, counts, seen, dispatcher), gateways
+    )
+    mirror = Mirror(ports.listeners, certificates, settings.hostname, journal)
     holding = Holding(ground.spool, ground.accounts.current)
     tell_of_changes(ground, holding, counts, ports, dispatcher)
     prober = look_out(ground, dispatcher, grants)
@@ -88,30 +92,30 @@ async def wire(ground: Ground, taken: dict[str, list[socket.socket]]) -> Relay:
     )
 
 
-async def shared(ground: Ground, passwords: Authenticator, counts: Limiter) -> dict[str, Any]:
-    """What all listeners have in common."""
-    settings = ground.settings
-    reach = Reach(tuple(one.terms for one in ground.to), settings.routes)
-    return {
-        "hostname": settings.hostname,
-        "domain": settings.domains[0],
-        "accounts": ground.accounts,
-        "passwords": passwords,
-        "limiter": counts,
-        "repeats": await repeats(settings, ground.spool, ground.clock),
-        "spool": ground.spool,
-        "journal": ground.journal,
-        "clock": ground.clock,
-        "size_limit": announced_size(settings, reach),
-        "reach": reach,
-        "recipients_limit": settings.recipients_limit,
-        "client_address_in_received": settings.client_address_in_received,
-    }
-
-
-def announced_size(settings: Settings, reach: Reach) -> int:
-    """The message size that clients are told: what we take, and never more than some provider does with our fields."""
-    return min(settings.message_size_limit, reach.size_limit)
+def desks(
+    ground: Ground,
+    certificates: Certificates,
+    passwords: Authenticator,
+    counts: Limiter,
+    seen: Repeats | None,
+    dispatcher: Dispatcher,
+) -> Callable[[str], Desk]:
+    """What each listener's sessions share, by its name."""
+    reach = Reach(tuple(one.terms for one in ground.to), ground.settings.routes)
+    return lambda name: desk(
+        ground.settings,
+        name,
+        accounts=ground.accounts,
+        passwords=passwords,
+        limiter=counts,
+        repeats=seen,
+        spool=ground.spool,
+        journal=ground.journal,
+        clock=ground.clock,
+        certificate=certificates,
+        reach=reach,
+        smtputf8=dispatcher.smtputf8,
+    )
 
 
 def tokens(ground: Ground) -> dict[str, Tokens]:

@@ -47,6 +47,12 @@ class Carrier(Protocol):
         ...
 
 
+class Greeted(Protocol):
+    """Who wants to know what a provider's EHLO said."""
+
+    def __call__(self, provider: str, *, smtputf8: bool) -> None: ...
+
+
 class Ports:
     """The ports of one provider, that which worked last first. Its carriers share it."""
 
@@ -81,6 +87,7 @@ class SmtpCarrier:
         *,
         ports: Ports | None = None,
         tokens: Tokens | None = None,
+        greeted: Greeted,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._provider = provider
@@ -89,7 +96,7 @@ class SmtpCarrier:
         self._hostname = hostname
         self._times = times
         self._ports = ports or Ports(provider.ports)
-        self._tokens = tokens
+        self._tokens, self._greeted = tokens, greeted
         self._now = now
         self._ends = 0.0  # of the connection, by ``now``
         self._link: Link | None = None
@@ -154,6 +161,7 @@ class SmtpCarrier:
             return Finding(opener.stage, error)
         finally:
             self._opening = None
+        self._greeted(self._provider.name, smtputf8=self._offer.smtputf8)
         self._ends = self._now() + self._provider.seconds_per_connection
         return None
 

@@ -118,7 +118,7 @@ class Dispatcher:
             breaker=breaker,
         )
         self.looked, self.unprobed = self._offers.looked, self._offers.unprobed  # for the readiness probe
-        self.retried = self._offers.retried
+        self.retried, self.smtputf8 = self._offers.retried, self._offers.smtputf8
         judge = Judge(spool, journal)
         self._recorder = Recorder(spool, journal, notice.Post(hostname, postmaster), judge.header, self._offers.title)
         self._settler = Settler(
@@ -142,14 +142,9 @@ class Dispatcher:
             if folder is not None:
                 return CaptureCarrier(folder, self._spool, provider.strip)
             ports, tokens = self._ports[provider.name], self._tokens.get(provider.name)
+            greeted, now = self._offers.greeted, self._clock.monotonic
             return SmtpCarrier(
-                provider,
-                self._spool,
-                self._hostname,
-                self._times,
-                ports=ports,
-                tokens=tokens,
-                now=self._clock.monotonic,
+                provider, self._spool, self._hostname, self._times, ports=ports, tokens=tokens, greeted=greeted, now=now
             )
 
         return Lane(

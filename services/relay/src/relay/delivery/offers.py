@@ -59,6 +59,7 @@ class Offers:
         self._routes, self._high = routes, high
         self._clock, self._journal, self._jitter, self._poke = clock, journal, jitter, poke
         self._lanes: Mapping[str, Lane] = {}
+        self._smtputf8 = {one.name: one.captured is not None for one in providers}
         self._probes: dict[int, list[Pair]] = {}  # first delivery of a probing job -> what it asks about
         self._room: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -193,6 +194,15 @@ class Offers:
         self.look()
         return [begun]
 
+    # --- what providers say of themselves
+    def greeted(self, provider: str, *, smtputf8: bool) -> None:
+        """What a provider's last EHLO said; until the first, which the probe hears at the start, it offers nothing."""
+        self._smtputf8[provider] = smtputf8
+
+    def smtputf8(self) -> bool:
+        """Whether all of them take addresses and headers beyond ASCII (RFC 6531)."""
+        return all(self._smtputf8.values())
+
     # --- what looks without a message found
     def retried(self, message: Message) -> None:
         """Somebody had ``message`` tried again: what providers said of its sender is asked anew by the next message
@@ -218,6 +228,8 @@ class Offers:
         probes a provider whose pause is over, the look does, with the same ends.
         """
         name, breaker = found.provider, self.breakers[found.provider]
+        if (smtputf8 := found.smtputf8) is not None:
+            self.greeted(name, smtputf8=smtputf8)
         pause, unprobed = breaker.pause(), self._unprobed(found.provider)
         mended = found.key and pause is not None and pause.standing is Standing.KEY_DEAD
         if mended or (unprobed and found.ready):

@@ -54,6 +54,7 @@ class PortLook:
     login: bool | None  # None: not tried, or there is none
     sentence: str = ""
     standing: Standing = Standing.FINE
+    smtputf8: bool | None = None  # whether its EHLO offered that; None: there was none
 
     @property
     def ok(self) -> bool:
@@ -80,6 +81,12 @@ class Readiness:
         if any(one.login for one in self.ports):
             return True
         return False if any(one.standing is Standing.KEY_DEAD for one in self.ports) else None
+
+    @property
+    def smtputf8(self) -> bool | None:
+        """Whether it offers SMTPUTF8 at every port that was greeted; None where that could not be learned."""
+        offered = [one.smtputf8 for one in self.ports if one.smtputf8 is not None]
+        return all(offered) if offered else None
 
     @property
     def sentence(self) -> str:
@@ -225,10 +232,10 @@ class _Key:
 async def _look(provider: Provider, port: int, tls: Tls, hostname: str, key: _Key) -> PortLook:
     """Never raises: what goes wrong is what was found."""
     opener = Opener(provider, hostname, _TIMES, to=(port, tls))
-    reached = False
+    reached, smtputf8 = False, None
     try:
         await opener.reach(REACH_TIME)
-        reached = True
+        reached, smtputf8 = True, opener.supports_extension("smtputf8")
         login = await key.try_on(opener)
         with contextlib.suppress(Exception):
             await opener.quit(timeout=LEAVE_TIME)
@@ -236,8 +243,11 @@ async def _look(provider: Provider, port: int, tls: Tls, hostname: str, key: _Ke
         verdict = judge(Finding(opener.stage, error), provider.rules)
         said = " ".join(filter(None, (str(verdict.outcome.code or ""), verdict.outcome.text)))
         login = False if reached else None
-        return PortLook(port=port, tls=tls, open=reached, login=login, sentence=said, standing=verdict.standing)
+        standing = verdict.standing
+        return PortLook(
+            port=port, tls=tls, open=reached, login=login, sentence=said, standing=standing, smtputf8=smtputf8
+        )
     finally:
         opener.close()
     missed = NOT_TRIED if login is None and provider.username else ""
-    return PortLook(port=port, tls=tls, open=True, login=login, sentence=missed)
+    return PortLook(port=port, tls=tls, open=True, login=login, sentence=missed, smtputf8=smtputf8)

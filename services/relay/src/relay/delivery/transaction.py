@@ -95,11 +95,10 @@ class Transaction:
         if not addresses.isprintable():
             return OwnRefusal("an address contains a control character")
         wide = not addresses.isascii()
-        self._utf8 = self._offer.smtputf8 and (wide or job.message.smtputf8)
-        if wide and not self._utf8:
-            return OwnRefusal(
-                "the provider does not take addresses with letters beyond ASCII; use an ASCII form of the address"
-            )
+        self._utf8 = wide or job.message.smtputf8
+        if self._utf8 and not self._offer.smtputf8:
+            what = "addresses" if wide else "headers"
+            return OwnRefusal(f"the provider takes no {what} with letters beyond ASCII (SMTPUTF8); use ASCII addresses")
         most, size = self._offer.size_limit, self._size()
         if most and size > most:
             return OwnRefusal(f"the message has {size} bytes and the provider takes at most {most}; send it in parts")

@@ -50,6 +50,3 @@ def _largest(terms: Iterable[Terms]) -> int:
     """The largest limit less what we add; any size where one of them is not known, for its EHLO decides."""
     known = [one.size_limit - limits.SIZE_RESERVE if one.size_limit else ANY_SIZE for one in terms]
     return max(known, default=ANY_SIZE)
-
-
-EVERYTHING = Reach((), Routes(()))  # nobody is refused and nothing is too large: for tests of other things

@@ -14,11 +14,10 @@ from typing import Protocol
 
 from aiosmtpd.smtp import Envelope
 
-from relay import limits
 from relay.accounts import Account, Accounts
 from relay.clock import Clock
 from relay.model import Event, Message
-from relay.providers.reach import EVERYTHING, Reach
+from relay.providers.reach import Reach
 from relay.refusal import Reason
 from relay.submission.limiter import Limiter
 from relay.submission.repeats import Repeats
@@ -92,7 +91,7 @@ class Lan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What all sessions of one listener share."""
+    """What all sessions of one listener share. Nothing here has a default: what nobody sets would never be missed."""
 
     listener: str  # "submission", "submissions" or "lan", as the journal calls it
     hostname: str
@@ -104,14 +103,14 @@ class Desk:
     journal: Journal
     clock: Clock
     certificate: Certificate | None  # None: no TLS on this listener
-    implicit_tls: bool = False
-    lan: Lan | None = None
-    size_limit: int = limits.MESSAGE_SIZE - limits.SIZE_RESERVE
-    recipients_limit: int = limits.RECIPIENTS
-    reach: Reach = EVERYTHING  # what the providers can carry, and for whom
-    smtputf8: bool = False  # only if every provider can carry it
-    client_address_in_received: bool = False
-    repeats: Repeats | None = None  # None: whatever comes is kept
+    implicit_tls: bool
+    lan: Lan | None
+    size_limit: int
+    recipients_limit: int
+    reach: Reach  # what the providers can carry, and for whom
+    smtputf8: Callable[[], bool]  # whether every provider can carry it, as far as they have been heard
+    client_address_in_received: bool
+    repeats: Repeats | None  # None: whatever comes is kept
 
 
 class Transaction(Envelope):

@@ -34,6 +34,7 @@ class Hello(Dialogue):
         self._checks = self._queues = self._left_queue = False  # a password; until that is judged
         self._accounts: Accounts | None = None  # against which `account` was last judged
         self._trace: Trace | None = None
+        self.smtputf8 = False  # it was offered by the last EHLO
         if desk.lan is not None:
             self.trust()
 
@@ -52,7 +53,7 @@ class Hello(Dialogue):
         if not self._greet(arg, extended=True):
             return
         lines = [self.hostname, f"SIZE {self.desk.size_limit}", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES"]
-        if self.desk.smtputf8:
+        if self.smtputf8:
             lines.append("SMTPUTF8")
         if self._tls_context() is not None:
             lines.append("STARTTLS")
@@ -74,6 +75,7 @@ class Hello(Dialogue):
         self._set_rset_state()
         self.session.host_name = name.decode("utf-8", "backslashreplace")
         self.session.extended_smtp = extended
+        self.smtputf8 = extended and self.desk.smtputf8()
         self._trace = None
         return True
 
@@ -147,6 +149,7 @@ class Hello(Dialogue):
         self.secure = True
         self.session = Greeting(self.loop)  # RFC 3207, 4.2: what was said before TLS is forgotten
         self.session.peer = self.peer
+        self.smtputf8 = False
         version = transport.get_extra_info("ssl_object").version()
         self.desk.journal.tls_handshake(self.desk.listener, self.peer, version, True)
 

@@ -19,7 +19,7 @@ from relay.submission.content import FAULTS, Decoder, Fault
 from relay.submission.desk import Transaction, Upload
 from relay.submission.hello import Hello
 from relay.submission.pace import Pace
-from relay.submission.prepare import Prepared, Trace, prepare
+from relay.submission.prepare import Prepared, Trace, needs_utf8, prepare
 from relay.submission.repeats import Fingerprint
 from relay.submission.wire import End
 
@@ -285,7 +285,7 @@ class Intake:
             received_at=now,
             message_id=prepared.message_id,
             null_sender=prepared.null_sender,
-            smtputf8=self._transaction.smtp_utf8,
+            smtputf8=self._transaction.smtp_utf8 and needs_utf8(prepared, self._transaction.rcpt_tos),
             notify=account.notify or ("" if prepared.null_sender else prepared.sender),
             fingerprint=fingerprint,
         )

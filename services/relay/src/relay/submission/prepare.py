@@ -11,7 +11,8 @@ The client's address is given to the world only where a setting asks for it, so 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
@@ -78,6 +79,10 @@ class Trace:
         client = _client(client_name, client_address, show_address)
         received = f"Received: {client}by {hostname} with {protocol} id "
         return cls(received.encode("ascii"), hostname, f"postmaster@{domain}")
+
+    def in_utf8(self) -> Trace:
+        """As it is for a message that came with SMTPUTF8 (RFC 6531, 4.3)."""
+        return replace(self, received=self.received.replace(b" with ESMTP", b" with UTF8SMTP"))
 
 
 def _client(name: str, address: str, show_address: bool) -> str:
@@ -146,6 +151,11 @@ def prepare(
     travels_as = envelope_sender(account, sender, trace.postmaster)
     travels = b"".join((received, missing, added, _edited(header, edits)))
     return Prepared(travels, travels_as, not sender, value, seen)
+
+
+def needs_utf8(prepared: Prepared, recipients: Iterable[str]) -> bool:
+    """Whether a client that said SMTPUTF8 had reason to: some say it always, and any provider carries what is ASCII."""
+    return not (prepared.header.isascii() and all(map(str.isascii, (prepared.sender, *recipients))))
 
 
 def envelope_sender(account: Account, sender: str, postmaster: str) -> str:

@@ -54,7 +54,7 @@ class Session(Hello):
         if self.envelope.mail_from is not None:
             self.protest("503 5.5.1 A message is under way; end it with DATA or RSET.", Reason.SEQUENCE)
             return
-        mail = address.read_mail(arg, smtputf8=self.desk.smtputf8, lenient=account.rewrite)
+        mail = address.read_mail(arg, smtputf8=self.smtputf8, lenient=account.rewrite)
         if isinstance(mail, Refusal):
             self.protest(mail.reply, mail.reason)
             return
@@ -159,7 +159,8 @@ class Session(Hello):
         elif (account := self._still_acting(envelope.account, envelope.mail_from)) and not self.too_early():
             self.reply("354 Go on; end with a line that holds a single dot.")
             self.flush()
-            await Intake(self, envelope, account, self._traced()).run()
+            trace = self._traced().in_utf8() if envelope.smtp_utf8 else self._traced()
+            await Intake(self, envelope, account, trace).run()
             self._set_rset_state()
 
     def _still_acting(self, before: Account, sender: str) -> Account | None:
