@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from unicodedata import normalize
+import re
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.address import ADDRESS_BYTES, Mail, parse, read_mail, read_rcpt
+from relay.address import ADDRESS_BYTES, RECIPIENT_BYTES, parse, parse_recipient
 from relay.refusal import Refusal
+from relay.submission.paths import NO_ADDRESS, Mail, read_mail, read_rcpt
 from support.fuzzing import corpus, keep_at_it, mutated
 
 PIECES = [
@@ -56,18 +57,23 @@ arguments = st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join) | st.bi
 @example(b"<a@b.c>\r\nRCPT TO:<d@e.f>", False, True)
 @example(b"<" + b"a." * 126 + b"a@b.c>", False, False)
 def check(argument: bytes, smtputf8: bool, lenient: bool) -> None:
-    mail = read_mail(b"FROM:" + argument, smtputf8=smtputf8, lenient=lenient)
-    rcpt = read_rcpt(b"TO:" + argument, smtputf8=smtputf8)
+    mail = read_mail(b"FROM:" + argument, smtputf8=smtputf8, lenient=lenient, rewrite=lenient)
+    rcpt = read_rcpt(b"TO:" + argument, smtputf8=smtputf8, lenient=lenient)
     assert isinstance(mail, Mail | Refusal)
-    for address in (mail.sender if isinstance(mail, Mail) else "", rcpt if isinstance(rcpt, str) else ""):
+    sender = mail.sender if isinstance(mail, Mail) else ""
+    assert sender in {"", NO_ADDRESS} or parse(sender.encode(), utf8=smtputf8) == sender
+    assert len(sender.encode()) <= ADDRESS_BYTES
+    for address in (sender, rcpt if isinstance(rcpt, str) else ""):
         assert address.isprintable()
-        assert len(address.encode()) <= ADDRESS_BYTES
+        assert not {"<", ">"} & set(address)
         assert smtputf8 or address.isascii()
+        assert address.rpartition("@")[2].isascii()
+        outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", address)
+        assert not set(' "\\') & set(outside), "nothing ends the path but its bracket"
     if isinstance(rcpt, str):
-        assert parse(rcpt.encode(), utf8=smtputf8) == rcpt
-        local, _, domain = rcpt.rpartition("@")
-        assert "." in domain or domain.startswith("[")
-        assert not set("@%!") & set(normalize("NFKC", local))
+        assert parse_recipient(rcpt.encode(), utf8=smtputf8) == rcpt
+        assert len(rcpt.encode()) <= RECIPIENT_BYTES
+        assert rcpt.rpartition("@")[2]
     for refusal in (mail, rcpt):
         if isinstance(refusal, Refusal):
             assert refusal.reply[:2] in {"50", "55"}

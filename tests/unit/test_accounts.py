@@ -94,7 +94,8 @@ def test_a_file_without_accounts_says_so() -> None:
         ('senders = ["*@nas"]', "senders: '*@nas': this is not an address, the domain is not a full name"),
         ('senders = ["*"]', "senders: '*': this is not an address"),
         ("senders = [1]", "senders: 1: this is not an address"),
-        ('senders = ["a@bücher.example"]', "senders: 'a@b?cher.example': write the domain in its ASCII form"),
+        ('senders = ["a@i❤.example"]', "senders: 'a@i?.example': this is not an address, the domain cannot be read"),
+        ('notify = "*@example.org"', "notify: '*@example.org': this is not an address"),
         ('from = "rewrit"', 'from: \'rewrit\' is not allowed; allowed: "refuse" or "rewrite"'),
         ("recipients_per_day = 0", "recipients_per_day: 0 is not allowed; allowed: a number from 1"),
         ("recipients_per_day = true", "recipients_per_day: True is not allowed"),
@@ -113,6 +114,15 @@ def test_each_mistake_names_account_key_and_what_is_allowed(line: str, told: str
     (problem,) = problems(with_key(line))
     assert problem.startswith(f"[accounts.anna] {told}")
     assert "allowed: " in problem
+
+
+def test_domains_in_other_scripts_and_with_underscores_are_taken_and_kept_in_ascii() -> None:
+    lines = 'senders = ["a@Bücher.example", "*@bücher.example", "a@branch_7.example"]\nnotify = "b@bücher.example"\n'
+    (account,) = parse(f'[accounts.a]\npassword_hash = ""\nfrom = "rewrite"\n{lines}'.encode())
+    assert account.senders == ("a@xn--bcher-kva.example", "*@xn--bcher-kva.example", "a@branch_7.example")
+    assert account.notify == "b@xn--bcher-kva.example"
+    assert account.first_sender == "a@xn--bcher-kva.example"
+    assert account.may_send_as("anybody@xn--bcher-kva.example")
 
 
 def test_costs_at_their_limits() -> None:

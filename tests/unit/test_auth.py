@@ -17,7 +17,7 @@ from relay import limits
 from relay.accounts import Account, Accounts
 from relay.refusal import Reason, Refusal
 from relay.submission import auth
-from relay.submission.auth import Authenticator, Credentials, Table, decode_login, decode_plain
+from relay.submission.auth import Authenticator, Credentials, Table, credentials, decode_login, decode_plain
 from support.memory_spool import FakeClock
 
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -86,7 +86,38 @@ def test_login_step_by_step() -> None:
     st.binary(max_size=80).filter(lambda b: b and b"\0" not in b),
 )
 def test_any_login_and_password_survive_the_way(login: bytes, password: bytes) -> None:
+    login = b"l" + login + b"l"  # around a name there may be spaces
     assert decode_plain(b64encode(b"\0" + login + b"\0" + password)) == Credentials(login, password)
+
+
+@pytest.mark.parametrize(
+    "around", ["{} ", " {}", "\t{}\r\n", "\u00a0{}\u00a0", "{}\u3000", "\ufeff{}", "\u200b{} \u200e"]
+)
+def test_what_a_keyboard_puts_around_a_name_is_no_part_of_it_and_of_a_password_it_is(around: str) -> None:
+    name, password = around.format("anna").encode(), around.format("secret").encode()
+    wanted = Credentials(b"anna", password)
+    assert decode_plain(b64encode(b"\0" + name + b"\0" + password)) == wanted
+    assert decode_plain(b64encode(name + b"\0anna\0" + password)) == wanted
+    assert credentials(name, password) == wanted
+
+
+@pytest.mark.parametrize("name", [" ", "\u00a0", "\u200b"])
+def test_a_name_of_spaces_is_none(name: str) -> None:
+    assert isinstance(credentials(name.encode(), b"p"), Refusal)
+
+
+def test_spaces_around_a_line_of_base64_are_no_part_of_it() -> None:
+    assert decode_login(b" YW5uYQ== \t") == b"anna"
+    assert isinstance(decode_login(b"YW5u YQ=="), Refusal)
+
+
+def test_a_login_names_domain_is_the_same_however_it_is_written() -> None:
+    account = Account(name="anna@xn--mnchen-3ya.example", password_hash="", senders=())
+    for text in ("anna@m\u00fcnchen.example", "Anna@M\u00dcNCHEN.example", "anna@xn--mnchen-3ya.example"):
+        found = credentials(text.encode(), b"p")
+        assert isinstance(found, Credentials)
+        assert found.login.lower() == account.name.encode(), "failures are counted by this"
+        assert Accounts([account]).find(text) is account
 
 
 # --- who gets in ------------------------------------------------------------------------------------------------------

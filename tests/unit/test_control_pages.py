@@ -394,6 +394,22 @@ async def test_a_trace_by_recipient(house: House) -> None:
     assert (await house.get("/trace", id=new_id(AT)))["messages"] == []
 
 
+@pytest.mark.parametrize(
+    ("kept", "asked"),
+    [
+        ("bob@xn--mnchen-3ya.example", "Bob@m\u00fcnchen.example"),
+        ("a%b+c@example.net", "a%b+c@example.net"),
+        ("da.me..@docomo.example", "da.me..@docomo.example."),
+        ('"two words"@example.net', '"two words"@example.net'),
+        ("b\u00f6b@xn--mnchen-3ya.example", "b\u00f6b@m\u00fcnchen.example"),
+    ],
+)
+async def test_a_trace_finds_an_odd_recipient_however_it_is_written(house: House, kept: str, asked: str) -> None:
+    await house.add(kept)
+    (story,) = (await house.get("/trace", to=asked))["messages"]
+    assert story["deliveries"][0]["recipient"] == kept
+
+
 BAD: list[tuple[str, str, dict[str, str]]] = [
     ("GET", "/trace", {}),
     ("GET", "/trace", {"id": "../../etc/passwd"}),
@@ -433,6 +449,14 @@ async def test_a_test_message_is_kept_like_any_other(house: House) -> None:
     assert [event["event"] for event in story["events"]] == ["accepted"]
     body = b"".join([piece async for piece in house.spool.read(found["message"])])
     assert found["message"].encode() in body
+
+
+async def test_a_test_message_goes_to_what_is_an_address(house: House) -> None:
+    _, found = await house.ask("POST", "/send-test", to="me@m\u00fcnchen.example")
+    (story,) = (await house.get("/trace", id=found["message"]))["messages"]
+    assert story["deliveries"][0]["recipient"] == "me@xn--mnchen-3ya.example"
+    with pytest.raises(BadRequest, match=r"^<a b@example\.net> is not an address: "):
+        await house.ask("POST", "/send-test", to="a b@example.net")
 
 
 def test_a_test_message_is_a_proper_mail() -> None:

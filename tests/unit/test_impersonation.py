@@ -62,7 +62,6 @@ REFUSED = {
     "kelvin sign": "From: anna@example.or\u212a\r\n".encode(),
     "zero width space": "From: anna\u200b@example.org\r\n".encode(),
     "soft hyphen": "From: an\u00adna@example.org\r\n".encode(),
-    "ideographic full stop": "From: anna@example\u3002org\r\n".encode(),
     "right to left": "From: \u202egro.elpmaxe@ssob\r\n".encode(),
     "look-alike domain": "From: anna@ex\u0430mple.org\r\n".encode(),
     "punycode domain": b"From: anna@xn--exmple-4nf.org\r\n",
@@ -108,6 +107,8 @@ TAKEN = {
     "a comment": b"From: anna@example.org (the boss)\r\n",
     "the other in reply-to": OWN + b"Reply-To: boss@example.org\r\n",
     "the other in other fields": OWN + b"X-Sender: boss@example.org\r\nReturn-Path: <boss@example.org>\r\n",
+    "own, ideographic full stop": "From: anna@example\u3002org\r\n".encode(),
+    "own, fullwidth domain": "From: anna@\uff45xample.org\r\n".encode(),
     "a from in the text": OWN + b"\r\nFrom: boss@example.org\r\n",
     "blank folded line": b"Subject: x\r\n \r\n" + OWN,
 }

@@ -164,6 +164,25 @@ def test_letters_beyond_ascii_travel_safely() -> None:
     assert "=C3=BC" in header
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (f"reply+{'01J9ZQ7M4T' * 20}@reply.example.net", f"rfc822; reply+{'01J9ZQ7M4T' * 20}@reply.example.net"),
+        ("da.me..@docomo.example", "rfc822; da.me..@docomo.example"),
+        ("a%b!c@branch_7.example", "rfc822; a%b!c@branch_7.example"),
+        ('"two words"@example.net', 'rfc822; "two words"@example.net'),
+        ("b\u00f6b+x=y@example.net", r"utf-8; b\x{F6}b\x{2B}x\x{3D}y@example.net"),
+        ('"\u00f6 \\"o"@example.net', r'utf-8; "\x{F6}\x{20}\x{5C}"o"@example.net'),
+    ],
+)
+def test_an_odd_recipient_is_named_as_it_is_written(address: str, shown: str) -> None:
+    _, content, mail = report(Failure(address, State.REFUSED, "p", 550, "5.1.1 no such user"))
+    human, status, _ = parts(mail)
+    assert status[1]["Final-Recipient"] == shown
+    assert address in human
+    assert content.isascii()
+
+
 def test_only_a_recipient_that_needs_it_makes_it_smtputf8() -> None:
     assert not report(REFUSED)[0].smtputf8
     assert report(REFUSED, notify="jürgen@example.org")[0].smtputf8

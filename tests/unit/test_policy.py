@@ -176,6 +176,9 @@ def test_the_lan_port_sends_to_listed_people() -> None:
         assert refusal.reply.startswith(f"550 5.7.1 This port does not send to <{recipient}>")
         assert "RELAY_LAN_RECIPIENTS" in refusal.reply
         assert policy.check_lan_recipient(("*",), recipient) is None
+    for elsewhere in ("boss%evil.example@example.com", "evil.example!boss@example.com", '"a@evil.example"@example.com'):
+        assert policy.check_lan_recipient(allowed, elsewhere) is not None
+        assert policy.check_lan_recipient((*allowed, elsewhere), elsewhere) is None
 
 
 def test_a_reached_limit_says_which_until_when_and_how_to_raise_it() -> None:

@@ -88,7 +88,7 @@ class Accounts:
     def find(self, login: bytes | str) -> Account | None:
         """The account with that login name; bytes that are not UTF-8 name nobody."""
         text = login if isinstance(login, str) else login.decode("utf-8", "replace")
-        return self._by_key.get(address.fold(text))
+        return self._by_key.get(address.fold(address.login_name(text)))
 
     @property
     def high(self) -> frozenset[str]:
@@ -169,7 +169,7 @@ def _account(name: str, table: Any, problems: list[str]) -> Account:
         recipients_per_day=_limit(values, "recipients_per_day", limits.RECIPIENTS_PER_DAY),
         recipients_per_hour=_limit(values, "recipients_per_hour", limits.RECIPIENTS_PER_HOUR),
         high_priority=values.get("priority") == "high",
-        notify=values.get("notify", ""),
+        notify=_canonical(values["notify"]) if values.get("notify") else "",
         pause_when_unusual=values.get("unusual_volume") == "pause",
         normalize_newlines=values.get("newlines") == "normalize",
         disabled=values.get("disabled", False),
@@ -179,7 +179,7 @@ def _account(name: str, table: Any, problems: list[str]) -> Account:
 
 def _canonical(sender: str) -> str:
     """The form in which addresses come out of the grammar, so that they can be compared with it."""
-    parsed = sender if is_wildcard(sender) else address.parse(sender.encode(), utf8=True)
+    parsed = address.parse_entry(sender)
     assert isinstance(parsed, str)
     return parsed
 

@@ -54,7 +54,7 @@ def wrong_values(table: Mapping[str, Any]) -> list[tuple[str, str]]:
         if why:
             found.append((key, f"{why}; allowed: {RULES[key]}"))
     rewrite = table.get("from") == "rewrite" and all(key != "senders" for key, _ in found)
-    if rewrite and not any(sender.isascii() and not is_wildcard(sender) for sender in table["senders"]):
+    if rewrite and not any(_can_be_written(sender) for sender in table["senders"]):
         why = 'from = "rewrite" needs an ASCII address that is not "*@domain", to write into the mail'
         found.append(("senders", why))
     return found
@@ -69,7 +69,7 @@ def _wrong_value(key: str, value: Any) -> str:
         number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= RECIPIENTS_CEILING
         return "" if number or value == "unlimited" else f"{_say(value)} is not allowed"
     if key == "notify":
-        why = "" if value == "" else _wrong_address(value)
+        why = "" if value == "" else _wrong_entry(value, wildcard=False)
         return f"{_say(value)}: {why}" if why else ""
     if key in {"disabled", "hold_queue"}:
         return "" if isinstance(value, bool) else f"{_say(value)} is not allowed"
@@ -103,7 +103,7 @@ def _wrong_hash(value: Any) -> str:
 def _wrong_senders(value: Any) -> str:
     if not isinstance(value, list) or not value:
         return f"{_say(value)} is not allowed"
-    whys = [_wrong_address(f"any{sender[1:]}" if is_wildcard(sender) else sender) for sender in value]
+    whys = [_wrong_entry(sender) for sender in value]
     return "; ".join(f"{_say(sender)}: {why}" for sender, why in zip(value, whys, strict=True) if why)
 
 
@@ -112,12 +112,14 @@ def is_wildcard(sender: Any) -> bool:
     return isinstance(sender, str) and sender.startswith("*@")
 
 
-def _wrong_address(text: Any) -> str:
-    if not isinstance(text, str):
+def _can_be_written(sender: str) -> bool:
+    """Whether ``from = "rewrite"`` can put it into a header."""
+    parsed = address.parse_entry(sender)
+    return isinstance(parsed, str) and parsed.isascii() and not is_wildcard(parsed)
+
+
+def _wrong_entry(text: Any, *, wildcard: bool = True) -> str:
+    if not isinstance(text, str) or (is_wildcard(text) and not wildcard):
         return "this is not an address"
-    parsed = address.parse(text.encode("utf-8", "replace"), utf8=True)
-    if isinstance(parsed, address.Bad):
-        return f"this is not an address, {parsed.why}"
-    if not parsed.rpartition("@")[2].isascii():
-        return "write the domain in its ASCII form, which begins with xn--"
-    return ""
+    parsed = address.parse_entry(text)
+    return f"this is not an address, {parsed.why}" if isinstance(parsed, address.Bad) else ""

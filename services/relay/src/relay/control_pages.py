@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from relay.address import as_kept
 from relay.clock import Clock
 from relay.control import Answer, BadRequest, Handler, Request, Routes, json_answer
 from relay.ids import is_id
@@ -159,7 +160,7 @@ class _Pages:
         if message:
             found = await self.spool.trace(message_id=_id(request), limit=1)
         elif recipient:
-            found = await self.spool.trace(recipient=recipient, limit=MOST_TRACES)
+            found = await self.spool.trace(recipient=as_kept(recipient), limit=MOST_TRACES)
         else:
             raise BadRequest("Name a message (id=) or a recipient (to=).")
         return json_answer({"messages": [_story(one, await self.providers.waits(one.deliveries)) for one in found]})

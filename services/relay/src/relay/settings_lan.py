@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from common.names import host_name
 from common.settings import Reader
+from relay.address import Bad, parse_recipient
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -100,10 +100,11 @@ def _recipients(reader: Reader, domains: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _pattern(reader: Reader, pattern: str) -> str:
-    local, at, domain = pattern.rpartition("@")
-    if pattern != "*" and not (at and local and ("*" not in local or local == "*") and host_name(domain)):
+    parsed = parse_recipient(pattern.encode("utf-8", "replace"), utf8=True)
+    local, _, domain = ("" if isinstance(parsed, Bad) else parsed).rpartition("@")
+    if pattern != "*" and (not local or ("*" in local and local != "*")):
         reader.wrong("RELAY_LAN_RECIPIENTS", pattern, "an address", "* (anyone), *@example.org or scan@example.org")
-    return f"{local}@{host_name(domain)}" if at else pattern
+    return f"{local}@{domain.lower()}" if local else pattern
 
 
 def _per_day(reader: Reader) -> int | None:

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from relay import ids
-from relay.address import read_rcpt
+from relay.address import Bad, parse_recipient
 from relay.clock import Clock
 from relay.model import Event, EventKind, Kind, Message
-from relay.refusal import Refusal
+from relay.refusal import shown
 from relay.spool import Spool, SpoolFull
 
 TEXT = """\
@@ -72,9 +72,9 @@ class TestMail:
 
     async def queue(self, recipient: str) -> str:
         """Queue one to ``recipient``; its id when it is safe on disk. Raises :class:`NotQueued`."""
-        address = read_rcpt(b"TO:<" + recipient.encode("utf-8", "surrogateescape") + b">")
-        if isinstance(address, Refusal):
-            raise NotQueued(address.reply.partition(" ")[2].partition(" ")[2])
+        address = parse_recipient(recipient.encode("utf-8", "surrogateescape"))
+        if isinstance(address, Bad):
+            raise NotQueued(f"<{shown(recipient)}> is not an address: {address.why}.")
         now = self._clock.time()
         message, content = compose(address, postmaster=self._postmaster, hostname=self._hostname, now=now)
         detail: dict[str, str | int | float | bool] = {"sender": message.sender, "recipients": 1, "size": message.size}

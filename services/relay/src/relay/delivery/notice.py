@@ -226,7 +226,8 @@ def _code(one: Failure) -> str:
 def _typed(address: str) -> str:
     if address.isascii():
         return f"rfc822; {address}"
-    return "utf-8; " + "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in address)  # RFC 6533, section 3
+    plain = (c if "!" <= c <= "~" and c not in "\\+=" else f"\\x{{{ord(c):X}}}" for c in address)  # RFC 6533, section 3
+    return "utf-8; " + "".join(plain)
 
 
 # --- how it is put together

@@ -22,6 +22,7 @@ from rich.table import Table
 from common.settings import Reader
 from relay import limits
 from relay.accounts import Account
+from relay.address import login_name
 from relay.advice import foreign_senders
 from relay.operator import accounts_text
 from relay.operator.accounts_edit import Refused, accounts_for_editing
@@ -81,19 +82,19 @@ def _run(function: Callable[[argparse.Namespace], None], args: argparse.Namespac
 
 
 def _add(args: argparse.Namespace) -> None:
-    password = "" if args.no_password else _new_password(args)
+    name, password = login_name(args.name), "" if args.no_password else _new_password(args)
     values: dict[str, accounts_text.Value] = {
         "password_hash": _hash(password) if password else "",
-        "senders": args.sender or [_sender_for(args.name)],
+        "senders": args.sender or [_sender_for(name)],
     }
     if args.priority != "normal":
         values["priority"] = args.priority
     with accounts_for_editing() as file:
-        existing = file.accounts.find(args.name)
+        existing = file.accounts.find(name)
         if existing:
             raise Refused(f"there is an account {existing.name} already; `password` gives it a new password")
-        file.write(accounts_text.added(file.text, args.name, values))
-    account = file.accounts.find(args.name)
+        file.write(accounts_text.added(file.text, name, values))
+    account = file.accounts.find(name)
     assert account is not None
     _tell(args, account, password)
 

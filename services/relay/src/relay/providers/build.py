@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from relay.address import fold
+from relay.address import fold, login_name
 from relay.delivery.content import field_pattern
 from relay.providers.provider import Provider, client_context
 from relay.providers.rules import Rule
@@ -32,7 +32,7 @@ def build(settings: ProviderSettings) -> Provider:
         recipients=facts.recipients,
         quotas=settings.quotas,
         reserve=facts.reserve,
-        senders=tuple(fold(sender.replace("{username}", settings.username)) for sender in facts.senders),
+        senders=tuple(fold(login_name(sender.replace("{username}", settings.username))) for sender in facts.senders),
         strip=field_pattern((*facts.strip, *facts.headers), facts.keep),  # a field of ours must not stand there twice
         field_size=facts.field_size,
         headers=tuple(facts.headers.items()),

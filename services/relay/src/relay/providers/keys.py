@@ -140,9 +140,12 @@ def _clock(value: Any) -> str:
 
 def _sender(value: Any) -> str:
     text = _text(value)
-    whole = f"any{text[1:]}" if text.startswith("*@") else text
-    _fits(text == "{username}" or isinstance(address.parse(whole.encode(), utf8=True), str))
-    return address.fold(text)
+    if text == "{username}":
+        return text
+    parsed = address.parse_entry(text)
+    if isinstance(parsed, address.Bad):
+        raise Wrong(parsed.why)
+    return address.fold(parsed)
 
 
 def _headers(value: Any) -> Mapping[str, str]:

@@ -33,7 +33,7 @@ from argon2.low_level import Type, verify_secret
 from relay import limits
 from relay.accounts import Account, Accounts
 from relay.accounts_rules import HOUSE_COST
-from relay.address import fold
+from relay.address import fold, login_name
 from relay.clients import address_key
 from relay.clock import Clock
 from relay.refusal import Reason, Refusal, refuse
@@ -41,6 +41,11 @@ from relay.refusal import Reason, Refusal, refuse
 FIRST_DELAY, MOST_DELAY = 1.0, 30.0  # seconds; doubled from one failure to the next
 FORGET_FAILURES = limits.HOUR
 TABLE_SIZE = 10_000  # entries of each table; the oldest leave first
+# What keyboards and clipboards put around a name: white space of all kinds, and what nobody sees.
+_AROUND = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+_AROUND += "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
+
+_EMPTY = "user name or password is empty; fill in both"
 
 V = TypeVar("V")
 
@@ -61,16 +66,23 @@ def decode_plain(encoded: bytes) -> Credentials | Refusal:
     if len(parts) != 3:
         return _malformed("AUTH PLAIN carries: nothing, NUL, user name, NUL, password")
     authzid, login, password = parts
-    if authzid and authzid != login:
+    if authzid and _name(authzid) != _name(login):
         return refuse(
             Reason.AUTH_MALFORMED,
             "535 5.7.8 One account cannot act for another; leave the authorization identity empty.",
         )
-    if not login or not password:
-        return _malformed("user name or password is empty; fill in both")
     if len(login) > limits.PASSWORD_BYTES or len(password) > limits.PASSWORD_BYTES:
         return _too_long()
-    return Credentials(login, password)
+    return credentials(login, password)
+
+
+def credentials(login: bytes, password: bytes) -> Credentials | Refusal:
+    """The two together: the password as it is; the name without spaces around it, a domain in it as accounts have it.
+
+    Here, before anything is asked: failures are counted by name, and each spelling would be a name of its own.
+    """
+    name = _name(login)
+    return Credentials(name, password) if name and password else _malformed(_EMPTY)
 
 
 def decode_login(encoded: bytes) -> bytes | Refusal:
@@ -79,12 +91,20 @@ def decode_login(encoded: bytes) -> bytes | Refusal:
     if isinstance(value, Refusal):
         return value
     if not value:
-        return _malformed("user name or password is empty; fill in both")
+        return _malformed(_EMPTY)
     return value if len(value) <= limits.PASSWORD_BYTES else _too_long()
+
+
+def _name(login: bytes) -> bytes:
+    try:
+        return login_name(login.decode().strip(_AROUND)).encode()
+    except UnicodeDecodeError:
+        return login.strip()
 
 
 def _decode(encoded: bytes) -> bytes | Refusal:
     """``=`` is an empty initial response and ``*`` gives up (RFC 4954, section 4)."""
+    encoded = encoded.strip()
     if encoded == b"*":
         return refuse(Reason.AUTH_CANCELLED, "501 5.7.0 The login was given up, as the client asked.")
     if encoded == b"=":

@@ -198,7 +198,7 @@ class Hello(Dialogue):
             if isinstance(decoded, Refusal):
                 return decoded
             answers.append(decoded)
-        return auth.Credentials(*answers)
+        return auth.credentials(*answers)
 
     async def _challenge(self, text: str) -> bytes | None:
         if self.too_early():

@@ -13,9 +13,10 @@ from math import isinf
 from relay import limits
 from relay.accounts import Account, Accounts
 from relay.address import Bad, fold
-from relay.header import Field, mailboxes, sole_address
+from relay.header import Field, sole_address
 from relay.providers.reach import Reach
 from relay.refusal import Reason, Refusal, refuse, shown
+from relay.submission import originators
 from relay.submission.limiter import Exceeded
 
 __all__ = [
@@ -120,10 +121,14 @@ def check_recipient_count(count: int, limit: int) -> Refusal | None:
 
 
 def check_lan_recipient(allowed: Iterable[str], address: str) -> Refusal | None:
-    """At RCPT on the LAN listener: ``allowed`` holds addresses, ``*@domain`` or ``*``."""
+    """At RCPT on the LAN listener: ``allowed`` holds addresses, ``*@domain`` or ``*``.
+
+    What names another host before its @ (``a%b@c``) is everybody's at that domain only where it is listed itself.
+    """
     folded = fold(address)
-    domain = "*@" + folded.rpartition("@")[2]
-    if any(fold(entry) in {folded, domain, "*"} for entry in allowed):
+    local, _, domain = folded.rpartition("@")
+    wanted = {folded, "*"} if set("%!@") & set(local) else {folded, "*", f"*@{domain}"}
+    if any(fold(entry) in wanted for entry in allowed):
         return None
     return refuse(
         Reason.RECIPIENT,
@@ -196,7 +201,7 @@ def _write(account: Account) -> str:
 
 
 def _check_field(account: Account, title: str, value: bytes) -> Refusal | None:
-    boxes = mailboxes(value)
+    boxes = originators.read(value)
     if isinstance(boxes, Bad):
         return refuse(Reason.FROM, f"550 5.6.0 The field {title} cannot be read: {boxes.why}.")
     if not boxes:

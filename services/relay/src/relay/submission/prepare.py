@@ -24,7 +24,7 @@ from relay.accounts import Account
 from relay.header import Field, split
 from relay.refusal import Reason, Refusal, refuse, shown
 from relay.submission.policy import check_originators
-from relay.submission.rewrite import Edit, rewrite
+from relay.submission.rewrite import Edit, in_ascii, rewrite
 
 MESSAGE_ID_KEPT = 998  # a line's length, RFC 5322, 2.1.1: longer ones are cut in the spool's copy, not in the header
 
@@ -36,6 +36,7 @@ _SEEN = frozenset(
     b"resent-sender resent-to resent-cc resent-bcc resent-message-id resent-reply-to".split()
 )
 _NAMES = _SEEN | {b"sender", b"received", b"bcc"}
+_ORIGINATORS = (b"from", b"sender", b"resent-from", b"resent-sender")
 _HIDDEN = frozenset({b"bcc", b"resent-bcc"})
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]+>")
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -143,6 +144,8 @@ def prepare(
         if isinstance(rewritten, Refusal):
             return rewritten
         added, edits = rewritten
+    elif not header.isascii() or b"=?" in header:
+        edits = [edit for name in _ORIGINATORS for field in found.get(name, ()) for edit in in_ascii(header, field)]
     value, own, missing = _identity(header, found, edits, trace, message_id, now)
     seen = b"".join([header[one.start : one.end] for one in fields if one.name in _SEEN]) if own else b""
     for name in _HIDDEN & found.keys():

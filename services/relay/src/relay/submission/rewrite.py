@@ -13,6 +13,7 @@ from relay.accounts import Account
 from relay.address import Bad
 from relay.header import Field, Mailbox, address_span, mailboxes, names_only
 from relay.refusal import Refusal
+from relay.submission import originators
 from relay.submission.policy import Fields, check_counts
 
 
@@ -34,15 +35,17 @@ def rewrite(account: Account, header: bytes, fields: Fields) -> tuple[bytes, lis
     edits, reply_to = [], b""
     for field in (*fields.get(b"from", ()), *fields.get(b"resent-from", ())):
         value = header[field.colon + 1 : field.end]
-        boxes = mailboxes(value)
+        boxes = originators.read(value)
         if not isinstance(boxes, Bad) and boxes and all(account.may_send_as(box.address) for box in boxes):
+            edits += in_ascii(header, field)
             continue
         edits.append(Edit(field.colon + 1, field.end, _replaced(value, own)))
         if field.name == b"from" and b"reply-to" not in fields:
             reply_to = _reply_to(account, boxes)
-    edits += [
-        _gone(field) for name in (b"sender", b"resent-sender") for field in _strange(account, header, fields, name)
-    ]
+    for name in (b"sender", b"resent-sender"):
+        strange = _strange(account, header, fields, name)
+        for field in fields.get(name, ()):
+            edits += [_gone(field)] if field in strange else in_ascii(header, field)
     added = reply_to if fields.get(b"from") else b"From: %b\r\n" % own
     return added, edits
 
@@ -51,10 +54,16 @@ def _strange(account: Account, header: bytes, fields: Fields, name: bytes) -> li
     """Sender fields that name somebody else; without one, From counts (RFC 5322, 3.6.2)."""
     strange = []
     for field in fields.get(name, ()):
-        boxes = mailboxes(header[field.colon + 1 : field.end])
+        boxes = originators.read(header[field.colon + 1 : field.end])
         if isinstance(boxes, Bad) or not boxes or not all(account.may_send_as(box.address) for box in boxes):
             strange.append(field)
     return strange
+
+
+def in_ascii(header: bytes, field: Field) -> list[Edit]:
+    """What writes the addresses of a field as they were judged: those domains as A-labels that are not."""
+    new = originators.in_ascii(header[field.colon + 1 : field.end])
+    return [] if new is None else [Edit(field.colon + 1, field.end, new)]
 
 
 def _gone(field: Field) -> Edit:

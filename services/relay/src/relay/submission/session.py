@@ -7,11 +7,11 @@ with 555, and keep the whole body in memory, several times.
 
 from __future__ import annotations
 
-from relay import address, limits
+from relay import limits
 from relay.accounts import Account, Accounts
 from relay.refusal import Reason, Refusal
 from relay.spool import SpoolFull
-from relay.submission import policy, prepare
+from relay.submission import paths, policy, prepare
 from relay.submission.hello import Hello
 from relay.submission.intake import NO_ROOM, Intake
 from relay.submission.prepare import Trace
@@ -54,7 +54,7 @@ class Session(Hello):
         if self.envelope.mail_from is not None:
             self.protest("503 5.5.1 A message is under way; end it with DATA or RSET.", Reason.SEQUENCE)
             return
-        mail = address.read_mail(arg, smtputf8=self.smtputf8, lenient=account.rewrite)
+        mail = paths.read_mail(arg, smtputf8=self.smtputf8, lenient=account.rewrite, rewrite=account.rewrite)
         if isinstance(mail, Refusal):
             self.protest(mail.reply, mail.reason)
             return
@@ -121,7 +121,7 @@ class Session(Hello):
         if envelope.mail_from is None or envelope.account is None:
             self.protest("503 5.5.1 Send MAIL first.", Reason.SEQUENCE)
             return
-        recipient = address.read_rcpt(arg, smtputf8=envelope.smtp_utf8)
+        recipient = paths.read_rcpt(arg, smtputf8=envelope.smtp_utf8, lenient=envelope.account.rewrite)
         if isinstance(recipient, Refusal):
             self.protest(recipient.reply, recipient.reason)
             return
