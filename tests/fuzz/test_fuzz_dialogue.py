@@ -27,15 +27,14 @@ RECIPIENTS, SIZE = 3, 2_000
 GOOD_WORD, WRONG_WORD = b"Y29ycmVjdCBob3JzZQ==", b"d3Jvbmc="
 GOOD, WRONG = b"AGFubmEAY29ycmVjdCBob3JzZQ==", b"AGFubmEAd3Jvbmc="
 COMMANDS = {
-    "ehlo": [b"EHLO client", b"ehlo [192.0.2.1]", b"EHLO \xff\x1b[2J"],
-    "ehlo alone": [b"EHLO", b"HELO ", b"ehlo  "],
-    "helo": [b"HELO client"],
+    "ehlo": [b"EHLO client", b"ehlo [192.0.2.1]", b"EHLO \xff\x1b[2J", b"EHLO", b"ehlo  "],
+    "helo": [b"HELO client", b"HELO "],
     "rset": [b"RSET", b"rset now"],
     "noop": [b"NOOP", b"NoOp \x80\xff"],
     "vrfy": [b"VRFY anna"],
     "help": [b"HELP"],
     "expn": [b"EXPN all"],
-    "unknown": [b"BDAT 12 LAST", b"XCLIENT ADDR=1.2.3.4", b"", b" MAIL FROM:<a@b.c>", b"\xff" * 40, b"TURN"],
+    "unknown": [b"BDAT 12 LAST", b"XCLIENT ADDR=1.2.3.4", b"", b"\t ", b"\xff" * 40, b"TURN"],
     "http": [b"GET / HTTP/1.1"],
     "quit": [b"QUIT"],
     "starttls": [b"STARTTLS", b"starttls"],
@@ -44,7 +43,12 @@ COMMANDS = {
     "auth wrong": [b"AUTH PLAIN " + WRONG],
     "auth bad": [b"AUTH PLAIN !!!", b"AUTH LOGIN =", b"AUTH PLAIN *"],
     "auth unknown": [b"AUTH XOAUTH2 x", b"AUTH"],
-    "mail": [b"MAIL FROM:<anna@example.org>", b"mail from: <ANNA@example.org> BODY=8BITMIME SIZE=7", b"MAIL FROM:<>"],
+    "mail": [
+        b"MAIL FROM:<anna@example.org>",
+        b"mail from: <ANNA@example.org> BODY=8BITMIME SIZE=7",
+        b"MAIL FROM:<>",
+        b" MAIL\tFROM:<>",
+    ],
     "mail of a stranger": [b"MAIL FROM:<boss@example.org>", b"MAIL FROM:<anna@example.com>"],
     "mail too big": [b"MAIL FROM:<anna@example.org> SIZE=2001"],
     "mail wrong": [b"MAIL anna@example.org", b"MAIL FROM:<anna%x@example.org>", b"MAIL FROM:<anna@example.org> SIZE=x"],

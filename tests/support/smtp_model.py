@@ -1,8 +1,9 @@
 """What our SMTP server ought to answer, as a small model: a state, and for each command a code and the next state.
 
 RFC 5321, 4.1.4 (order of commands), RFC 3207 (STARTTLS forgets), RFC 4954 (AUTH), RFC 2920 (what may be sent ahead),
-and the limits of ``relay.limits``. It knows nothing of the server's code. On the LAN's port nobody logs in and bare
-line ends are mended. A message with a Message-ID that comes again, to whatever port, is answered alike and kept once.
+and the limits of ``relay.limits``. It knows nothing of the server's code. On the LAN's port nobody logs in or need
+say EHLO, and bare line ends are mended. A message with a Message-ID that comes again, to whatever port, is answered
+alike and kept once.
 """
 
 from __future__ import annotations
@@ -71,9 +72,6 @@ class Model:
         self._forget()
         self.greeted = "helo"
         return [250]
-
-    def _ehlo_alone(self, _: str) -> list[int]:
-        return self._protest(501)
 
     def _rset(self, _: str) -> list[int]:
         self._forget()
@@ -153,7 +151,7 @@ class Model:
 
     # --- a message
     def _out_of_place(self) -> list[int]:
-        if not self.greeted:
+        if not self.greeted and not self.lan:
             return self._protest(503)
         if not self.logged_in and not self.lan:
             return self._protest(530)

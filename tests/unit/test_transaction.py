@@ -373,7 +373,7 @@ def as_accepted(header: int, last: bytes) -> Prepared | Refusal:
     assert len(written) == header
     account = Account(name="anna", password_hash="", senders=("anna@example.org",))
     trace = Trace.make(hostname="mail.example.org", domain="example.org", client_name="x", client_address="192.0.2.7")
-    return prepare(written, account=account, sender="anna@example.org", trace=trace, message_id="0" * 26, now=0.0)
+    return prepare(written, account=account, sender="", trace=trace, message_id="0" * 26, now=0.0, lenient=False)
 
 
 @pytest.mark.parametrize("size", [limits.HEADER_SIZE - 600, limits.HEADER_SIZE - 1, limits.HEADER_SIZE])

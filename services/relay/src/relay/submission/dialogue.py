@@ -235,9 +235,9 @@ class Dialogue(SMTP):
     async def _command(self, line: bytes) -> None:
         word, _, rest = line.partition(b" ")
         verb = self.VERBS.get(word)
-        if verb is None:
-            word = word.upper()
-            verb = self.VERBS.get(word)
+        if verb is None:  # in small letters, perhaps behind a space or before a tab
+            first, _, rest = line.replace(b"\t", b" ").lstrip().partition(b" ")
+            verb = self.VERBS.get(word := first.upper())
         self.commands_left -= 1
         if self.commands_left < 0:
             self.hang_up(TALKER.reply)

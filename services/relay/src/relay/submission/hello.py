@@ -50,8 +50,7 @@ class Hello(Dialogue):
     # --- greeting and small talk --------------------------------------------------------------------------------------
 
     async def smtp_EHLO(self, arg: bytes) -> None:  # noqa: N802
-        if not self._greet(arg, extended=True):
-            return
+        self._greet(arg, extended=True)
         lines = [self.hostname, f"SIZE {self.desk.size_limit}", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES"]
         if self.smtputf8:
             lines.append("SMTPUTF8")
@@ -64,20 +63,16 @@ class Hello(Dialogue):
         self.reply("250 " + lines[-1])
 
     async def smtp_HELO(self, arg: bytes) -> None:  # noqa: N802
-        if self._greet(arg, extended=False):
-            self.reply("250 " + self.hostname)
+        self._greet(arg, extended=False)
+        self.reply("250 " + self.hostname)
 
-    def _greet(self, name: bytes, *, extended: bool) -> bool:
-        name = name.strip()
-        if not name:
-            self.protest("501 5.5.4 Say who the client is: EHLO followed by its name.", Reason.SYNTAX)
-            return False
+    def _greet(self, name: bytes, *, extended: bool) -> None:
+        """``name`` may be missing: there are devices that know none, and all it is good for is our Received field."""
         self._set_rset_state()
-        self.session.host_name = name.decode("utf-8", "backslashreplace")
+        self.session.host_name = name.strip().decode("utf-8", "backslashreplace")
         self.session.extended_smtp = extended
         self.smtputf8 = extended and self.desk.smtputf8()
         self._trace = None
-        return True
 
     async def smtp_NOOP(self, arg: bytes) -> None:  # noqa: N802, ARG002
         self.reply("250 2.0.0 Still here.")

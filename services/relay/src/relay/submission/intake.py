@@ -39,8 +39,8 @@ class Intake:
         desk = dialogue.desk
         self._dialogue, self._transaction, self._account, self._trace = dialogue, transaction, account, trace
         self._desk, self._gathering = desk, desk.limiter.gathering
-        normalize = account.normalize_newlines or desk.lan is not None
-        self._decoder = Decoder(transaction.size_limit, normalize=normalize)
+        self._lenient = account.rewrite or desk.lan is not None  # devices that nobody can change
+        self._decoder = Decoder(transaction.size_limit, normalize=account.normalize_newlines or desk.lan is not None)
         self._id = new_id(desk.clock.time())
         self._refusal: Refusal | None = None
         self._prepared: Prepared | None = None
@@ -102,17 +102,18 @@ class Intake:
 
     def _add_to_header(self, piece: bytes) -> None:
         seen = len(self._head)
+        if self._lenient and not seen:
+            piece = piece.lstrip(b"\r\n")
         if not seen and (end := header.end(piece)) >= 0:  # nearly always: no copy then
             self._judge(piece[:end], piece[end:])
             return
         self._head += piece
-        end = header.end(self._head, seen)
-        if end >= 0:
+        end, size = header.end(self._head, seen), len(self._head)
+        if end >= 0 or size > limits.HEADER_SIZE:  # which is too large, unless it is found to be text
             self._gathering.leave(self)
+            end = end if end >= 0 else size
             self._judge(bytes(self._head[:end]), bytes(self._head[end:]))
-        elif len(self._head) > limits.HEADER_SIZE:
-            self._refuse(header.TOO_BIG)
-        elif len(self._head) >= limits.PART > seen:
+        elif size >= limits.PART > seen:
             self._gathering.header(self, self._account.name, self._make_way)
 
     def _make_way(self) -> None:
@@ -123,23 +124,19 @@ class Intake:
         self._dialogue.make_way(CROWDED.reply)
 
     def _judge(self, head: bytes, body: bytes) -> None:
+        sender, now, who = self._transaction.mail_from or "", self._desk.clock.time(), self._account
         prepared = prepare(
-            head,
-            account=self._account,
-            sender=self._transaction.mail_from or "",
-            trace=self._trace,
-            message_id=self._id,
-            now=self._desk.clock.time(),
+            head, account=who, sender=sender, trace=self._trace, message_id=self._id, now=now, lenient=self._lenient
         )
         if isinstance(prepared, Refusal):
             self._refuse(prepared)
             return
+        body = prepared.text + body if prepared.text else body
         self._prepared, self._head = prepared, bytearray()
         self._pieces = [prepared.header, body]
         self._waiting = len(prepared.header) + len(body)
         if prepared.seen and self._desk.repeats is not None:
-            sender, recipients = self._transaction.mail_from or "", self._transaction.rcpt_tos
-            self._fingerprint = Fingerprint(self._account.name, sender, recipients, prepared.seen)
+            self._fingerprint = Fingerprint(who.name, sender, self._transaction.rcpt_tos, prepared.seen)
             self._fingerprint.add(body)
 
     def _refuse(self, refusal: Refusal) -> None:

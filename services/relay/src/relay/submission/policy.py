@@ -167,7 +167,7 @@ def check_originators(account: Account, header: bytes, fields: Fields) -> Refusa
     short = len(froms) == 1 and froms[0].end - froms[0].start <= ORIGINATOR_BYTES  # reading 255 KiB takes 0.1 s
     if short and _OTHERS.isdisjoint(fields) and account.may_send_as(sole_address(header, froms[0])):
         return None  # nearly every message
-    problem = check_counts(fields)
+    problem = _check_counts(fields)
     if problem:
         return problem
     if not froms:
@@ -180,20 +180,22 @@ def check_originators(account: Account, header: bytes, fields: Fields) -> Refusa
     return None
 
 
-def check_counts(fields: Fields) -> Refusal | None:
-    """What counts for ``from = "rewrite"`` too: one From at most, one Sender at most, nothing absurdly long."""
-    size = 0
+def _check_counts(fields: Fields) -> Refusal | None:
+    """One From at most, one Sender at most, nothing absurdly long."""
     for name, title in _TITLES.items():
         those = fields.get(name, ())
         if len(those) > 1 and name in {b"from", b"sender"}:
             why = f"The header has {len(those)} {title} fields; send exactly one."
             return refuse(Reason.FROM_SEVERAL, f"550 5.6.0 {why}")
-        for field in those:
-            size += field.end - field.start
-    if size > ORIGINATOR_BYTES:
+    if too_long(fields):
         why = f"The fields From, Sender and Resent-* have more than {ORIGINATOR_BYTES} bytes; name fewer people there."
         return refuse(Reason.HEADER_SIZE, f"552 5.3.4 {why}")
     return None
+
+
+def too_long(fields: Fields) -> bool:
+    """Whether the fields that say who a message is from are longer than anybody's are: they are not read then."""
+    return sum(field.end - field.start for name in _TITLES for field in fields.get(name, ())) > ORIGINATOR_BYTES
 
 
 def _write(account: Account) -> str:

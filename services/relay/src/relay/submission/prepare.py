@@ -23,6 +23,7 @@ from relay import limits
 from relay.accounts import Account
 from relay.header import Field, split
 from relay.refusal import Reason, Refusal, refuse, shown
+from relay.submission.mend import mended, suspect
 from relay.submission.policy import check_originators
 from relay.submission.rewrite import Edit, in_ascii, rewrite
 
@@ -47,7 +48,7 @@ class Prepared(NamedTuple):
     """``header`` and ``sender`` (of the envelope, never empty) as they travel; ``message_id`` with its ``<>``.
 
     ``seen``: the fields by which a mail that is sent again is known, as the client wrote them; empty when it brought no
-    Message-ID.
+    Message-ID. ``text``: what stood in the header and belongs in front of the body.
     """
 
     header: bytes
@@ -55,6 +56,7 @@ class Prepared(NamedTuple):
     null_sender: bool
     message_id: str
     seen: bytes = b""
+    text: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +118,17 @@ def _tells_address(name: str, address: str) -> bool:
 
 
 def prepare(
-    header: bytes, *, account: Account, sender: str, trace: Trace, message_id: str, now: float
+    header: bytes, *, account: Account, sender: str, trace: Trace, message_id: str, now: float, lenient: bool
 ) -> Prepared | Refusal:
     """The header as it travels. ``header`` ends with its blank line, or is the whole message if it has no body.
 
     ``sender`` is what MAIL said, already checked; empty for the null sender. ``message_id`` is our own id for the
-    message, ``now`` the Unix time of its acceptance.
+    message, ``now`` the Unix time of its acceptance. ``lenient``: what is wrong with the header is mended.
     """
-    fields = split(header, _NAMES)
+    fields, text = split(header, _NAMES), b""
+    if lenient and (not fields or isinstance(fields, Refusal) or suspect(header)):
+        header, text = mended(header)
+        fields = split(header, _NAMES)
     if isinstance(fields, Refusal):
         return fields
     found: dict[bytes, list[Field]] = {}
@@ -140,10 +145,7 @@ def prepare(
     if problem:
         if not account.rewrite:
             return problem
-        rewritten = rewrite(account, header, found)
-        if isinstance(rewritten, Refusal):
-            return rewritten
-        added, edits = rewritten
+        added, edits = rewrite(account, header, found)
     elif not header.isascii() or b"=?" in header:
         edits = [edit for name in _ORIGINATORS for field in found.get(name, ()) for edit in in_ascii(header, field)]
     value, own, missing = _identity(header, found, edits, trace, message_id, now)
@@ -153,7 +155,7 @@ def prepare(
     received = b"%b%b;\r\n\t%b\r\n" % (trace.received, message_id.encode("ascii"), date(now))
     travels_as = envelope_sender(account, sender, trace.postmaster)
     travels = b"".join((received, missing, added, _edited(header, edits)))
-    return Prepared(travels, travels_as, not sender, value, seen)
+    return Prepared(travels, travels_as, not sender, value, seen, text)
 
 
 def needs_utf8(prepared: Prepared, recipients: Iterable[str]) -> bool:

@@ -12,9 +12,8 @@ from typing import NamedTuple
 from relay.accounts import Account
 from relay.address import Bad
 from relay.header import Field, Mailbox, address_span, mailboxes, names_only
-from relay.refusal import Refusal
 from relay.submission import originators
-from relay.submission.policy import Fields, check_counts
+from relay.submission.policy import Fields, too_long
 
 
 class Edit(NamedTuple):
@@ -25,39 +24,32 @@ class Edit(NamedTuple):
     text: bytes
 
 
-def rewrite(account: Account, header: bytes, fields: Fields) -> tuple[bytes, list[Edit]] | Refusal:
-    """Fields to add and edits to make; a refusal only for what no program sends by mistake (two From fields)."""
-    problem = check_counts(fields)
-    if problem:
-        return problem
+def rewrite(account: Account, header: bytes, fields: Fields) -> tuple[bytes, list[Edit]]:
+    """Fields to add and edits to make. Of several From fields or Senders the first is kept; what is too long to be
+    read is replaced unread.
+    """
     assert account.first_sender is not None  # accounts_rules sees to it
     own = account.first_sender.encode("ascii")
-    edits, reply_to = [], b""
-    for field in (*fields.get(b"from", ()), *fields.get(b"resent-from", ())):
+    unread = too_long(fields)
+    froms, senders = fields.get(b"from", ()), fields.get(b"sender", ())
+    edits, reply_to = [_gone(field) for field in (*froms[1:], *senders[1:])], b""
+    for field in (*froms[:1], *fields.get(b"resent-from", ())):
         value = header[field.colon + 1 : field.end]
-        boxes = originators.read(value)
-        if not isinstance(boxes, Bad) and boxes and all(account.may_send_as(box.address) for box in boxes):
+        boxes = Bad("it is too long") if unread else originators.read(value)
+        if _all_own(account, boxes):
             edits += in_ascii(header, field)
             continue
-        edits.append(Edit(field.colon + 1, field.end, _replaced(value, own)))
+        edits.append(Edit(field.colon + 1, field.end, b" %b\r\n" % own if unread else _replaced(value, own)))
         if field.name == b"from" and b"reply-to" not in fields:
             reply_to = _reply_to(account, boxes)
-    for name in (b"sender", b"resent-sender"):
-        strange = _strange(account, header, fields, name)
-        for field in fields.get(name, ()):
-            edits += [_gone(field)] if field in strange else in_ascii(header, field)
-    added = reply_to if fields.get(b"from") else b"From: %b\r\n" % own
-    return added, edits
+    for field in (*senders[:1], *fields.get(b"resent-sender", ())):  # without one, From counts (RFC 5322, 3.6.2)
+        boxes = Bad("it is too long") if unread else originators.read(header[field.colon + 1 : field.end])
+        edits += in_ascii(header, field) if _all_own(account, boxes) else [_gone(field)]
+    return reply_to if froms else b"From: %b\r\n" % own, edits
 
 
-def _strange(account: Account, header: bytes, fields: Fields, name: bytes) -> list[Field]:
-    """Sender fields that name somebody else; without one, From counts (RFC 5322, 3.6.2)."""
-    strange = []
-    for field in fields.get(name, ()):
-        boxes = originators.read(header[field.colon + 1 : field.end])
-        if isinstance(boxes, Bad) or not boxes or not all(account.may_send_as(box.address) for box in boxes):
-            strange.append(field)
-    return strange
+def _all_own(account: Account, boxes: list[Mailbox] | Bad) -> bool:
+    return not isinstance(boxes, Bad) and bool(boxes) and all(account.may_send_as(box.address) for box in boxes)
 
 
 def in_ascii(header: bytes, field: Field) -> list[Edit]:

@@ -54,7 +54,8 @@ class Session(Hello):
         if self.envelope.mail_from is not None:
             self.protest("503 5.5.1 A message is under way; end it with DATA or RSET.", Reason.SEQUENCE)
             return
-        mail = paths.read_mail(arg, smtputf8=self.smtputf8, lenient=account.rewrite, rewrite=account.rewrite)
+        lenient = self._lenient(account)
+        mail = paths.read_mail(arg, smtputf8=self.smtputf8, lenient=lenient, rewrite=account.rewrite)
         if isinstance(mail, Refusal):
             self.protest(mail.reply, mail.reason)
             return
@@ -77,6 +78,10 @@ class Session(Hello):
         self.envelope.size_limit, self.envelope.data_by = limit, self.loop.time() + limits.TIME_BEFORE_DATA
         self.reply("250 2.1.0 Sender accepted.")
 
+    def _lenient(self, account: Account) -> bool:
+        """Whether what devices get wrong is mended: on the LAN's port, and where the sender is rewritten anyway."""
+        return account.rewrite or self.desk.lan is not None
+
     def _check_sender(self, account: Account, sender: str, size: int) -> tuple[int, Refusal | None]:
         """How large the message may be, and what stands in its way."""
         desk = self.desk
@@ -88,7 +93,7 @@ class Session(Hello):
 
     def _acting(self) -> Account | None:
         """For whom a message may be sent now; ``None`` when the client has been told why not."""
-        if self.session.host_name is None:
+        if self.session.host_name is None and self.desk.lan is None:
             self.protest("503 5.5.1 Send EHLO first.", Reason.SEQUENCE)
             return None
         accounts = self.desk.accounts.current
@@ -121,7 +126,8 @@ class Session(Hello):
         if envelope.mail_from is None or envelope.account is None:
             self.protest("503 5.5.1 Send MAIL first.", Reason.SEQUENCE)
             return
-        recipient = paths.read_rcpt(arg, smtputf8=envelope.smtp_utf8, lenient=envelope.account.rewrite)
+        lenient = self._lenient(envelope.account)
+        recipient = paths.read_rcpt(arg, smtputf8=envelope.smtp_utf8, lenient=lenient)
         if isinstance(recipient, Refusal):
             self.protest(recipient.reply, recipient.reason)
             return
