@@ -117,6 +117,22 @@ def test_pasted_records_relative_whole_and_quoted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("send.m", "send.m.example.org"),
+        ("send", "send.m.example.org"),
+        ("send.m.example.org", "send.m.example.org"),
+        ("m", "m.example.org"),
+        ("@", "m.example.org"),
+        ("m._domainkey", "m._domainkey.m.example.org"),
+        ("m._domainkey.m", "m._domainkey.m.example.org"),
+    ],
+)
+def test_names_may_be_pasted_as_dashboards_show_them_for_a_domain_below_its_zone(written: str, name: str) -> None:
+    assert pasted.record(f"{written} TXT x", "m.example.org").name == name
+
+
+@pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("nonsense", "write NAME TYPE [PRIORITY] CONTENT"),

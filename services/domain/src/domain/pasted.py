@@ -8,7 +8,8 @@ what it changes of what is known of providers (``common.providers``).
     [smtp2go.dns."example.net"]                # for another one
     records = ["send MX 10 mx.example", "x._domainkey TXT k=rsa; p=MIGf…"]
 
-A record is ``NAME TYPE [PRIORITY] CONTENT``; its name may be relative to the domain, whole, or ``@`` for the domain.
+A record is ``NAME TYPE [PRIORITY] CONTENT``; its name may be relative to the domain or to one above it, as dashboards
+show it, whole, or ``@`` for the domain.
 Everything else in the file is the relay's.
 """
 
@@ -167,7 +168,11 @@ def made(kind: str, name: str, content: str, domain: str, priority: int | None =
 
 
 def full_name(name: str, domain: str) -> str:
-    """``name`` as a whole name at or below ``domain``. Raises BadName for a name elsewhere."""
+    """``name`` as a whole name at or below ``domain``. Raises BadName for a name elsewhere.
+
+    It may be relative to the domain, or to a name above it: for ``m.example.org`` the dashboards and APIs of Resend and
+    Brevo say ``send.m``, and ``m`` for the domain itself. The shortest name that puts it where it can belong counts.
+    """
     if name == "@":
         return domain
     form = names.ascii_name(name)
@@ -175,4 +180,6 @@ def full_name(name: str, domain: str) -> str:
         return form
     if name.endswith("."):
         raise names.BadName(f"{name!r} is not below {domain}.")
-    return names.ascii_name(f"{form}.{domain}")
+    around = reversed(names.parents(domain))
+    placed = next(whole for parent in around if names.within(whole := f"{form}.{parent}", domain))
+    return names.ascii_name(placed)

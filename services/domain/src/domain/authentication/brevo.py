@@ -9,7 +9,7 @@ import httpx
 
 from ..api import Api, ApiError, NotAllowed, Unreachable, words
 from ..settings import Key
-from .model import Authentication, gather, shaped, whole
+from .model import Authentication, gather, shaped
 
 NEED = "an API key (not an SMTP key)"
 
@@ -48,6 +48,9 @@ def _read(domain: str, answer: dict[str, Any]) -> Authentication:
     Names are relative to the registrable domain: https://developers.brevo.com/changelog/2024/4/9.
     """
     entries = [entry for entry in answer["dns_records"].values() if entry and entry.get("value")]
-    rows = [(str(entry["type"]), whole(str(entry["host_name"]), domain), entry["value"], None) for entry in entries]
-    wanted = [row for row in rows if row[0].upper() == "TXT" or "._domainkey." in row[1]]
+    rows = [
+        (str(entry["type"]), str(entry["host_name"]).strip().rstrip(".") or "@", entry["value"], None)
+        for entry in entries
+    ]
+    wanted = [row for row in rows if row[0].upper() == "TXT" or "._domainkey" in row[1]]
     return gather(domain, domain, bool(answer.get("authenticated")), wanted)

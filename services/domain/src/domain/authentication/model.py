@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from common import names
-
 from .. import dmarc, spf
 from ..api import Unreachable
 from ..pasted import made
@@ -57,20 +55,6 @@ def gather(domain: str, identity: str, valid: bool, rows: Iterable[tuple[str, st
         elif not (record.type == "TXT" and dmarc.is_dmarc(record.content)):
             records.append(record)
     return Authentication(domain, identity, valid, tuple(records), tuple(needs))
-
-
-def whole(name: str, domain: str) -> str:
-    """A name at or below ``domain`` that an API gave relative to the domain's registrable part.
-
-    For ``m.example.org`` Resend says ``send.m``, and Brevo ``m`` for the domain itself; where nothing stands before the
-    registrable part they say nothing or ``@``. It is the shortest name above that puts it where it can belong.
-    """
-    name = name.strip().rstrip(".").lower()
-    if name in ("", "@") or names.within(name, domain):
-        return name if names.within(name, domain) else domain
-    return next(
-        placed for parent in reversed(names.parents(domain)) if names.within(placed := f"{name}.{parent}", domain)
-    )
 
 
 def shaped(service: str, take: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ import httpx
 
 from ..api import Api, Unreachable, words
 from ..settings import Key
-from .model import Authentication, gather, number, shaped, whole
+from .model import Authentication, gather, number, shaped
 
 NEED = "Full access (a sending-only key cannot see domains)"
 PAGES = 50
@@ -56,9 +56,6 @@ class Resend:
 def _read(domain: str, answer: dict[str, Any]) -> Authentication:
     """Each record has a status; the domain's own also waits for receiving and tracking, which nobody asked for."""
     wanted = [entry for entry in answer["records"] if entry.get("record") in ("SPF", "DKIM")]
-    rows = [
-        (entry["type"], whole(str(entry["name"]), domain), entry["value"], number(entry.get("priority")))
-        for entry in wanted
-    ]
+    rows = [(entry["type"], str(entry["name"]), entry["value"], number(entry.get("priority"))) for entry in wanted]
     states = [entry.get("status") for entry in wanted] or [answer.get("status")]
     return gather(domain, str(answer["id"]), all(state == "verified" for state in states), rows)
