@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from domain.api import ApiError, Unreachable
+from domain.apply import Unsettled
 from support.appliance import sources
 from support.domain.stage import Stage, cloudflare_state, record, zone
 
@@ -215,6 +216,23 @@ def test_what_changes_while_the_question_stands_is_not_overwritten(stage: Stage)
     stage.apply(answer=answer)
     assert spf_records(stage) == ['"v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 include:_spf.mx.cloudflare.net -all"']
     assert len(asked) == 2, "what it changes now was not shown before"
+
+
+def test_what_changes_with_every_question_is_not_asked_for_without_end(stage: Stage) -> None:
+    """Another program rewrites the record as soon as it is looked at."""
+    stage.env = {"OWNPOST_PROVIDERS": "capture"}
+    asked = []
+
+    def answer() -> bool:
+        asked.append(record("TXT", "example.org", f"v=spf1 ip4:192.0.2.{len(asked)} -all", 7))
+        state = stage.cloudflare.state
+        state["zones"][0]["records"] = asked[-1:]
+        stage.cloudflare.set(state)
+        return True
+
+    with pytest.raises(Unsettled, match=r"differs again: .*TXT example\.org"):
+        stage.apply(answer=answer)
+    assert spf_records(stage) == [asked[-1]["content"]]
 
 
 def test_an_interrupted_switch_puts_the_mx_records_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,8 @@ class Unsettled(Exception):
     def __init__(self, work: Sequence[Step]) -> None:
         whats = ", ".join(dict.fromkeys(step.what for step in work))
         super().__init__(
-            f"Carried out {ROUNDS} times, and it differs again: {whats}. Another program may look after it too, or the"
-            " service did not do what it confirmed. All the rest is done."
+            f"After {ROUNDS} rounds this differs again: {whats}. Another program may look after it too, or the service did"
+            " not do what it confirmed. All the rest is done."
         )
 
 
@@ -93,15 +93,17 @@ class Applier:
         Raises Declined, Unsettled, ApiError, CannotBackUp, Busy.
         """
         with backup.locked(self.folder):
-            rounds = 0
+            rounds = questions = 0
             while True:
                 sight, plan = self.look()
                 work = [step for step in plan.work if _key(step) not in self._refused]
                 if not work:
                     return self._resting(self._validated(plan))
-                if rounds == ROUNDS:
+                if ROUNDS in (rounds, questions):
                     raise Unsettled(work)
-                if not self._asked(plan, work):
+                if self._asked(plan, work):
+                    questions += 1
+                else:
                     rounds += 1
                     self._carry_out(sight, plan, work)
 
