@@ -179,3 +179,32 @@ def test_a_providers_record_at_the_domain_itself_pushes_nothing_out(stage: Stage
     assert [step.what for step in final.blocked] == ["CNAME example.org", "A example.org", "MX example.org"]
     assert [one for one in stage.records() if (one["type"], one["name"]) == ("A", "example.org")] == [website]
     assert '"owner=1"' in stage.texts("example.org")
+
+
+def test_what_another_service_may_use_does_not_make_room_for_a_providers_records(stage: Stage) -> None:
+    """Two servers that sign with one selector, mail that is received at the return path's name: the owner must say."""
+    own = [
+        record("TXT", "mail._domainkey.example.org", "v=DKIM1; k=rsa; p=OWNSERVER"),
+        record("CNAME", "s1._domainkey.example.org", "s1.domainkey.elsewhere.example.net"),
+        record("TXT", "t1._domainkey.example.org", "v=DKIM1; k=rsa; p=OWNKEY"),
+        record("MX", "send.example.org", "mx.example.net", priority=1),
+        record("A", "em1.example.org", "198.51.100.7"),
+    ]
+    stage.cloudflare.set(cloudflare_state(zone("example.org", own), verified=("me@gmail.com",)))
+    stage.env = {"OWNPOST_PROVIDERS": "x"}
+    stage.providers = """[x.dns]
+records = ["mail._domainkey TXT k=rsa; p=PROVIDER", "s1._domainkey CNAME s1.wl.provider.example",
+    "t1._domainkey CNAME t1.dkim.provider.example", "send MX 10 feedback.provider.example",
+    "em1 CNAME u1.wl.provider.example"]"""
+    final = stage.apply()
+    assert all(one in stage.records() for one in own)
+    assert {step.what.partition(" ")[2] for step in final.blocked} == {one["name"] for one in own}
+    assert all("remove it yourself" in step.reason for step in final.blocked)
+
+
+def test_what_led_to_the_same_provider_is_replaced(stage: Stage) -> None:
+    """A domain that was authenticated anew, perhaps in another account, keeps its selectors."""
+    old = record("CNAME", "s1._domainkey.example.org", "s1.domainkey.u7.wl.sendgrid.net")
+    stage.cloudflare.set(cloudflare_state(zone("example.org", [old]), verified=("me@gmail.com",)))
+    assert not stage.apply().different
+    assert old["content"] not in stage.texts("s1._domainkey.example.org", "CNAME")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from domain.api import ApiError, Unreachable
-from domain.apply import Unsettled
 from support.appliance import sources
 from support.domain.stage import Stage, cloudflare_state, record, zone
 
@@ -142,35 +141,6 @@ def test_a_provider_that_names_a_dmarc_alias_does_not_push_the_owners_policy_out
     assert strict in stage.records()
 
 
-def test_what_another_service_may_use_does_not_make_room_for_a_providers_records(stage: Stage) -> None:
-    """Two servers that sign with one selector, mail that is received at the return path's name: the owner must say."""
-    own = [
-        record("TXT", "mail._domainkey.example.org", "v=DKIM1; k=rsa; p=OWNSERVER"),
-        record("CNAME", "s1._domainkey.example.org", "s1.domainkey.elsewhere.example.net"),
-        record("TXT", "t1._domainkey.example.org", "v=DKIM1; k=rsa; p=OWNKEY"),
-        record("MX", "send.example.org", "mx.example.net", priority=1),
-        record("A", "em1.example.org", "198.51.100.7"),
-    ]
-    stage.cloudflare.set(cloudflare_state(zone("example.org", own), verified=("me@gmail.com",)))
-    stage.env = {"OWNPOST_PROVIDERS": "x"}
-    stage.providers = """[x.dns]
-records = ["mail._domainkey TXT k=rsa; p=PROVIDER", "s1._domainkey CNAME s1.wl.provider.example",
-    "t1._domainkey CNAME t1.dkim.provider.example", "send MX 10 feedback.provider.example",
-    "em1 CNAME u1.wl.provider.example"]"""
-    final = stage.apply()
-    assert all(one in stage.records() for one in own)
-    assert {step.what.partition(" ")[2] for step in final.blocked} == {one["name"] for one in own}
-    assert all("remove it yourself" in step.reason for step in final.blocked)
-
-
-def test_what_led_to_the_same_provider_is_replaced(stage: Stage) -> None:
-    """A domain that was authenticated anew, perhaps in another account, keeps its selectors."""
-    old = record("CNAME", "s1._domainkey.example.org", "s1.domainkey.u7.wl.sendgrid.net")
-    stage.cloudflare.set(cloudflare_state(zone("example.org", [old]), verified=("me@gmail.com",)))
-    assert not stage.apply().different
-    assert old["content"] not in stage.texts("s1._domainkey.example.org", "CNAME")
-
-
 def test_a_policy_that_its_owner_raised_outlives_the_domains_place_in_the_settings(stage: Stage) -> None:
     raised = record("TXT", "_dmarc.example.org", "v=DMARC1; p=reject", comment=OURS)
     stage.cloudflare.set(cloudflare_state(zone("example.org", [raised]), zone("example.net")))
@@ -216,23 +186,6 @@ def test_what_changes_while_the_question_stands_is_not_overwritten(stage: Stage)
     stage.apply(answer=answer)
     assert spf_records(stage) == ['"v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 include:_spf.mx.cloudflare.net -all"']
     assert len(asked) == 2, "what it changes now was not shown before"
-
-
-def test_what_changes_with_every_question_is_not_asked_for_without_end(stage: Stage) -> None:
-    """Another program rewrites the record as soon as it is looked at."""
-    stage.env = {"OWNPOST_PROVIDERS": "capture"}
-    asked = []
-
-    def answer() -> bool:
-        asked.append(record("TXT", "example.org", f"v=spf1 ip4:192.0.2.{len(asked)} -all", 7))
-        state = stage.cloudflare.state
-        state["zones"][0]["records"] = asked[-1:]
-        stage.cloudflare.set(state)
-        return True
-
-    with pytest.raises(Unsettled, match=r"differs again: .*TXT example\.org"):
-        stage.apply(answer=answer)
-    assert spf_records(stage) == [asked[-1]["content"]]
 
 
 def test_an_interrupted_switch_puts_the_mx_records_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

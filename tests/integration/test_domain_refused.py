@@ -117,3 +117,20 @@ def test_a_rule_waits_for_its_destination_as_cloudflare_refuses_it(stage: Stage)
     final = stage.apply()
     assert {step.kind for step in final.steps if step.what.startswith("rule ")} == {Kind.WAIT}
     assert not final.blocked
+
+
+def test_what_changes_with_every_question_is_not_asked_for_without_end(stage: Stage) -> None:
+    """Another program rewrites the record as soon as it is looked at."""
+    stage.env = {"OWNPOST_PROVIDERS": "capture"}
+    asked = []
+
+    def answer() -> bool:
+        asked.append(record("TXT", "example.org", f"v=spf1 ip4:192.0.2.{len(asked)} -all", 7))
+        state = stage.cloudflare.state
+        state["zones"][0]["records"] = asked[-1:]
+        stage.cloudflare.set(state)
+        return True
+
+    with pytest.raises(Unsettled, match=r"differs again: .*TXT example\.org"):
+        stage.apply(answer=answer)
+    assert stage.texts("example.org") == [asked[-1]["content"]]

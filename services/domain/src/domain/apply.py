@@ -56,8 +56,8 @@ class Unsettled(Exception):
     def __init__(self, work: Sequence[Step]) -> None:
         whats = ", ".join(dict.fromkeys(step.what for step in work))
         super().__init__(
-            f"After {ROUNDS} rounds this differs again: {whats}. Another program may look after it too, or the service did"
-            " not do what it confirmed. All the rest is done."
+            f"After {ROUNDS} rounds this differs again: {whats}. Another program may look after it too, or the service"
+            " did not do what it confirmed. All the rest is done."
         )
 
 
