@@ -173,6 +173,12 @@ def test_no_host_has_more_addresses_than_are_tried(run: Run) -> None:
     assert str(problem.value).count("127.") == MOST
 
 
+def test_many_addresses_of_one_family_leave_room_for_the_other(run: Run) -> None:
+    silent = [f"::1:{n:x}" for n in range(MOST * 2)]
+    with listening("127.0.0.1") as port:
+        assert run(family_of(Dialer(resolve=at(*silent, "127.0.0.1"), delay=0.0), port)) == FOUR
+
+
 # --- names
 def test_a_name_that_nobody_knows_is_told_so(run: Run) -> None:
     with pytest.raises(socket.gaierror):

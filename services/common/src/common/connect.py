@@ -234,7 +234,7 @@ class _Race:
             except OSError as error:
                 self._unresolved = error
                 continue
-            new = [one for one in found[:MOST] if one not in self._known]
+            new = [one for one in by_turns(found, self._first)[:MOST] if one not in self._known]
             self._known.update(new)
             self._untried = by_turns([*self._untried, *new], self._first)
 
