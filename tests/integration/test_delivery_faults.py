@@ -4,12 +4,15 @@ provider got the message, and what the sender is told. Real sockets, real TLS, r
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from typing import Any
 
+import aiosmtplib
 import pytest
 
 from relay.delivery.breaker import Breaker
-from relay.delivery.connection import Times
+from relay.delivery.connection import Opener, Times
 from relay.delivery.probe import PortLook, Readiness
 from relay.model import Kind, State
 from relay.providers.provider import client_context
@@ -409,6 +412,19 @@ async def test_a_provider_with_no_mechanism_of_ours_gets_no_mail() -> None:
         assert "no login by PLAIN or LOGIN" in spool.of(message)[0].reply
 
 
+@pytest.mark.parametrize("tls", ["starttls", "tls", "none"])
+@pytest.mark.parametrize("answer", ["450 4.3.2 not now", "550 5.7.1 not you", "garbage", "250-and then nothing"])
+async def test_an_answer_to_ehlo_that_is_no_yes_leaves_no_connection_open(answer: str, tls: str) -> None:
+    async with ScriptedProvider(tls=tls) as peer:
+        peer.always("ehlo", answer)
+        opener = Opener(provider_for(peer), "mail.example.org", QUICK)
+        with pytest.raises((aiosmtplib.SMTPException, OSError)):
+            await opener.open(0.5)
+        async with asyncio.timeout(5.0):
+            while peer.open:
+                await peer.changed.wait()
+
+
 # --- several recipients
 async def test_each_recipient_has_its_own_fate_and_one_notice_names_all_that_failed() -> None:
     async with ScriptedProvider() as peer:
@@ -596,6 +612,38 @@ async def test_no_secret_reaches_a_notice_an_event_or_a_reply() -> None:
         told = repr(spool.events) + repr(spool.of(message)) + repr(journal.said)
         assert "5.7.8 no" in told
         assert "hunter2" not in told
+
+
+class Echo(ScriptedProvider):
+    """Quotes what it refuses, as sendmail does, and what it means in clear."""
+
+    def __init__(self, mechanism: str, refusal: str) -> None:
+        super().__init__(users={"anna": "hunter2-secret"}, mechanisms=mechanism)
+        self.refusal = refusal
+
+    async def _on_auth(self, talk: Talk, text: str) -> None:
+        line = text
+        if text == "AUTH LOGIN":
+            for question in ("User Name", "Password"):
+                await self._one(talk, f"334 {base64.b64encode(question.encode()).decode()}")
+                line = (await talk.reader.readline()).decode().strip()
+        clear = base64.b64decode(line.split(" ")[-1]).decode().replace("\0", " ")
+        await self._one(talk, f'{self.refusal} "{line}" "{line[:30]}" ({clear})')
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize("refusal", ["500 5.5.1 Command unrecognized:", "535 5.7.8 Wrong:", "454 4.7.0 Not now:"])
+async def test_a_provider_that_quotes_the_password_tells_it_to_nobody(mechanism: str, refusal: str) -> None:
+    async with Echo(mechanism, refusal) as peer:
+        spool, journal = MemorySpool(FakeClock()), FakeJournal()
+        message = spool.add(BODY)
+        async with delivering(spool, provider_for(peer), journal=journal, breaker=Breaker) as dispatcher:
+            await at_rest(spool, dispatcher)
+        told = repr(spool.events) + repr(spool.of(message)) + repr(journal.said)
+        assert refusal[4:] in told
+        assert "hunter2" not in told
+        for secret in (b"hunter2-secret", b"\0anna\0hunter2-secret"):
+            assert base64.b64encode(secret).decode()[:16] not in told
 
 
 async def test_a_hostile_reply_is_kept_harmless_and_short() -> None:

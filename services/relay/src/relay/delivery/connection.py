@@ -80,12 +80,18 @@ class Opener(aiosmtplib.SMTP):
         return await super().starttls(**options)
 
     async def reach(self, seconds: float = 0.0) -> None:
-        """Connects, secures and greets, all within ``seconds``, by default those of :attr:`Times.connect`."""
+        """Connects, secures and greets, all within ``seconds``, by default those of :attr:`Times.connect`; closes the
+        connection where that fails.
+        """
         self.stage, seconds = Stage.CONNECT, seconds or self._seconds
-        async with self._dialer.connected(self._provider.host, self._at, seconds) as won:
-            await self.connect(sock=won, timeout=seconds)
-            if self.is_ehlo_or_helo_needed:
-                await self.greet()
+        try:
+            async with self._dialer.connected(self._provider.host, self._at, seconds) as won:
+                await self.connect(sock=won, timeout=seconds)
+                if self.is_ehlo_or_helo_needed:
+                    await self.greet()
+        except BaseException:
+            self.close()
+            raise
         self.timeout = self._seconds
 
     async def open(self, seconds: float = 0.0) -> tuple[Link, Offer]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import aiosmtplib
@@ -32,6 +33,7 @@ _CONTINUE, _ACCEPTED, _REFUSED = 334, 235, 535  # RFC 4954, section 4
 # "Not this mechanism", or not in this way, whatever came with it (RFC 5321, 4.2.4; RFC 4954, section 4)
 _NOT_THIS = frozenset({500, 501, 502, 503, 504})
 _INITIAL = 512 - len("AUTH PLAIN \r\n")  # bytes; a longer response waits for the question (RFC 4954, section 4)
+_TELLING = 12  # characters of a response by which it is known where a reply quotes it, be it cut off
 _SHOWN = 100  # characters of one value of the JSON
 # What the statuses in the JSON mean, as far as the provider's reply alone does not tell.
 _MEANINGS = {
@@ -102,21 +104,23 @@ async def _plain(opener: Opener, name: str, password: str) -> None:
     if len(response) > _INITIAL:
         await _plain_when_asked(opener, name, password)
         return
-    reply = await opener.execute_command(b"AUTH", b"PLAIN", response)
+    reply = await _told(opener, password, b"AUTH", b"PLAIN", response)
     if reply.code == _CONTINUE:  # it overlooked the response and asks for it
-        reply = await _plain_answer(opener, reply, response)
+        reply = await _plain_answer(opener, reply, password, response)
     _accepted(reply)
 
 
 async def _plain_when_asked(opener: Opener, name: str, password: str) -> None:
     reply = await _begun(opener, b"PLAIN")
-    _accepted(await _plain_answer(opener, reply, auth_plain_encode(name, password)))
+    _accepted(await _plain_answer(opener, reply, password, auth_plain_encode(name, password)))
 
 
-async def _plain_answer(opener: Opener, question: aiosmtplib.SMTPResponse, response: bytes) -> aiosmtplib.SMTPResponse:
+async def _plain_answer(
+    opener: Opener, question: aiosmtplib.SMTPResponse, password: str, response: bytes
+) -> aiosmtplib.SMTPResponse:
     if _asks(question.message):  # as LOGIN does: the response would be taken for the name
         await _leave(opener, question)
-    return await opener.execute_command(response)
+    return await _told(opener, password, response)
 
 
 async def _login(opener: Opener, name: str, password: str) -> None:
@@ -127,11 +131,11 @@ async def _login(opener: Opener, name: str, password: str) -> None:
     reply = await _begun(opener, b"LOGIN")
     if _asks(reply.message) == "password":
         await _leave(opener, reply)
-    reply = await opener.execute_command(encoded_name)
+    reply = await _told(opener, password, encoded_name)  # the name is the password with some
     if reply.code == _CONTINUE:
         if _asks(reply.message) == "name":
             await _leave(opener, reply)
-        reply = await opener.execute_command(encoded_password)
+        reply = await _told(opener, password, encoded_password)
     _accepted(reply)
 
 
@@ -143,6 +147,16 @@ async def _begun(opener: Opener, mechanism: bytes) -> aiosmtplib.SMTPResponse:
     if reply.code != _CONTINUE:
         raise aiosmtplib.SMTPAuthenticationError(reply.code, reply.message)
     return reply
+
+
+async def _told(opener: Opener, secret: str, *words: bytes) -> aiosmtplib.SMTPResponse:
+    """The reply to ``words``, the last of which holds ``secret`` in base64. Some servers quote what they refuse, and
+    replies are logged and sent to people, so neither is left in it.
+    """
+    reply = await opener.execute_command(*words)
+    encoded = re.escape(words[-1][:_TELLING].decode("ascii"))
+    said = re.sub(rf"{encoded}[A-Za-z0-9+/=]*", "…", reply.message, flags=re.IGNORECASE) if encoded else reply.message
+    return aiosmtplib.SMTPResponse(reply.code, said.replace(secret, "…") if secret else said)
 
 
 async def _leave(opener: Opener, question: aiosmtplib.SMTPResponse) -> None:
@@ -185,9 +199,9 @@ async def _by_token(opener: Opener, name: str, tokens: Tokens) -> None:
 
 async def _xoauth2(opener: Opener, name: str, token: str) -> None:
     response = auth_xoauth2_encode(name, token)
-    reply = await opener.execute_command(b"AUTH", b"XOAUTH2", response)
+    reply = await _told(opener, token, b"AUTH", b"XOAUTH2", response)
     if reply.code == _CONTINUE and not reply.message.strip():  # no error, but a question: it overlooked the response
-        reply = await opener.execute_command(response)
+        reply = await _told(opener, token, response)
     hint, judged = "", reply.code == _CONTINUE
     if judged:
         hint = explained(reply.message)
