@@ -310,10 +310,35 @@ def test_what_a_rule_may_mean(meaning: Meaning) -> None:
     assert judge(Finding(Stage.RCPT, Reply(554, "No luck today")), [rule]) == Verdict(Refused(554, "No luck today"))
 
 
+@pytest.mark.parametrize("meaning", [Meaning.ELSEWHERE, Meaning.REFUSED])
+def test_a_rule_makes_no_refusal_of_a_4xx_that_it_does_not_name(meaning: Meaning) -> None:
+    """What a provider puts off it may take later, whatever the words: "suppression list unavailable, try again"."""
+    answer = Finding(Stage.FINAL, Reply(451, "No luck today"))
+    rule = Rule(frozenset({Stage.FINAL}), frozenset(), re.compile("No luck"), meaning)
+    assert judge(answer, [rule]) == Verdict(Deferred(451, "No luck today"))
+    rule = Rule(frozenset({Stage.FINAL}), frozenset({451}), re.compile("No luck"), meaning)
+    assert judge(answer, [rule]).outcome == Refused(451, "No luck today")
+
+
 def test_a_rule_may_be_a_guess() -> None:
     rule = Rule(frozenset({Stage.RCPT}), frozenset(), re.compile("not here"), Meaning.KEY_DEAD, guess=True)
     found = judge(Finding(Stage.RCPT, Reply(550, "not here")), [rule])
     assert found == Verdict(Deferred(550, "not here"), S.KEY_DEAD, certain=False)
+
+
+@pytest.mark.parametrize(
+    ("stage", "reply", "crowded"),
+    [
+        (Stage.CONNECT, Reply(421, "4.7.0 Too many concurrent connections from you"), True),
+        (Stage.FINAL, Reply(432, "4.3.2 sender thread limit exceeded"), True),
+        (Stage.FINAL, Reply(451, '4.7.1 "Too many connections", is this spam?'), False),  # the Subject
+        (Stage.FINAL, Reply(451, "4.2.2 the mailbox has too many simultaneous connections"), False),  # the recipient's
+        (Stage.FINAL, Reply(451, "4.6.0 spam score exceeded in simultaneous scans"), False),
+        (Stage.RCPT, Reply(450, "4.2.1 too many connections to that mailbox"), False),
+    ],
+)
+def test_what_is_said_of_a_message_costs_no_connection(stage: Stage, reply: Reply, crowded: bool) -> None:
+    assert judge(Finding(stage, reply), GENERIC, ["Too many connections"]).crowded is crowded
 
 
 # --- text

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import aiosmtplib
 
 from relay import limits
-from relay.delivery import guessing, notice
+from relay.delivery import notice
 from relay.delivery.onward import asked
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Reply, Verdict, judge, went_well
 from relay.delivery.pause import Sign
@@ -110,8 +110,7 @@ def said(message: Message, findings: Sequence[Finding], verdicts: Sequence[Verdi
     signs = [sign for pair in zip(findings, verdicts, strict=True) if (sign := _sign(message.id, sender, *pair))]
     if signs:
         sign = min(signs, key=lambda sign: sign.needed)
-        replied = any(map(_replied, findings))
-        return Said(sign, crowded=replied and sign.standing is Standing.BUSY and guessing.crowded(sign.reason))
+        return Said(sign, crowded=any(verdict.crowded for verdict in verdicts))
     took = any(_took(*pair) for pair in zip(findings, verdicts, strict=True))
     return Said(None, took or any(_reached(*pair) for pair in zip(findings, verdicts, strict=True)), took)
 

@@ -72,6 +72,7 @@ class Verdict(NamedTuple):
     elsewhere: bool = False  # refused here only: another provider may take it
     ours: bool = False  # the failure is our own: no provider could have done better
     login: bool = False  # it was the login's: nothing of the message was seen
+    crowded: bool = False  # it has more connections of ours than it takes
 
 
 class Finding(NamedTuple):
@@ -81,12 +82,14 @@ class Finding(NamedTuple):
     answer: Reply | BaseException
 
 
+_REFUSALS = frozenset({Meaning.REFUSED, Meaning.ELSEWHERE})
 _ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 # SES says so of senders and, in its sandbox, of recipients.
 _WHOSE = re.compile(r"\baddress(?:es)? (?:is|are) not verified", re.IGNORECASE)
 _ADDRESS = re.compile(r"""[^\s<>()\[\],;:"'@]{1,64}@[^\s<>()\[\],;:"'@]{1,255}""")
 _READ = 2_000  # characters of a reply that are looked through: patterns meet hostile input
+_NAMED = 16 * limits.KIB  # likewise, for the addresses that it names: fifty of them and more
 _CONTROLS = re.compile(r"[^\S ]+")
 _NOT_SENT = (
     "without an id: it sent nothing, since the address is on its suppression list. Take it off that list there, or send"
@@ -154,15 +157,17 @@ def _judge_reply(stage: Stage, reply: Reply, rules: Iterable[Rule], ours: Iterab
     said = _without(reply.text[:_READ], ours)
     rule = _matching(stage, code, said, rules)
     if rule is not None:
-        if rule.meaning in (Meaning.REFUSED, Meaning.ELSEWHERE):
+        if rule.meaning in _REFUSALS:
             return Verdict(Refused(code, text), elsewhere=rule.meaning is Meaning.ELSEWHERE)
-        return Verdict(Deferred(code, text), rule.meaning.standing, not rule.guess, login=stage is Stage.LOGIN)
-    standing, certain = _standing(stage, code, said)
-    if standing is not Standing.FINE or code < 500 or not _is_the_messages_own(stage, reply):
-        return Verdict(Deferred(code, text), standing, certain, login=stage is Stage.LOGIN)
-    if guessing.again(stage, enhanced(said), said):
-        return Verdict(Deferred(code, text), Standing.BUSY, certain=False)
-    return Verdict(Refused(code, text))
+        standing, certain = rule.meaning.standing, not rule.guess
+    else:
+        standing, certain = _standing(stage, code, said)
+        if standing is Standing.FINE and code >= 500 and _is_the_messages_own(stage, reply):
+            if not guessing.again(stage, enhanced(said), said):
+                return Verdict(Refused(code, text))
+            standing, certain = Standing.BUSY, False
+    crowded = standing is Standing.BUSY and guessing.crowded(said)
+    return Verdict(Deferred(code, text), standing, certain, login=stage is Stage.LOGIN, crowded=crowded)
 
 
 def _takes_no_more(reply: Reply) -> bool:
@@ -192,14 +197,17 @@ def _means(others: Collection[str], reply: Reply) -> bool:
     """Whether the address that is not verified is a recipient's, and the sender is not named."""
     if reply.code < 500 or not _WHOSE.search(reply.text, 0, _READ):
         return False
-    named = {address.rstrip(".").lower() for address in _ADDRESS.findall(reply.text)}
+    named = {address.rstrip(".").lower() for address in _ADDRESS.findall(reply.text, 0, _NAMED)}
     return bool(named) and named <= {address.lower() for address in others}
 
 
 def _matching(stage: Stage, code: int, said: str, rules: Iterable[Rule]) -> Rule | None:
-    """The provider's own rule about such a reply: the first that fits."""
+    """The provider's own rule about such a reply: the first that fits. A 4xx is none to refuse mail for, whatever the
+    words, unless the rule names it.
+    """
     for rule in rules:
-        if stage in rule.stages and (not rule.codes or code in rule.codes) and rule.pattern.search(said):
+        fits = code in rule.codes if rule.codes else code >= 500 or rule.meaning not in _REFUSALS
+        if fits and stage in rule.stages and rule.pattern.search(said):
             return rule
     return None
 
