@@ -643,6 +643,17 @@ def test_cloudflare_sent_nothing_where_its_250_has_no_id() -> None:
                 assert found == Verdict(Delivered(250, text))
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_address_of_ours_in_a_refusal_is_no_status_code(preset: str) -> None:
+    """A rule that takes it for one stops all mail for what one message met."""
+    codes = ["5.4.5", "5.1.90", "5.7.1", "5.7.30", "5.7.60", "5.7.139", "5.7.232", "5.7.233"]
+    for address in [*(f"203.{code}" for code in codes), *(f"18{code}.7" for code in codes)]:
+        for stage in (MAIL, RCPT, FINAL):
+            refusal = Reply(550, f"5.7.28 [{address}      12] Our system has detected unsolicited mail.")
+            found = judge(Finding(stage, refusal), PRESETS[preset].rules, OURS)
+            assert found.standing is S.FINE, (preset, stage, address)
+
+
 def test_a_full_session_at_cloudflare_is_due_at_once() -> None:
     found = judge(Finding(RCPT, Reply(452, "4.5.3 Too many recipients")), PRESETS["cloudflare"].rules)
     assert found.outcome == Deferred(452, "4.5.3 Too many recipients", at_once=True)
