@@ -571,6 +571,9 @@ async def test_who_has_set_the_domain_up_by_now_has_one_message_tried_and_the_re
 
 
 # --- what is the message's own
+CRLF = "\r\n"
+
+
 async def test_a_message_refused_for_its_content_is_not_offered_to_the_next() -> None:
     async with scene(secure(), secure()) as here:
         here.peers[0].always("final", "550 5.7.1 spam")
@@ -580,6 +583,17 @@ async def test_a_message_refused_for_its_content_is_not_offered_to_the_next() ->
         assert here.kept() == [0, 0]
         ((_, content),) = here.spool.notices
         assert b"One says: 550 5.7.1 spam" in content
+
+
+@pytest.mark.parametrize("field", ["Subject", "X-Reason"])
+@pytest.mark.parametrize("fold", ["", CRLF, f"{CRLF} "], ids=repr)
+async def test_a_refusal_that_quotes_a_field_stops_nobody_elses_mail(field: str, fold: str) -> None:
+    async with scene(secure(), secure(), facts=[{"rules": PRESETS["sendgrid"].rules}]) as here:
+        value = f"Your invoice:{fold} Maximum credits exceeded"
+        here.peers[0].always("final", f'550 5.7.1 looks like spam: "{value.replace(CRLF, "")}"')
+        message = here.spool.add(f"{field}: {value}\r\n".encode() + BODY)
+        await here.rest()
+        assert (here.spool.states(message), here.paused()) == ([REFUSED], [])
 
 
 async def test_what_one_provider_can_never_carry_goes_to_one_that_can() -> None:

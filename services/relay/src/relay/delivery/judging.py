@@ -90,7 +90,9 @@ class Judge:
     async def _quoted(self, job: Job) -> list[str]:
         """What a reply may quote of us: addresses and the values of the header."""
         header = await self.header(job)
-        values = [line.partition(b":")[2].strip().decode("utf-8", "replace") for line in header.split(b"\r\n")]
+        lines = header.split(b"\r\n")  # of a folded field each: who quotes it may have unfolded it in a way of its own
+        parts = [line if line.startswith((b" ", b"\t")) else line.partition(b":")[2] for line in lines]
+        values = [part.strip().decode("utf-8", "replace") for part in parts]
         subject = notice.subject(header)
         texts = [value for value in (subject, *values) if len(value) >= QUOTABLE]
         return [job.message.sender, *(one.address for one in job.recipients), *texts]
