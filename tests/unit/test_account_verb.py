@@ -157,6 +157,16 @@ def test_the_sender_comes_from_the_name_or_the_main_domain(
     assert [found.senders for found in load(path)] == [("bob@example.net",), ("anna@example.com",)]
 
 
+def test_an_account_named_after_an_address_in_another_script(path: Path, run: Run) -> None:
+    assert run("add", "anna@m\u00fcnchen.example", "--no-password").code == 0
+    assert run("add", "anna@M\u00dcNCHEN.example", "--no-password").code == 1
+    assert run("disable", "anna@m\u00fcnchen.example").code == 0
+    (anna,) = load(path)
+    assert (anna.name, anna.senders, anna.disabled) == (
+        "anna@xn--mnchen-3ya.example", ("anna@xn--mnchen-3ya.example",), True,
+    )  # fmt: skip
+
+
 def test_an_account_without_password_is_for_the_lan(path: Path, run: Run) -> None:
     said = run("add", "printer", "--sender", "p@example.org", "--no-password").out
     assert "RELAY_LAN_ACCOUNT" in said

@@ -125,6 +125,11 @@ def test_domains_in_other_scripts_and_with_underscores_are_taken_and_kept_in_asc
     assert account.may_send_as("anybody@xn--bcher-kva.example")
 
 
+def test_a_login_name_in_another_script_is_told_how_to_be_written() -> None:
+    (problem,) = problems('[accounts."a@b\u00fccher.example"]\npassword_hash = ""\nsenders = ["a@example.org"]\n')
+    assert problem.endswith("; write a@xn--bcher-kva.example")
+
+
 def test_costs_at_their_limits() -> None:
     costly = HASH.replace("m=8,t=1,p=1", "m=131072,t=10,p=8")
     assert len(parse(SMALL.replace(HASH, costly).encode())) == 1

@@ -116,6 +116,29 @@ def test_routes(tmp_path: Path) -> None:
     assert routes.of("other", "example.net").providers == ("sendgrid", "brevo")
 
 
+def test_domains_of_routes_and_senders_are_the_same_however_they_are_written() -> None:
+    found = file.parse(
+        """
+        [generic]
+        senders = ["*@M\u00fcnchen.example", "a@branch_7.example"]
+        [[route]]
+        domain = "M\u00dcNCHEN.example"
+        account = "anna@m\u00fcnchen.example"
+        providers = ["generic"]
+        [[route]]
+        domain = "branch_7.example"
+        providers = ["generic"]
+        """.encode()
+    )
+    assert found.entries["generic"].facts.senders == ("*@xn--mnchen-3ya.example", "a@branch_7.example")
+    routes, problems = found.routes(("generic",))
+    assert problems == []
+    assert [(one.domain, one.account) for one in routes.routes] == [
+        ("xn--mnchen-3ya.example", "anna@xn--mnchen-3ya.example"),
+        ("branch_7.example", ""),
+    ]
+
+
 def test_the_domain_tools_tables_are_left_to_it(tmp_path: Path) -> None:
     text = '[brevo.dns]\nrecords = ["a TXT b"]\n[smtp2go.dns."example.net"]\nspf = ["include:x.example"]\n'
     assert [one.name for one in settings(tmp_path, text).providers] == ["brevo", "sendgrid"]

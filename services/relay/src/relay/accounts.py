@@ -154,7 +154,9 @@ def _doubles(names: Iterable[str]) -> Iterator[str]:
 def _account(name: str, table: Any, problems: list[str]) -> Account:
     """The account in ``table``; appends to ``problems``, and what it returns is used only if there are none."""
     if not _NAME.fullmatch(name):
-        problems.append(f"[accounts.{shown(name)}]: a login name has 1 to 128 letters, digits or . _ @ + -")
+        right = address.login_name(name)
+        written = f"; write {right}" if _NAME.fullmatch(right) else ""
+        problems.append(f"[accounts.{shown(name)}]: a login name has 1 to 128 letters, digits or . _ @ + -{written}")
     if not isinstance(table, dict):
         problems.append(f"{shown(name)} under [accounts] is no table; write [accounts.NAME]")
         return Account(name=name, password_hash="", senders=())

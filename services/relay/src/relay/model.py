@@ -66,7 +66,7 @@ class Message(NamedTuple):
     message_id: str  # value of the Message-ID field with its brackets
     kind: Kind = Kind.MAIL
     null_sender: bool = False  # the client said MAIL FROM:<>: travels as postmaster, never causes a notice
-    smtputf8: bool = False
+    smtputf8: bool = False  # needed: it goes only to providers that offer it (RFC 6531)
     notify: str = ""  # who is told when it fails; empty: nobody (then the failure stays in queue and page)
     fingerprint: bytes = b""  # known by it if it is sent again; empty: never. Only written: nobody reads it back so
     spares: str = ""  # of a notice: the provider that failed what it tells of, asked last. Only written, too

@@ -22,9 +22,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.names import host_name
 from common.providers import CAPTURE, GENERIC
-from relay import limits
+from relay import address, limits
 from relay.choice.routes import Route, Routes
 from relay.providers import keys
 from relay.providers.preset import Preset
@@ -123,14 +122,16 @@ def _route(table: Any, where: str, names: tuple[str, ...], problems: list[str]) 
     account, domain = table.get("account", ""), table.get("domain", "")
     if not isinstance(account, str):
         wrong.append(f"account = {keys.quoted(account)} is not allowed; allowed: a name in accounts.toml.")
-    if not isinstance(domain, str) or (domain and not host_name(domain)):
+    whole = address.parse_entry(f"*@{domain}") if isinstance(domain, str) and domain else ""
+    if not isinstance(domain, str) or isinstance(whole, address.Bad):
+        whole = ""
         wrong.append(f"domain = {keys.quoted(domain)} is not allowed; allowed: a sender domain such as example.org.")
     shares = _shares(table.get("providers"), names, wrong)
     problems += [f"{where} {sentence}" for sentence in wrong]
     if wrong:
         return None
     weights = tuple(shares.values()) if isinstance(table["providers"], dict) else ()
-    return Route(tuple(shares), weights, account, host_name(domain) if domain else "")
+    return Route(tuple(shares), weights, address.login_name(account), address.fold(whole[2:]))
 
 
 def _shares(value: Any, names: tuple[str, ...], wrong: list[str]) -> dict[str, int]:

@@ -67,8 +67,8 @@ def read_mail(
     if isinstance(options, Refusal):
         return options
     size, utf8 = options
-    if not path:  # nothing at all is a forgotten sender, who wants to hear of failures; ``<>`` does not
-        return Mail(NO_ADDRESS if rewrite and b"<" not in argument else "", size, utf8)
+    if not path and b"<" in argument:
+        return Mail("", size, utf8)
     sender = parse(path, utf8=utf8)
     if isinstance(sender, Bad):
         if not rewrite:
