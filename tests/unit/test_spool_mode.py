@@ -145,6 +145,20 @@ async def test_the_end_of_hold_queue_lets_only_go_what_fits(tmp_path: Path) -> N
         assert await states(one) == [State.DUE]
 
 
+async def test_a_held_account_keeps_its_mail_when_the_settings_are_right_again(tmp_path: Path) -> None:
+    """A password was stolen, and mail is captured for a while: what it left in the queue must not go out then."""
+    folder = tmp_path / "spool"
+    async with opened(folder) as one:
+        await one.add()
+    async with opened(folder, trial=True) as one:
+        assert await one.spool.hold(account="anna") == 1
+        assert await one.spool.hold(account="anna") == 0
+    async with opened(folder) as one:  # and the account is gone from the file: nobody holds it anew
+        assert await states(one) == [State.HELD]
+        assert await one.spool.unhold(account="anna") == 1
+        assert await states(one) == [State.DUE]
+
+
 async def test_it_can_be_dropped(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     async with opened(folder, trial=True) as one:

@@ -48,6 +48,9 @@ _FROM: Final = {
     EventKind.DROPPED: "state IN ('due', 'held')",
     EventKind.ACKNOWLEDGED: _FAILED,
 }
+# What an account's hold takes, as the indexes have it. What is held for its mode is of it: that hold may end first, and
+# nobody holds the mail anew where the account has gone from the file by then.
+_OF_QUEUE: Final = ("state = 'due'", f"{mode.HELD} AND mode_held = 1")
 _TOLD: Final = "RETURNING id, account, recipient, provider, state"
 # A new round, and whom a notice had better avoid is still asked last: that mark is the last word of the text. The tie
 # of a doubtful one to its provider ends, which is why a retry works on what was put aside for that.
@@ -81,13 +84,13 @@ def _work(
     kind: EventKind, numbers: Numbers, now: float, message_id: str, account: str, told: list[Event]
 ) -> Callable[[Store], int]:
     where = _OF_MESSAGE if message_id else _OF_ACCOUNT
-    come_from = _FROM[kind] if message_id or kind is not EventKind.HELD else "state = 'due'"  # as the index has it
-    statement = f"UPDATE delivery SET {_SETS[kind]} WHERE {come_from} AND {where} {_TOLD}"
+    come_from = _OF_QUEUE if account and kind is EventKind.HELD else (_FROM[kind],)
+    statements = [f"UPDATE delivery SET {_SETS[kind]} WHERE {state} AND {where} {_TOLD}" for state in come_from]
 
     def work(store: Store) -> int:
         told.clear()  # a group that was rolled back is tried again member by member
         values = (now, message_id or account, store.trial) if kind in _LETS_GO else (now, message_id or account)
-        found: list[Any] = store.connection.execute(statement, values).fetchall()
+        found = [row for one in statements for row in store.connection.execute(one, values).fetchall()]
         keys = sorted({row[0] >> SHIFT for row in found})
         _tell(store, kind, numbers, now, found, told)
         if kind is EventKind.DROPPED and keys:
