@@ -215,6 +215,14 @@ def test_a_suspect_that_no_provider_takes_holds_up_nobody(relay: Relay) -> None:
     newer = relay.accept(account="bert")
     relay.now += 2 * MINUTE
     assert names(relay.claim(small)) == newer
+    unknown = Closed(relay.now + limits.DAY, "it does not know the address")
+    unset = Offer(
+        {"sink": Terms("sink")}, Routes(("sink",)), {"sink": 100}, {}, {("sink", "anna@example.org"): unknown}
+    )
+    for _ in range(3):  # while bert's are in hand, and each time that it is looked at anew
+        newest = relay.accept(account="bert")
+        assert names(relay.claim(unset)) == newest, "what is in hand is not waited for in vain"
+        relay.now += 6 * MINUTE
 
 
 def test_the_recipients_of_a_message_that_are_not_suspected_go_their_own_way(relay: Relay) -> None:

@@ -10,6 +10,7 @@ Works inside the transaction of its caller.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,13 +55,16 @@ class Alone:
         self.wary = False
         self.ready.clear()
 
-    def turn(self, run: Run, now: float) -> Turn:
-        """Whose turn it is. To be asked while :attr:`wary`, or when there was a suspect before this look."""
+    def turn(self, run: Run, now: float, taken: Callable[[], bool]) -> Turn:
+        """Whose turn it is. To be asked while :attr:`wary`, or when there was a suspect before this look. ``taken``:
+        whether a provider takes any of what is :attr:`ready`, asked when nothing else is in its way: for what nobody
+        takes, nobody is kept waiting.
+        """
         since: dict[int, float] = dict(run(_IN_HAND, (self.trial,)))
         if 1 in since:
             self.wary, self._asked = True, None
             return _wait(since[1], now)
-        if not self.ready:
+        if not (self.ready and taken()):
             self._asked = None
             return Turn(False, True)
         if 0 in since:

@@ -87,13 +87,15 @@ class Claims:
         desk, wary = self.desk(offer, now), self.alone.wary
         ready, again = self._look(offer, desk, now)
         if wary or self.alone.wary:
-            turn = self.alone.turn(self._run, now)
+            found = Catch()
+            turn = self.alone.turn(self._run, now, lambda: self._find_suspect(self.desk(offer, now), found, now))
+            if turn.suspects:
+                self._write(found, now)
+                return [job._replace(suspect=True) for job in found.jobs], now + limits.ALONE
             if not turn.others:
                 return [], turn.until
-            if turn.suspects:
-                if found := self._take_suspect(desk, now):
-                    return found, now + limits.ALONE
-                ready, again = self._look(offer, desk, now)  # they were put off
+            if self.alone.ready:
+                ready, again = self._look(offer, desk, now)  # some were put off
         jobs: list[Job] = []
         if ready:
             jobs = self._serve(ready, desk, now)
@@ -226,9 +228,10 @@ class Claims:
             found = {key: [row for row in some if not rows.is_suspect(row[due.TRIED])] for key, some in found.items()}
         return found, due.messages(self._run, keys)
 
-    def _take_suspect(self, desk: Desk, now: float) -> list[Job]:
-        """One message that is to be tried alone, if a provider takes any; those that none takes are put off."""
-        catch = Catch()
+    def _find_suspect(self, desk: Desk, catch: Catch, now: float) -> bool:
+        """Whether a provider takes one message that is to be tried alone, which is left in ``catch``. Those before it
+        that none takes are put off.
+        """
         for key in self.alone.messages(self._run, now):
             deliveries = [row for row in due.due(self._run, [key], now)[key] if rows.is_suspect(row[due.TRIED])]
             for choice, some in self._take(due.messages(self._run, [key])[key], deliveries, desk, catch):
@@ -237,8 +240,8 @@ class Claims:
                     catch.put_off.setdefault(at, []).extend(row[0] for row in some)
             if catch.jobs:
                 break
-        self._write(catch, now)
-        return [job._replace(suspect=True) for job in catch.jobs]
+        self._write(Catch(put_off=catch.put_off), now)
+        return bool(catch.jobs)
 
     def _take_one(self, flow: Flow, row: Row, desk: Desk, catch: Catch) -> Left:
         """Give a message with one recipient to whom it goes; it is returned, with why, if it goes to nobody."""
