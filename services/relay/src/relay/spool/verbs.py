@@ -90,7 +90,7 @@ def _work(
     def work(store: Store) -> int:
         told.clear()  # a group that was rolled back is tried again member by member
         values = (now, message_id or account, store.trial) if kind in _LETS_GO else (now, message_id or account)
-        found = [row for one in statements for row in store.connection.execute(one, values).fetchall()]
+        found: list[Any] = [row for one in statements for row in store.connection.execute(one, values)]
         keys = sorted({row[0] >> SHIFT for row in found})
         _tell(store, kind, numbers, now, found, told)
         if kind is EventKind.DROPPED and keys:
