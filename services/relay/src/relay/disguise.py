@@ -15,8 +15,10 @@ from relay import encoded_words
 
 COMMENT = "a comment holds an at sign or an angle bracket; leave that out"
 QUOTED = 'an at sign or an angle bracket in quotes belongs into a name such as "anna@home" <anna@example.org>, alone'
-WORDS = "an encoded word holds an at sign together with a comma, a quote or an angle bracket; leave those out"
+WORDS = "an encoded word holds an at sign together with a comma, a semicolon, a quote or an angle bracket"
+UNCLEAR = "an encoded word (=?...?=) is not well formed, and programs read different things in it"
 _SPACE = b" \t\r\n"
+_MARKS = '<>,;"\0\r\n'  # the last three end a name, to programs in C and to those that decode before they unfold
 
 Span = tuple[int, int]
 
@@ -26,7 +28,9 @@ def in_words(value: bytes) -> str:
     if b"=?" not in value:
         return ""
     hidden = encoded_words.contents(value.decode("utf-8", "replace"))
-    return WORDS if "@" in hidden and any(mark in hidden for mark in '<>,"') else ""
+    if hidden is None:
+        return UNCLEAR
+    return WORDS if "@" in hidden and any(mark in hidden for mark in _MARKS) else ""
 
 
 def in_text(value: bytes, comments: Sequence[Span], quoted: Sequence[Span]) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from encodings.aliases import aliases
 from typing import NamedTuple
 
-_BEGINNING = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?")
+_BEGINNING = re.compile(r"=\?([^?\s]++)\?([bBqQ])\?")  # linear: each try ends at the next "?"
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*+)={0,3}")
 _OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
 _CHARSETS = frozenset(
     name for pair in aliases.items() for name in pair if not pair[1].endswith(("_codec", "rot_13", "mbcs"))
@@ -25,7 +26,8 @@ class _Word(NamedTuple):
     start: int
     end: int
     charset: str
-    octets: bytes
+    octets: bytes | None  # None: it cannot be read
+    plain: bool  # whether all programs read the same in it
 
 
 def decode(text: str) -> str:
@@ -36,7 +38,7 @@ def decode(text: str) -> str:
     """
     shown, octets, charset, done = list[str](), bytearray(), "ascii", 0
     for word in _words(text):
-        if word.charset not in _CHARSETS:
+        if word.octets is None or word.charset not in _CHARSETS:
             continue
         between = text[done : word.start]
         if done and between.isspace():
@@ -49,10 +51,17 @@ def decode(text: str) -> str:
     return "".join([*shown, octets.decode(charset, "replace"), text[done:]])
 
 
-def contents(text: str) -> str:
-    """What stands in the encoded words of ``text`` and nothing else; in charsets that we do not know read as ASCII."""
+def contents(text: str) -> str | None:
+    """What stands in the encoded words of ``text`` and nothing else; in charsets that we do not know read as ASCII.
+
+    ``None`` if programs are known to read different things in one of them: another one begins in it (PHP and Perl find
+    that one), or its base64 goes on behind the padding or has a letter too many (they read it all the same).
+    """
+    words = list(_words(text))
+    if not all(word.plain for word in words):
+        return None
     return "".join(
-        word.octets.decode(word.charset if word.charset in _CHARSETS else "ascii", "replace") for word in _words(text)
+        (word.octets or b"").decode(word.charset if word.charset in _CHARSETS else "ascii", "replace") for word in words
     )
 
 
@@ -64,9 +73,16 @@ def _words(text: str) -> Iterator[_Word]:
             return  # nor has any later one an end: here lies the square
         position = end + 2
         charset = beginning[1].partition("*")[0].lower().replace("-", "_")  # a language may follow (RFC 2231)
-        octets = _octets(beginning[2], text[beginning.end() : end].encode("utf-8", "replace"))
-        if octets is not None:
-            yield _Word(beginning.start(), position, charset, octets)
+        content = text[beginning.end() : end]
+        octets = _octets(beginning[2], content.encode("utf-8", "replace"))
+        alone = not (_BEGINNING.search(content) or _BEGINNING.match(text, end + 1))
+        plain = alone and (beginning[2] in "qQ" or _is_base64(content))
+        yield _Word(beginning.start(), position, charset, octets, plain)
+
+
+def _is_base64(content: str) -> bool:
+    match = _BASE64.fullmatch("".join(content.split()))  # long ones are folded by some
+    return match is not None and len(match[1]) % 4 != 1
 
 
 def _octets(encoding: str, content: bytes) -> bytes | None:
