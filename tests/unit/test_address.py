@@ -292,6 +292,20 @@ def test_rewriting_accounts_may_name_no_address(sender: str) -> None:
         assert isinstance(read_mail(argument, lenient=lenient), Refusal)
 
 
+@pytest.mark.parametrize("sender", ["Alarm Panel", "NAS (root)", '"Alarm Panel" root@nas', "Alarm Panel, floor 2 "])
+def test_nor_need_they_put_brackets_around_it(sender: str) -> None:
+    for behind, size in (("", 0), (" SIZE=7 BODY=8BITMIME", 7)):
+        argument = f"FROM:{sender}{behind}".encode()
+        assert read_mail(argument, lenient=True, rewrite=True) == Mail(NO_ADDRESS, size, False)
+        assert isinstance(read_mail(argument, lenient=True), Refusal)
+
+
+def test_of_two_senders_none_is_meant_where_both_are_replaced() -> None:
+    argument = b"FROM: nas@home <root@nas>"
+    assert read_mail(argument, lenient=True, rewrite=True) == Mail(NO_ADDRESS, 0, False)
+    assert isinstance(read_mail(argument, lenient=True), Refusal)
+
+
 def test_a_device_that_names_no_sender_wants_to_hear_of_failures_all_the_same() -> None:
     assert read_mail(b"FROM:", lenient=True, rewrite=True) == Mail(NO_ADDRESS, 0, False)
     assert read_mail(b"FROM:<>", lenient=True, rewrite=True) == Mail("", 0, False)

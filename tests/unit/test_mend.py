@@ -36,6 +36,14 @@ from relay.submission.mend import mended, suspect
         # a line that is no field, in the midst
         (b"To: a@b.c\r\nSubject Alarm\r\nDate: x\r\n\r\n", b"To: a@b.c\r\nSubject: Alarm\r\nDate: x\r\n\r\n", b""),
         (b"Subject: a long\r\none\r\nTo: a@b.c\r\n\r\n", b"Subject: a long\r\n one\r\nTo: a@b.c\r\n\r\n", b""),
+        # a line of spaces alone
+        (b"Subject: a\r\nb c\r\n \t\r\nFrom: r@n.e\r\n\r\n", b"Subject: a\r\n b c\r\nFrom: r@n.e\r\n\r\n", b""),
+        (b" \r\nSubject: x\r\nFrom: r@n.e\r\n\r\n", b"Subject: x\r\nFrom: r@n.e\r\n\r\n", b""),
+        # all header, or nearly: an author is not left in the text
+        (b"Mailer: m\r\nFrom: r@n.e\r\nLine 3\r\n", b"Mailer: m\r\nFrom: r@n.e\r\n\r\n", b"Line 3\r\n"),
+        (b"Subject: a\r\nErrors-To: x\r\nFrom: r@n.e\r\n", b"Subject: a\r\nErrors-To: x\r\nFrom: r@n.e\r\n\r\n", b""),
+        (b"Subject: a\r\nDoor: 3\r\nFrom: 12:00\r\n", b"Subject: a\r\n\r\n", b"Door: 3\r\nFrom: 12:00\r\n"),
+        (b"From: r@n.e\r\nDoor: 3\r\nFrom: b@n.e\r\n", b"From: r@n.e\r\n\r\n", b"Door: 3\r\nFrom: b@n.e\r\n"),
         # odd forms
         (b"Subject : x\r\nTo\t: y\r\n\r\n", b"Subject: x\r\nTo: y\r\n\r\n", b""),
         (b"From r@nas Tue Nov 24 12:00:00 2026\r\nSubject: x\r\n\r\n", b"Subject: x\r\n\r\n", b""),
@@ -81,6 +89,8 @@ def test_hostile_headers_take_no_time(piece: bytes) -> None:
 
 LINES = [
     "Subject: s",
+    "From: r@n.e",
+    " ",
     "Time: 12:00",
     "a b",
     " c",

@@ -5,7 +5,8 @@ Nothing is thrown away but the line that begins a message in an mbox file, and a
 well-formed header, judged like any other, and the text that has to go in front of the body:
 
 - text without a header, also where it looks like fields that nobody knows ("Time: 12:00"), is all text;
-- text right behind the last field (the blank line is missing) begins where no known field follows;
+- text right behind the last field (the blank line is missing) begins where no known field follows; in a message
+  without any blank line at the first field that nobody knows, but behind From, without which it might be refused;
 - a line in the midst of the header that is no field gets its colon, if it begins with a known field's name, and else
   continues the field before it, which it most likely does: it lacks the space in front;
 - spaces before a colon go: they are obsolete, and to some programs the header ends there.
@@ -64,9 +65,11 @@ def mended(head: bytes) -> tuple[bytes, bytes]:
     parts = list(islice(_parts(head, end), limits.HEADER_LINES + 1))
     if parts and _MBOX.match(head):
         del parts[0]
+    while parts and head[parts[0].start : parts[0].end].isspace():
+        del parts[0]
     if not parts:
         return b"\r\n", b"" if blank else head
-    stop = _stop(parts, blank=blank)
+    stop = _stop(head, parts, blank=blank)
     if stop == len(parts) and parts[-1].end < end:
         return head, b""
     header = b"".join([_mended(head, part) for part in parts[:stop]])
@@ -74,15 +77,26 @@ def mended(head: bytes) -> tuple[bytes, bytes]:
     return header + b"\r\n", text + head[parts[-1].end :] if text else b""
 
 
-def _stop(parts: list[_Part], *, blank: bool) -> int:
+def _stop(head: bytes, parts: list[_Part], *, blank: bool) -> int:
     """How many parts are the header."""
     known = [at for at, part in enumerate(parts) if part.known]
     if not known or not parts[0].name:
         return 0
     if not blank:
-        return next((at for at, part in enumerate(parts) if not part.known), len(parts))
+        author = _author(head, parts)
+        return next((at for at, part in enumerate(parts) if at > author and not part.known), len(parts))
     behind = known[-1] + 1
     return len(parts) if all(part.name for part in parts[behind:]) else behind
+
+
+def _author(head: bytes, parts: list[_Part]) -> int:
+    """Which part is the first From, if only fields come before it and it holds an address; else -1."""
+    for at, part in enumerate(parts):
+        if part.name == b"from":
+            return at if b"@" in head[part.start : part.end] else -1
+        if not part.name:
+            break
+    return -1
 
 
 def _parts(head: bytes, end: int) -> Iterator[_Part]:
@@ -99,7 +113,7 @@ def _mended(head: bytes, part: _Part) -> bytes:
     word = _NO_COLON.match(line)
     if word and _is_known(word[1].lower()):
         return word[1] + b": " + line[word.end() :]
-    return b" " + line.lstrip()
+    return b"" if line.isspace() else b" " + line.lstrip()
 
 
 def _is_known(name: bytes) -> bool:

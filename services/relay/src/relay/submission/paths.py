@@ -18,6 +18,7 @@ NO_ADDRESS = "?"  # in place of a sender that was let pass unread; no rule allow
 _MAIL = re.compile(rf"[Ff][Rr][Oo][Mm]:<({SIMPLE})>(?: SIZE=([0-9]{{1,15}}))?(?: BODY=8BITMIME)?".encode())
 _RCPT = re.compile(rf"[Tt][Oo]:<({SIMPLE})>".encode())
 _PATH = re.compile(rb'[ \t]*<((?>(?:"(?>(?:[^"\\]|\\.)*)"|[^"<>])*))>(?:[ \t]+(.*))?', re.DOTALL)
+_OPTIONS = re.compile(rb"(?i)(?<![ \t])[ \t]++(?=[a-z0-9-]++=|smtputf8(?![^ \t]))")
 _XTEXT = re.compile(r"<[^<>\s]*>|[!-~]+")
 _WRITE = "the address in angle brackets."
 
@@ -43,8 +44,11 @@ def _half_path(text: bytes) -> tuple[bytes, bytes] | None:
     if bracket and b"@" in name:
         return None  # of two addresses none is meant more than the other
     rest = (rest if bracket else name).strip().lstrip(b"< \t")
-    address, _, options = rest.partition(b">") if b">" in rest else rest.replace(b"\t", b" ").partition(b" ")
-    return address.strip(), options.lstrip(b"> \t")
+    if b">" not in rest:
+        address, *options = _OPTIONS.split(rest, 1)
+        return address, b"".join(options)
+    address, _, behind = rest.partition(b">")
+    return address.strip(), behind.lstrip(b"> \t")
 
 
 def read_mail(
@@ -59,7 +63,9 @@ def read_mail(
     match = _MAIL.fullmatch(argument)
     if match and len(match[1]) <= ADDRESS_BYTES:
         return Mail(match[1].decode("ascii"), int(match[2] or 0), False)
-    found = _path(argument, 5, lenient=lenient) if argument[:5].upper() == b"FROM:" else None
+    found = None
+    if argument[:5].upper() == b"FROM:":
+        found = _path(argument, 5, lenient=lenient) or ((argument[5:], b"") if rewrite else None)
     if found is None:
         return refuse(Reason.SYNTAX, f"501 5.5.4 Write MAIL FROM:<address>, {_WRITE}")
     path, behind = found
