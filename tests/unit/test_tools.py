@@ -153,6 +153,19 @@ def test_up_takes_up_files_that_changed_since_the_start(tree: Path, changed: str
     assert any("up --detach" in one for one in asked[asked.index("compose build --quiet") :])
 
 
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [("v2.9.0", False), ("2.20.1", False), ("2.24.0", True), ("v2.26.1-desktop.1", True), ("5.0.1", True)],
+)
+def test_a_compose_that_cannot_read_our_file_is_told_in_our_words(tree: Path, version: str, fits: bool) -> None:
+    docker = program(
+        tree / "engine", "docker", f'[ "$*" != "compose version" ] || echo Docker Compose version {version}'
+    )
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(["tools/engine"], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0, "2.24 or later is needed" in done.stderr) == (fits, not fits)
+
+
 @pytest.mark.parametrize("command", [["tools/up"], ["tools/domain", "plan"]])
 def test_a_password_that_compose_would_cut_is_told_once_and_before_anything_is_touched(
     tree: Path, command: list[str]
