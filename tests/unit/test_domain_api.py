@@ -64,9 +64,12 @@ def test_an_answer_that_cannot_be_read_is_one_sentence(answer: Callable[[], http
         cloudflare(lambda _: answer()).records(ZONE)
 
 
-def test_a_wait_that_is_no_number_is_none() -> None:
+@pytest.mark.parametrize(
+    "value", [b"\xb2", b"Mon, 01 Jan 99999999999 00:00:00 +0000", b"1 Jan 2026 0:0:0 +" + b"9" * 20]
+)
+def test_a_wait_that_is_no_number_is_none(value: bytes) -> None:
     slept: list[float] = []
-    busy = httpx.Response(429, headers={"retry-after": b"\xb2"}, json=refusal("slow down"))
+    busy = httpx.Response(429, headers={"retry-after": value}, json=refusal("slow down"))
     with pytest.raises(api.Unreachable, match="fewer requests"):
         cloudflare(lambda _: busy, slept).records(ZONE)
     assert slept == [0.5, 1.0, 2.0]

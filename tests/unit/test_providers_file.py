@@ -172,6 +172,7 @@ WRONG = [
     ('[brevo]\nrules = [{ stages = ["final"], pattern = "", meaning = "busy" }]', "[brevo] rules = "),
     ('[brevo]\nrules = [{ stages = ["final"], pattern = "(a+)+b", meaning = "busy" }]', "[brevo] rules = "),
     ('[brevo]\nrules = [{ stages = ["final"], pattern = "(a|aa){2,}b", meaning = "busy" }]', "[brevo] rules = "),
+    ('[brevo]\nrules = [{ stages = ["final"], pattern = "a.*b[^c]+d.*", meaning = "busy" }]', "[brevo] rules = "),
     (f'[brevo]\nrules = [{{ stages = ["final"], pattern = "a{{{"9" * 30}}}", meaning = "busy" }}]', "[brevo] rules = "),
     (f'[brevo]\nrules = [{{ stages = ["final"], pattern = "{"(" * 900}", meaning = "busy" }}]', "[brevo] rules = "),
     (f"[brevo]\ndaily_quota = 0x{'f' * 5000}", "[brevo] daily_quota = a number too long to show is not allowed; "),

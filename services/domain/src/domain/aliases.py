@@ -12,13 +12,12 @@ info = "me@gmail.com"
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from common import names
+from common import names, toml
 
 REST = "*"  # the catch-all
 LONGEST = 90  # characters of an address in a rule, and of where its mail goes; Cloudflare's schema
@@ -59,9 +58,7 @@ class AliasesError(Exception):
 def parse(text: str, domains: tuple[str, ...]) -> Aliases:
     """Reads the file's text. Raises AliasesError."""
     try:
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise AliasesError(["it is nested too deeply to be TOML that anybody wrote"]) from None
+        data = toml.loads(text)
     except ValueError as error:  # also numbers of more digits than Python converts
         raise AliasesError([f"it is not TOML: {error}"]) from None
     problems: list[str] = []

@@ -10,9 +10,9 @@ from __future__ import annotations
 import email.utils
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpcore
 import httpx
@@ -24,6 +24,7 @@ TRIES = 4
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 WAIT = 0.5  # seconds before the second try, doubled each time
 LONGEST_WAIT = 60.0  # seconds; a service that asks for more is told off in a sentence instead
+MOST = 16 * 1024 * 1024  # bytes of an answer; a page of Cloudflare's longest list has 500 KiB
 _SHOWN = 300  # characters of a service's own words
 _SECRET = 8  # characters that a part of a header has at least if it is a key; shorter ones are words such as Bearer
 
@@ -117,7 +118,7 @@ class Api:
             return float(value)
         try:
             return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - self.clock())
-        except ValueError:
+        except (ValueError, OverflowError):  # a year, a zone of many digits
             return 0.0
 
     def _result(self, response: httpx.Response, need: str) -> Any:
@@ -131,7 +132,7 @@ class Api:
         words, codes = self.explain(status, answer)
         if response.is_success and not words:
             return answer
-        said = f" It said: {printable(self._without_key(words))[:_SHOWN]}" if words else ""
+        said = f" It said: {printable(self._without_key(words)[:_SHOWN])[:_SHOWN]}" if words else ""
         if status in (401, 403) or self.denials.intersection(codes):
             wanted = f" The permission needed is: {need}." if need else ""
             raise NotAllowed(
@@ -183,7 +184,39 @@ class _Transport(httpx.HTTPTransport):
 
 def client() -> httpx.Client:
     """The one HTTP client of a run. Behind a proxy, httpx goes its own way."""
-    return httpx.Client(timeout=TIMEOUT, transport=None if urllib.request.getproxies() else _Transport())
+    return bounded(httpx.Client(timeout=TIMEOUT, transport=None if urllib.request.getproxies() else _Transport()))
+
+
+def bounded(client: httpx.Client) -> httpx.Client:
+    """``client``, which from now on reads no answer beyond :data:`MOST`, and none that hides more than it shows."""
+    client.headers["Accept-Encoding"] = "identity"  # a few KiB that are compressed can be as many GiB
+    client.event_hooks = {"response": [_bound]}
+    return client
+
+
+def _bound(response: httpx.Response) -> None:
+    """Called with each answer before its body is read."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise httpx.ReadError("its answer is compressed, which nobody asked for", request=response.request)
+    response.stream = _Bounded(response)
+
+
+class _Bounded(httpx.SyncByteStream):
+    """The body of ``response``, as long as it is no longer than :data:`MOST`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._request, self._whole = response.request, cast("httpx.SyncByteStream", response.stream)
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._whole:
+            size += len(piece)
+            if size > MOST:
+                raise httpx.ReadError(f"its answer is larger than {MOST // 2**20} MiB", request=self._request)
+            yield piece
+
+    def close(self) -> None:
+        self._whole.close()
 
 
 def words(status: int, answer: Any) -> tuple[str, tuple[int, ...]]:

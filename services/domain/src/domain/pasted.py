@@ -16,12 +16,11 @@ Everything else in the file is the relay's.
 from __future__ import annotations
 
 import ipaddress
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common import names
+from common import names, toml
 from common.providers import Provider, described
 
 from . import spf
@@ -61,9 +60,7 @@ class PastedError(Exception):
 def parse(text: str, domains: tuple[str, ...]) -> ProvidersFile:
     """Reads the file's text. Raises PastedError."""
     try:
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise PastedError(["it is nested too deeply to be TOML that anybody wrote"]) from None
+        data = toml.loads(text)
     except ValueError as error:  # also numbers of more digits than Python converts
         raise PastedError([f"it is not TOML: {error}"]) from None
     problems: list[str] = []

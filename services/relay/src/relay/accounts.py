@@ -9,7 +9,6 @@ would take absurd memory or time is refused before anybody tries it. Login names
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 from argon2.exceptions import VerificationError
 from argon2.low_level import Type, verify_secret
 
+from common import toml
 from common.names import is_loopback
 from relay import address, limits
 from relay.accounts_rules import cost, is_wildcard, work, wrong_values
@@ -122,11 +122,9 @@ def parse(data: bytes) -> Accounts:
     if len(data) > FILE_SIZE:
         raise AccountsError([f"it is larger than {FILE_SIZE} bytes"])
     try:
-        document = tomllib.loads(data.decode("utf-8"))
+        document = toml.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
         raise AccountsError(["it is not UTF-8 text"]) from None
-    except RecursionError:
-        raise AccountsError(["it is nested too deeply to be TOML that anybody wrote"]) from None
     except ValueError as error:  # also numbers of more digits than Python converts
         raise AccountsError([f"it is not TOML: {error}"]) from None
     tables = document.pop("accounts", None)

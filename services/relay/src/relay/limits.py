@@ -105,6 +105,7 @@ RUN_OF_FAILURES = 10  # messages in a row that a provider puts off without a rea
 PORT_TIME = 10.0  # for a port that another one follows; a filtered one swallows what we send
 OVERDUE_SWEEP = 10 * MINUTE  # how often to look for mail that no provider could be tried for until it was too old
 REPLY_LINE, REPLY_LINES = 8 * KIB, 128  # of a provider; RFC 5321 says 512 bytes, real ones are longer
+REPLY_SIZE = 64 * KIB  # of all its lines, as far as they are read; SES names every recipient that it refuses
 SUBJECT_READ = 16 * KIB  # of a Subject, of which 200 characters are shown: an encoded word of 75 bytes for each
 NOTICE_HEADER = 64 * KIB  # of the failed message's header, sent back with a notice
 CAPTURED_FILES, CAPTURED_BYTES = 1_000, 1 * GIB

@@ -24,7 +24,7 @@ from .trouble import Output
 
 LINEAGE = "ownpost"
 GRACE = 5.0  # seconds between SIGTERM, at which certbot takes its TXT records away, and SIGKILL
-LOG_READ = 1024 * 1024  # bytes from the end of the debug log; the error is there
+LOG_READ = 1024 * 1024  # bytes from the end of the debug log, and of what it prints; the error is there
 # certbot's own name would be found on PATH only where scripts were installed there.
 COMMAND = (sys.executable, "-c", "import sys; from certbot.main import main; sys.exit(main())")
 # What certbot needs of our environment. CLOUDFLARE_EMAIL would make Cloudflare's library drop the token silently.
@@ -158,7 +158,8 @@ class Certbot:
             raise TimedOut from None
         finally:
             await _end(process)
-        return process.returncode or 0, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
+        printed = [said[-LOG_READ:].decode("utf-8", "replace") for said in (stdout, stderr)]
+        return process.returncode or 0, printed[0], printed[1]
 
     def _log(self) -> str:
         try:

@@ -18,16 +18,16 @@ LONGEST_WAIT = 8 * 86400.0  # seconds; Let's Encrypt's longest window is seven d
 QUOTED = 300  # characters of other people's words in a sentence of ours
 
 PERMISSIONS = "Zone:Read and DNS:Edit"
-_CLOUDFLARE = re.compile(
-    r"Error code: (?P<status>\d{3}) - .*?'code': (?P<code>\d+), 'message': (?P<quote>['\"])(?P<message>.*?)(?P=quote)"
-)
+# What certbot prints may be anybody's words, an authority's or an API's. Where two things have to stand in one line,
+# the second is looked for behind the first: a pattern of both would be tried from each place that looks like the first.
+_STATUS = re.compile(r"Error code: (\d{3}) - ")
+_CODE = re.compile(r"'code': (\d{1,9}), 'message': (['\"])(.*?)\2")
 _ACME = re.compile(r"^acme\.messages\.Error: .*?urn:ietf:params:acme:error:(\w+) :: .*?:: (.*)$", re.MULTILINE)
 _DETAIL = re.compile(r"\"type\": \"urn:ietf:params:acme:error:(\w+)\",\s*\"detail\": \"((?:[^\"\\]|\\.)*)\"")
 _CHALLENGE = re.compile(r"^ *(?:Identifier|Domain): (\S+)\n *Type: +(\S+)\n *Detail: (.*)$", re.MULTILINE)
-_UNREACHABLE = re.compile(
-    r"host='([^']+)'.*?(Connection refused|Failed to resolve|timed out|unreachable|No route)", re.IGNORECASE
-)
-_UNTRUSTED = re.compile(r"host='([^']+)'.*CERTIFICATE_VERIFY_FAILED\] ([^(]*)")
+_HOST = re.compile(r"host='([^'\n]+)'")
+_UNREACHABLE = re.compile(r"Connection refused|Failed to resolve|timed out|unreachable|No route", re.IGNORECASE)
+_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED\] ([^(\n]*)")
 _RETRY_AT = re.compile(r"retry after (\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)")
 _RETRY_AFTER = re.compile(r"retry-after'?: '?(\d+)", re.IGNORECASE)
 _ADVICE = re.compile(
@@ -76,10 +76,18 @@ def _cloudflare(words: str, log: str, host: str, now: float) -> Trouble | None:
             f"Cloudflare's account has no zone for {host} that CLOUDFLARE_API_TOKEN may see: "
             "check OWNPOST_HOSTNAME, and the zones the token was made for.",
         )
-    match = _CLOUDFLARE.search(words)
-    if match is None:
+    found = _behind(_STATUS, _CODE, words)
+    if found is None:
         return None
-    return _cloudflare_reply(match["status"], match["code"], match["message"], log=log, host=host, now=now)
+    return _cloudflare_reply(found[0][1], found[1][1], found[1][3], log=log, host=host, now=now)
+
+
+def _behind(first: re.Pattern[str], second: re.Pattern[str], words: str) -> tuple[re.Match[str], re.Match[str]] | None:
+    """What fits in the first line in which ``second`` stands behind ``first``."""
+    for line in words.splitlines():
+        if (one := first.search(line)) and (other := second.search(line, one.end())):
+            return one, other
+    return None
 
 
 def _cloudflare_reply(status: str, code: str, message: str, *, log: str, host: str, now: float) -> Trouble:
@@ -97,13 +105,13 @@ def _cloudflare_reply(status: str, code: str, message: str, *, log: str, host: s
 
 
 def _network(words: str) -> Trouble | None:
-    if untrusted := _UNTRUSTED.search(words):
-        host, reason = untrusted.groups()
+    if untrusted := _behind(_HOST, _UNTRUSTED, words):
+        host, reason = untrusted[0][1], untrusted[1][1]
         return Trouble(
             Kind.NETWORK, f"The ACME server {host} shows a certificate that is not trusted: {reason.strip()}."
         )
-    if unreachable := _UNREACHABLE.search(words):
-        host, reason = unreachable.groups()
+    if unreachable := _behind(_HOST, _UNREACHABLE, words):
+        host, reason = unreachable[0][1], unreachable[1][0]
         return Trouble(
             Kind.NETWORK,
             f"The ACME server {host} cannot be reached ({reason}): check this server's network and its DNS.",

@@ -254,7 +254,7 @@ def clock(url: str, client: httpx.Client, now: Callable[[], float]) -> Finding:
         before = now()
         date = client.get(url, timeout=TIMEOUT).headers["date"]
         told, here = email.utils.parsedate_to_datetime(date).timestamp(), (before + now()) / 2
-    except (httpx.HTTPError, KeyError, ValueError):
+    except (httpx.HTTPError, KeyError, ValueError, OverflowError):
         return Finding("this server", "clock", Verdict.UNKNOWN, "no time could be had to compare with")
     drift = here - told
     if abs(drift) > DRIFT:

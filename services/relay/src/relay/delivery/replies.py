@@ -4,7 +4,8 @@ asked for.
 Several commands may be on their way at once (PIPELINING, RFC 2920): :meth:`Link.expect` waits for so many replies.
 Promises:
 
-- replies are parsed strictly and with bounds: three digits, one code over all lines, lines and their number limited;
+- replies are parsed strictly and with bounds: three digits, one code over all lines, lines and their number limited,
+  and so is what of the text is handed out;
 - a reply that nobody asked for makes the link unusable, so that none is ever taken for the answer to another command;
 - a failure (hang-up, reset, time limit, garbage) is kept in :attr:`Link.failure`, and what came before it is still
   handed out;
@@ -199,7 +200,7 @@ class Link(asyncio.Protocol):
         if lines:
             text = b" ".join([first[4:].strip() for first in lines] + [text])
             self._lines = []
-        self._reply(Reply(code, text.decode("utf-8", "replace")))
+        self._reply(Reply(code, text[: limits.REPLY_SIZE].decode("utf-8", "replace")))
 
     def _reply(self, reply: Reply) -> None:
         if len(self._got) >= self._wanted:

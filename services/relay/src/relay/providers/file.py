@@ -16,12 +16,12 @@ A missing file is an empty one. Every mistake is a sentence; what is wrong is le
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from common import toml
 from common.providers import CAPTURE, GENERIC
 from relay import address, limits
 from relay.choice.routes import Route, Routes
@@ -85,8 +85,8 @@ def load(path: Path) -> ProvidersFile:
 def parse(data: bytes) -> ProvidersFile:
     """``data``, the file's content."""
     try:
-        document = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        document = toml.loads(data.decode("utf-8"))
+    except ValueError as error:
         return ProvidersFile(problems=(f"is not TOML: {error}.",))
     tables = document.pop(ROUTE, [])
     problems: list[str] = []

@@ -32,6 +32,9 @@ _REGION = re.compile(r"[a-z0-9-]{1,40}")
 PATTERN_LENGTH = 500  # characters
 # A group that is repeated without end can take for ever to fit a reply (ReDoS); what providers say needs none.
 _ENDLESS = re.compile(r"(?<!\\)\)(?:[*+]|\{[0-9]*,\})")
+# Each gap without end costs a factor of the reply's length; ``.{0,60}`` is what is meant.
+_GAP = re.compile(r"(?<!\\)(?:\.|\\[SWDswd]|\[(?:\\.|[^\]\\])+\])(?:[*+]|\{[0-9]*,\})")
+MOST_GAPS = 2
 RULE_KEYS = frozenset({"stages", "codes", "pattern", "meaning", "guess"})
 
 
@@ -166,6 +169,10 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise Wrong(f"a pattern has 1 to {PATTERN_LENGTH} characters")
     if _ENDLESS.search(text):
         raise Wrong("a group in a pattern may not be repeated without end")
+    if len(_GAP.findall(text)) > MOST_GAPS:
+        raise Wrong(
+            f"a pattern has at most {MOST_GAPS} gaps without end, such as .* or \\w+; write .{{0,60}}, \\w{{1,60}}"
+        )
     try:
         return re.compile(text, re.IGNORECASE)
     except (re.error, OverflowError, RecursionError) as error:
