@@ -114,6 +114,15 @@ def test_the_trial_s_account_is_refused_where_mail_really_goes_out(tmp_path: Pat
     assert any("demo" in line for line in lines), lines
 
 
+def test_check_reads_the_accounts_too(tmp_path: Path, sink: CountingSink) -> None:
+    relay = Appliance(tmp_path, sink.settings)
+    (tmp_path / "config/accounts.toml").write_text("[accounts.anna]\nsenders = 7\n")
+    command = [sys.executable, "-m", "relay", "--check"]
+    done = subprocess.run(command, env=relay.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert "accounts.toml: [accounts.anna]" in done.stderr
+
+
 def test_check_says_nothing_when_all_is_well(tmp_path: Path) -> None:
     relay = Appliance(tmp_path)
     command = [sys.executable, "-m", "relay", "--check"]

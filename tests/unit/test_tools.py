@@ -100,14 +100,16 @@ def test_a_start_that_failed_ends_with_the_sentence_that_says_why(tree: Path) ->
     problem = "relay: SENDGIRD_HOST: missing. Did you mean sendgrid?"
     logs = "\n".join(["2026-11-30T03:00:00Z relay starting", *[f"\x1b[2K{problem}"] * 3])
     ps = "exporter running healthy\nrelay restarting starting"
-    assert why(tree, ps=ps, logs=logs) == ["ownpost: it did not become healthy:", problem]
+    headline, sentence, mail = why(tree, ps=ps, logs=logs)
+    assert (headline, sentence) == ("ownpost: it did not become healthy:", problem)
+    assert "no mail is accepted; what it has accepted is safe" in mail
 
 
 def test_a_port_that_is_taken_is_named_with_its_setting(tree: Path) -> None:
     """Docker's own words name neither the setting nor what to do."""
     start = "Error response from daemon: driver failed: listen tcp4 127.0.0.1:41999: bind: address already in use"
     said = why(tree, ps="relay created \nexporter running healthy", start=start)
-    assert len(said) == 2
+    assert len(said) == 3
     assert "relay: port 41999 is taken by another program" in said[1]
     assert "give OWNPOST_SUBMISSIONS_PORT another port" in said[1]
 
@@ -129,6 +131,23 @@ def test_a_machine_without_a_way_to_pypi_says_so(tree: Path) -> None:
     result = run(tree, "tools/venv", PYTHON=getattr(sys, "_base_executable", sys.executable), **environ)
     assert result.returncode == 1
     assert "cannot be reached from here" in result.stderr.splitlines()[-1]
+
+
+def test_settings_that_the_relay_refuses_do_not_end_the_one_that_runs(tree: Path) -> None:
+    """Whoever mistypes a provider's name in the evening must not have closed the house for the night."""
+    problem = "relay: SENDGIRD_HOST: missing. Did you mean sendgrid?"
+    answers = f'*Health*) echo healthy;; *--check) echo " Container x  Created"; echo "{problem}"; exit 78;;'
+    docker = program(tree / "engine", "docker", f'echo "$@" >> asked\ncase "$*" in {answers} esac')
+    (tree / ".env").write_text(f"OWNPOST_UID={os.getuid()}\nOWNPOST_GID={os.getgid()}\n")
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(["tools/up"], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [
+        problem,
+        "ownpost: nothing was changed: the relay runs on as it was. Mend that, then make up.",
+    ]
+    asked = (tree / "asked").read_text()
+    assert not re.search(r"^compose (up|stop|down)", asked, re.MULTILINE)
 
 
 @pytest.mark.parametrize("changed", ["config/providers.toml", "secrets/relay/key", "secrets/exporter/password", ""])

@@ -1,4 +1,4 @@
-"""``python -m relay``: runs the relay; ``--check`` only says whether it could start with these settings."""
+"""``python -m relay``: runs the relay; ``--check`` only says whether its settings and their files would do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import uvloop
 
 from relay.allocator import keep_read_buffers_on_the_heap
-from relay.assembly import CannotStart, serve
+from relay.assembly import CannotStart, check, serve
 from relay.clock import SystemClock
 from relay.log import Log, take_over_logging
 from relay.settings import SettingsError, read
@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = read(os.environ)
         if arguments == ["--check"]:
+            check(settings)
             return 0
         log = Log(sys.stdout.fileno(), settings.log_format, SystemClock())
         take_over_logging(log)

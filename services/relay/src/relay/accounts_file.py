@@ -21,6 +21,15 @@ Check = Callable[[Accounts], str | None]
 OnChange = Callable[[Accounts, Accounts], None]
 
 
+def load_checked(path: Path, check: Check | None) -> Accounts:
+    """The file's accounts, if ``check`` does not object either. Raises :class:`AccountsError`."""
+    accounts = load(path)
+    problem = check(accounts) if check else None
+    if problem:
+        raise AccountsError([f"{path}: {problem}"])
+    return accounts
+
+
 class SystemJournal(Protocol):
     """The part of the journal that hears of reloads."""
 
@@ -53,11 +62,7 @@ class AccountsFile:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _read(self) -> Accounts:
-        accounts = load(self._path)
-        problem = self._check(accounts) if self._check else None
-        if problem:
-            raise AccountsError([f"{self._path}: {problem}"])
-        return accounts
+        return load_checked(self._path, self._check)
 
     async def look(self) -> None:
         """Take up the file if it is another one than at the last look.

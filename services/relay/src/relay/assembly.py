@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from relay import __version__, limits
 from relay.accounts import Accounts, AccountsError, demo_problem
-from relay.accounts_file import AccountsFile
+from relay.accounts_file import AccountsFile, Check, load_checked
 from relay.advice import advice
 from relay.clock import Clock
 from relay.control import ControlError
@@ -35,6 +35,7 @@ from relay.spool import Spool, SpoolUnusable, mode
 from relay.wiring import Ground, wire
 
 T = TypeVar("T")
+ACCOUNTS = "accounts.toml"  # in RELAY_CONFIG
 FILES_BESIDE_CONNECTIONS = 256  # the spool, the sockets to the provider, the control socket, libraries
 
 
@@ -60,15 +61,28 @@ class Problems(list[str]):
         return None
 
 
+def check(settings: Settings) -> None:
+    """Reads the files that the settings go with, and takes nothing. Raises :class:`CannotStart`."""
+    problems = Problems()
+    problems.catch(lambda: load_checked(settings.config / ACCOUNTS, fence(settings)))
+    problems.catch(lambda: providers(settings))
+    if problems:
+        raise CannotStart(problems)
+
+
 def accounts_file(settings: Settings, journal: Journal) -> AccountsFile:
     """The accounts in force. Raises :class:`AccountsError`."""
+    return AccountsFile(settings.config / ACCOUNTS, journal=journal, check=fence(settings))
 
+
+def fence(settings: Settings) -> Check:
+    """What speaks against accounts, right in themselves, with these settings."""
     published = {"OWNPOST_BIND": settings.bind} | ({"RELAY_LAN_BIND": settings.lan.bind} if settings.lan else {})
 
-    def check(accounts: Accounts) -> str | None:
+    def objection(accounts: Accounts) -> str | None:
         return demo_problem(accounts, published, settings.providers) or _lan_problem(settings.lan, accounts)
 
-    return AccountsFile(settings.config / "accounts.toml", journal=journal, check=check)
+    return objection
 
 
 def _lan_problem(lan: LanSettings | None, accounts: Accounts) -> str | None:
