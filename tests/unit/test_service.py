@@ -1,0 +1,72 @@
+"""How the relay ends, and what its next start is told: only what may be a mail's doing is an unclean end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from relay.service import EX_OK, EX_TEMPFAIL, Relay
+from relay.spool import SpoolFailed
+
+
+class Part:
+    """Any part of the relay: works until it is told to end, or dies."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.in_order: bool | None = None
+
+    async def run(self, ending: asyncio.Event) -> None:
+        if self.error is not None:
+            raise self.error
+        await ending.wait()
+
+    watch = run
+
+    async def drain(self, _seconds: float) -> None: ...
+
+    async def stop(self, _seconds: float) -> None: ...
+
+    async def close(self, *, in_order: bool = True) -> None:
+        self.in_order = in_order
+
+    def system(self, *_: object, **__: object) -> None: ...
+
+
+class Passwords:
+    def close(self) -> None: ...
+
+
+def relay(spool: Part, error: Exception | None = None) -> Relay:
+    names = ("journal", "accounts", "holding", "front", "mirror", "digests", "prober", "quotas", "control")
+    parts: dict[str, Any] = {name: Part() for name in names}
+    return Relay(**parts, passwords=Passwords(), spool=spool, dispatcher=Part(error))  # type: ignore[arg-type]
+
+
+async def end(error: Exception | None = None, *, stop: bool = False, failed: bool = False) -> tuple[int, bool | None]:
+    spool, stopping, failing = Part(), asyncio.Event(), asyncio.Event()
+    if stop:
+        stopping.set()
+    if failed:
+        failing.set()
+    try:
+        return await relay(spool, error).run(stopping, failing), spool.in_order
+    except ValueError:
+        return 1, spool.in_order
+
+
+@pytest.mark.parametrize(
+    ("error", "how", "ended"),
+    [
+        (None, {"stop": True}, (EX_OK, True)),
+        (ValueError("a mistake of ours"), {}, (1, False)),
+        (SpoolFailed("the disk"), {}, (EX_TEMPFAIL, True)),
+        (None, {"failed": True}, (EX_TEMPFAIL, True)),
+    ],
+)
+async def test_an_end_is_in_order_unless_something_died_that_is_not_the_disk(
+    error: Exception | None, how: dict[str, bool], ended: tuple[int, bool]
+) -> None:
+    assert await end(error, **how) == ended
