@@ -200,6 +200,10 @@ async def test_what_was_in_doubt_too_often_is_ended_under_its_own_providers(tmp_
         assert await takes_nothing(one)
     async with opened(folder) as one:
         assert [job.message.id for job in one.spool.recovered_unknown] == [message.id]
+        assert await one.spool.drop(message.id) == 0, "delivery has it in hand"
+    async with opened(folder, trial=True) as one:
+        assert await one.spool.drop(message.id) == 1, "as the queue says that one can"
+    assert invariants.check(folder)[message.id].body is None
 
 
 async def test_mail_that_is_to_be_sent_is_no_repeat_of_the_trials(tmp_path: Path) -> None:
