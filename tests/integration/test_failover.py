@@ -325,6 +325,16 @@ async def test_a_port_that_swallows_everything_does_not_hold_mail_up() -> None:
         assert Times().connect > limits.PORT_TIME, "the last port has all the time, the others have less"
 
 
+async def test_a_port_that_offers_no_login_of_ours_gives_way_to_the_next() -> None:
+    async with secure(mechanisms="NTLM", tls="none") as bare, secure(tls="none") as good:
+        spool = MemorySpool(FakeClock())
+        message = spool.add(BODY)
+        provider = provider_for(good, ports=((bare.port, "none"), (good.port, "none")))
+        async with delivering(spool, provider) as dispatcher:
+            await at_rest(spool, dispatcher)
+        assert (spool.states(message), bare.logins) == ([DELIVERED], [])
+
+
 async def test_a_provider_that_answers_is_not_asked_at_its_other_ports() -> None:
     async with ScriptedProvider() as busy, ScriptedProvider() as other:
         busy.always("greeting", "421 4.3.2 not now")

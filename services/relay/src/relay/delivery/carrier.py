@@ -19,6 +19,7 @@ import aiosmtplib
 from relay import limits
 from relay.delivery.connection import Offer, Opener, Times
 from relay.delivery.failures import Cut
+from relay.delivery.login import NoLogin
 from relay.delivery.outcome import Finding
 from relay.delivery.replies import Link
 from relay.delivery.transaction import Source, Stale, Transaction
@@ -187,8 +188,8 @@ _FAR = (Stage.CONNECT, Stage.TLS, Stage.LOGIN)
 
 
 def _of_the_port(finding: Finding) -> bool:
-    """Whether another port may do better: not if the provider itself has answered."""
+    """Whether another port may do better: not if the provider itself has answered, or was told the password."""
     if isinstance(finding.answer, Cut) or finding.stage is Stage.LOGIN:
-        return False
+        return isinstance(finding.answer, NoLogin)
     spoke = isinstance(finding.answer, aiosmtplib.SMTPResponseException) and finding.answer.code > 0
     return finding.stage is Stage.TLS or not spoke

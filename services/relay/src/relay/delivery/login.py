@@ -43,6 +43,10 @@ _MEANINGS = {
 }
 
 
+class NoLogin(aiosmtplib.SMTPNotSupported):
+    """It offers no mechanism of ours here; nothing was told."""
+
+
 class _MechanismRefused(Exception):
     """The provider does not take this mechanism; that says nothing about name and password."""
 
@@ -55,8 +59,9 @@ async def log_in(opener: Opener, provider: Provider, tokens: Tokens | None) -> N
     """Logs in on a connection that stands and is secured; closes it where that fails.
 
     Raises aiosmtplib.SMTPAuthenticationError where the provider refuses name and password or the token,
-    aiosmtplib.SMTPNotSupported where it takes no mechanism of ours, :class:`~relay.oauth.errors.GrantDead` and
-    :class:`~relay.oauth.errors.TokenUnavailable` where there is no token, and whatever else aiosmtplib raises.
+    aiosmtplib.SMTPNotSupported where it takes no mechanism of ours (:class:`NoLogin`: it offers none),
+    :class:`~relay.oauth.errors.GrantDead` and :class:`~relay.oauth.errors.TokenUnavailable` where there is no token,
+    and whatever else aiosmtplib raises.
     """
     opener.stage = Stage.LOGIN
     try:
@@ -79,7 +84,7 @@ async def _by_password(opener: Opener, name: str, password: str) -> None:
     offered = [mechanism for mechanism in ours if mechanism.lower() in opener.server_auth_methods]
     ways = [ours[mechanism] for mechanism in offered]
     if not ways:
-        raise aiosmtplib.SMTPNotSupported("it offers no login by PLAIN or LOGIN")
+        raise NoLogin("it offers no login by PLAIN or LOGIN")
     refusal, fresh = "", True
     while ways:
         try:
@@ -187,7 +192,7 @@ def _accepted(reply: aiosmtplib.SMTPResponse) -> None:
 # --- by token
 async def _by_token(opener: Opener, name: str, tokens: Tokens) -> None:
     if "xoauth2" not in opener.server_auth_methods:
-        raise aiosmtplib.SMTPNotSupported("it offers no login by XOAUTH2")
+        raise NoLogin("it offers no login by XOAUTH2")
     token = await tokens.access_token()
     try:
         await _xoauth2(opener, name, token)
