@@ -615,6 +615,20 @@ async def test_what_one_provider_can_never_carry_goes_to_one_that_can() -> None:
         assert here.kept() == [0, 1]
 
 
+async def test_smtputf8_that_is_not_offered_any_more_is_waited_for_and_stops_nothing_else() -> None:
+    async with scene(secure()) as here:
+        waiting = [
+            here.spool.add(BODY, ["jürgen@example.net"], smtputf8=True) for _ in range(limits.RUN_OF_FAILURES + 1)
+        ]
+        await here.rest()
+        assert {state for message in waiting for state in here.spool.states(message)} == {DUE}
+        assert (here.spool.notices, here.paused()) == ([], [])
+        here.peers[0].extensions = ("PIPELINING", "8BITMIME", "SMTPUTF8")
+        here.spool.advance(3600)
+        await here.rest()
+        assert {state for message in waiting for state in here.spool.states(message)} == {DELIVERED}
+
+
 async def test_a_header_beyond_ascii_goes_to_one_that_can_carry_it() -> None:
     utf8 = ("PIPELINING", "8BITMIME", "SMTPUTF8")
     async with scene(secure(), secure(extensions=utf8)) as here:
@@ -650,8 +664,8 @@ async def test_smtputf8_is_known_from_every_providers_last_ehlo() -> None:
 
 
 async def test_what_no_provider_can_carry_is_refused_once_all_have_said_so() -> None:
-    async with scene(secure(), secure(), secure()) as here:
-        message = here.spool.add(BODY, ["jürgen@example.net"], smtputf8=True)
+    async with scene(*(secure(extensions=("PIPELINING", "SIZE 10")) for _ in range(3))) as here:
+        message = here.spool.add(BODY)
         await here.rest()
         assert here.spool.states(message) == [REFUSED]
         assert len(here.spool.notices) == 1

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import limits
-from relay.delivery.failures import Cut, Garbage, OwnRefusal, explain
+from relay.delivery.failures import Cut, Garbage, NotOffered, OwnRefusal, explain
 from relay.delivery.outcome import (
     Deferred,
     Delivered,
@@ -259,6 +259,7 @@ def test_a_refused_login_is_a_dead_key_whatever_stage_it_is_told_at() -> None:
 
 
 def test_what_cannot_be_sent_at_all_is_refused_in_our_words() -> None:
+    assert judge(Finding(Stage.MAIL, NotOffered("no umlauts"))) == Verdict(Deferred(0, "no umlauts"))
     assert judge(Finding(Stage.MAIL, OwnRefusal("too big"))) == Verdict(Refused(0, "too big"), elsewhere=True)
 
 

@@ -19,6 +19,10 @@ class OwnRefusal(Exception):
     """This message cannot be sent through this provider at all: the text says why and what would help."""
 
 
+class NotOffered(OwnRefusal):
+    """As that, but it may pass: the provider's EHLO does not offer now what it did when the message was accepted."""
+
+
 class Cut(ConnectionError):
     """We ended the conversation ourselves, because the process is to end."""
 

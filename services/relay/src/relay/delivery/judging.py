@@ -12,6 +12,7 @@ import aiosmtplib
 
 from relay import limits
 from relay.delivery import notice
+from relay.delivery.failures import OwnRefusal
 from relay.delivery.onward import asked
 from relay.delivery.outcome import Deferred, Delivered, Doubtful, Finding, Reply, Verdict, judge, went_well
 from relay.delivery.pause import Sign
@@ -146,7 +147,7 @@ def _needed(finding: Finding, verdict: Verdict) -> int:
     stage, answer, outcome = finding.stage, finding.answer, verdict.outcome
     if verdict.standing is Standing.FINE:
         puts_off = isinstance(outcome, Deferred) and not outcome.at_once and stage in _TAKING
-        return limits.RUN_OF_FAILURES if puts_off else 1
+        return limits.RUN_OF_FAILURES if puts_off and not isinstance(answer, OwnRefusal) else 1
     if not verdict.certain:
         return limits.GUESSES
     if verdict.standing is Standing.BUSY and stage in _UNDER_WAY and not isinstance(answer, Reply):

@@ -22,7 +22,7 @@ import aiosmtplib
 
 from relay import limits
 from relay.delivery import guessing
-from relay.delivery.failures import Cut, Garbage, OwnRefusal, explain
+from relay.delivery.failures import Cut, Garbage, NotOffered, OwnRefusal, explain
 from relay.oauth.errors import GrantDead, TokenUnavailable
 from relay.providers.rules import Meaning, Rule, Stage, Standing
 from relay.spool import SpoolFull
@@ -234,6 +234,8 @@ def _without(text: str, ours: Iterable[str]) -> str:
 
 
 def _judge_error(stage: Stage, error: BaseException, rules: Iterable[Rule], ours: Iterable[str]) -> Verdict:
+    if isinstance(error, NotOffered):
+        return Verdict(Deferred(0, clean(str(error))))
     if isinstance(error, OwnRefusal):
         return Verdict(Refused(0, clean(str(error))), elsewhere=True)
     if isinstance(error, GrantDead):

@@ -18,10 +18,10 @@ from relay import limits
 from relay.delivery import content
 from relay.delivery.connection import Offer, Times
 from relay.delivery.content import Stuffer, without_fields
-from relay.delivery.failures import OwnRefusal
+from relay.delivery.failures import NotOffered, OwnRefusal
 from relay.delivery.outcome import Finding, Reply
 from relay.delivery.replies import Link, spent
-from relay.model import Job
+from relay.model import Job, Kind
 from relay.providers.provider import Provider
 from relay.providers.rules import Stage
 from relay.spool import SpoolFull
@@ -98,7 +98,9 @@ class Transaction:
         self._utf8 = wide or job.message.smtputf8
         if self._utf8 and not self._offer.smtputf8:
             what = "addresses" if wide else "headers"
-            return OwnRefusal(f"the provider takes no {what} with letters beyond ASCII (SMTPUTF8); use ASCII addresses")
+            # mail was taken while all offered it; a notice's address comes from the accounts, and may never have a way
+            kind = OwnRefusal if job.message.kind is Kind.NOTICE else NotOffered
+            return kind(f"the provider takes no {what} with letters beyond ASCII (SMTPUTF8); use ASCII addresses")
         most, size = self._offer.size_limit, self._size()
         if most and size > most:
             return OwnRefusal(f"the message has {size} bytes and the provider takes at most {most}; send it in parts")
