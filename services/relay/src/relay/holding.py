@@ -2,7 +2,7 @@
 cleared.
 
 What a provider has in hand at that moment cannot be held; when it is deferred it waits again, so the accounts' mail is
-held anew every half minute, and once at the start for a file that was edited while nothing ran.
+held anew every half minute, and once before the first is handed out, for a file that was edited while nothing ran.
 
 Mail of an account that is taken out of the file while it is held stays held: what a stolen password left in the queue
 must not go out because the account was removed. The operator releases or drops it.
@@ -15,7 +15,7 @@ import contextlib
 from typing import Protocol
 
 from relay.accounts import Accounts
-from relay.spool import SpoolFull
+from relay.spool import SpoolError, SpoolFull
 
 INTERVAL = 30.0  # seconds
 
@@ -43,6 +43,11 @@ class Holding:
         self._released = (self._released | (self._wanted - wanted)) & names - wanted
         self._wanted = wanted
         self._changed.set()
+
+    async def begin(self) -> None:
+        """To be awaited before anything is claimed. What the spool cannot do now is left to :meth:`run`."""
+        with contextlib.suppress(SpoolError):
+            await self._apply()
 
     async def run(self, stop: asyncio.Event, interval: float = INTERVAL) -> None:
         """Works until ``stop`` is set. The spool's failures leave as exceptions; a full disk is none."""

@@ -48,6 +48,7 @@ class Relay:
     async def run(self, stop: asyncio.Event, failed: asyncio.Event) -> int:
         """Work until ``stop`` or ``failed`` (the spool) is set; the exit code. Raises what a part died of."""
         ending = asyncio.Event()
+        await self.holding.begin()
         parts = [
             asyncio.create_task(work, name=name)
             for name, work in (
