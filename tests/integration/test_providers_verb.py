@@ -103,7 +103,7 @@ async def test_a_login_that_works_again_ends_the_pause_of_a_dead_key(tmp_path: P
         code, words = await verb(relay, "queue")
         assert code == 0
         assert words.startswith("The provider is paused: nothing is sent before ")
-        assert "brevo: key dead: 5.7.8 Authentication credentials invalid" in words
+        assert "brevo: its key was refused: 5.7.8 Authentication credentials invalid" in words
         assert "waits until" not in words, "what is said for all above stands in no row"
         code, words = await verb(relay, "providers")
         assert code == 1
@@ -130,8 +130,8 @@ async def test_a_quota_is_shown_told_of_once_and_waited_for(tmp_path: Path) -> N
             code, words = await verb(relay, "queue")
             assert code == 0
             assert words.startswith("The provider is paused: nothing is sent before ")
-            assert "brevo: used up: 2 of 2 recipients a day" in words
-            assert "goes out by itself then" in words
+            assert "brevo: its quota is used up: 2 of 2 recipients a day" in words
+            assert "Mail is safe here" in words
             code, words = await verb(relay, "providers")
             assert code == 1
             assert "2 of 2 a day" in words

@@ -128,6 +128,14 @@ def test_a_page_that_just_started_does_not_speak_for_a_day(shown: Shown) -> None
     assert '<h2 id="day">Since <time' in text
 
 
+def test_mail_of_no_account_names_none(shown: Shown) -> None:
+    """A test or a notice comes from ourselves."""
+    shown.stage.snapshot = snapshot(latest=(summary(account="", kind="test"),))
+    text = fetch(shown.url + "/")[1]
+    assert ", a test" in text
+    assert ">account " not in text
+
+
 def test_a_paused_address_is_cut_on_the_page_and_for_machines(shown: Shown) -> None:
     pause = Pause(domain="carol@shop.example.net", reason="550 <carol@shop.example.net> unknown", until=NOW + 60)
     shown.stage.snapshot = snapshot(providers=(provider(domains=(pause,)),))

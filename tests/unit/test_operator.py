@@ -109,8 +109,9 @@ def test_the_queue_can_be_read_at_80_columns(relay: FakeRelay) -> None:
     for word in (ID, "bob@example.net", "due", "3", "2 h", "in 14 min", "held", "refused"):
         assert word in text
     assert "  sendgrid: 451 4.7.1 Too many messages" in text
-    summary = "1 waiting, 1 held (queue release ID), 1 failed (queue retry ID, or acknowledge ID); 4 more"
-    assert summary in " ".join(text.split())
+    words = " ".join(text.split())
+    assert '1 waiting, 1 held (make queue ARGS="release ID"), 1 failed (make queue ARGS="retry ID", or ' in words
+    assert words.endswith('"acknowledge ID"); 4 more not shown.')
 
 
 def test_what_a_delivery_waits_for_stands_below_it(relay: FakeRelay) -> None:
@@ -132,9 +133,9 @@ ON_TRIAL = {"name": "ses", "state": "probing", "standing": "busy", "reason": "42
     [
         (
             [PAUSED, REFUSED],
-            """All 2 providers are paused: nothing is sent before 2026-09-21 15:13 UTC.
-  brevo: used up: 300 of 300 a day
-  ses: key dead: 535 5.7.8 No
+            """All 2 providers are paused: nothing is sent before 2026-09-21 15:13 UTC (in 60 min).
+  brevo: its quota is used up: 300 of 300 a day
+  ses: its key was refused: 535 5.7.8 No
 """,
         ),
         ([PAUSED, ON_TRIAL], "All 2 providers are paused: one message is tried at ses.\n"),
@@ -143,7 +144,7 @@ ON_TRIAL = {"name": "ses", "state": "probing", "standing": "busy", "reason": "42
 )
 def test_a_head_line_when_all_providers_are_paused(pauses: list[dict[str, Any]], head: str) -> None:
     out = io.StringIO()
-    show.console(out).print(queue._all_paused(pauses))
+    Console(file=out, width=200).print(queue._all_paused(pauses, AT))
     assert out.getvalue().startswith(head)
 
 
@@ -356,6 +357,9 @@ def test_only_acceptance_is_success(relay: FakeRelay, kind: str, code: int) -> N
     found, out = follow(relay, [ACCEPTED, event(kind, 550, "5.1.1 No")])
     assert found == code
     assert "sendgrid: 550 5.1.1 No" in out
+    assert ('make queue ARGS="retry' in out) is (kind in ("refused", "expired")), (
+        "what may have arrived is not sent twice"
+    )
 
 
 def test_a_provider_that_passes_it_on_is_told_and_the_next_one_waited_for(relay: FakeRelay) -> None:

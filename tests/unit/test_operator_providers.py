@@ -156,7 +156,7 @@ def test_a_wrong_key_is_told_before_any_mail_met_it() -> None:
     wrong = look(port(587, login=False, sentence=REVOKED), ready=False, key=False, sentence=REVOKED)
     text = words(row("own-relay", look=wrong))
     assert f"It refuses our login: {REVOKED}. Make a new key there, put it into .env as OWN_RELAY_PASSWORD" in text
-    assert text.endswith("It is not well.")
+    assert text.endswith("Not all is well.")
     text = words(row("gmail", login="xoauth2", look=wrong))
     assert "`make oauth PROVIDER=gmail` asks for a new grant." in text
     missing = "nobody has granted access yet: run make oauth PROVIDER=gmail"
@@ -174,6 +174,13 @@ def test_a_blocked_port_has_a_sentence_and_its_setting() -> None:
     text = words(row("brevo", look=look(shut(587), ready=False, key=None, sentence=SILENT)))
     assert "smtp.brevo.example cannot be reached (port 587): the provider did not answer in time." in text
     assert "BREVO_PORT names another, such as 2525 or 465." in text
+
+
+def test_a_name_that_nobody_resolves_is_no_blocked_port() -> None:
+    sentence = "the provider's host name could not be resolved: Name or service not known"
+    text = words(row("brevo", look=look(shut(587), ready=False, key=None, sentence=sentence)))
+    assert "has this server a network, and a name server that answers?" in text
+    assert "block" not in text
 
 
 def test_a_certificate_that_is_not_valid_is_no_blocked_port() -> None:
@@ -203,7 +210,7 @@ def test_what_to_do_about_a_sender_that_is_not_known_there() -> None:
     assert "It does not take example.org as a sender until 2026-09-21 15:13 UTC (in 60 min): 550 no." in text
     assert "Set example.org up there (`make plan` has the records), then" in text
     assert "It did not take bob@example.org as a sender, and is asked again with the next mail from there: 550" in text
-    assert "Have bob@example.org accepted as a sender there. It is" in text
+    assert "Have bob@example.org accepted as a sender there. Not all is" in text
 
 
 @pytest.mark.parametrize(

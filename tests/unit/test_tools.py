@@ -218,7 +218,17 @@ def test_an_editor_of_windows_does_not_stop_up(tree: Path) -> None:
 def test_a_verb_says_that_no_relay_runs(tree: Path, verb: str) -> None:
     result = run(tree, "tools/ask", verb, "x")
     assert result.returncode == 1
-    assert result.stderr.splitlines() == ["ownpost: no relay runs here: neither `make up`'s nor `make try`'s."]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("ownpost: no relay runs here: neither `make up`'s nor `make try`'s. Either starts one")
+
+
+def test_down_says_that_mail_is_kept(tree: Path) -> None:
+    """Docker's own last word is "Removed"."""
+    said = subprocess.run(
+        ["tools/ask", "down"], cwd=tree, env={"PATH": engine(tree)}, capture_output=True, text=True, check=True
+    )
+    asked, last = said.stdout.splitlines()
+    assert (asked, "Mail that waits is kept" in last) == ("compose down", True)
 
 
 def test_oauth_without_containers_says_what_it_is_for(tree: Path) -> None:

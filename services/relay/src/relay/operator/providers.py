@@ -20,10 +20,10 @@ from relay.operator import show
 from relay.operator.client import Client
 
 EX_NOT_WELL = 1
+UNRESOLVED = "could not be resolved"  # as delivery/failures.py has it
 HIGH = 0.8  # of a quota: worth a line
 STATES = {"open": "in use", "paused": "paused", "probing": "probing"}
 STYLES = {"in use": "green", "paused": "red", "probing": "yellow", "works": "green", "refused": "red"}
-WHY = {"key dead": "its key was refused", "used up": "its quota is used up", "busy": "it failed or was busy"}
 PERIODS = {"day": "a day", "month": "a month"}
 Row = dict[str, Any]
 
@@ -170,7 +170,7 @@ def _kept(quota: Row) -> str:
 
 
 def _pause(row: Row, now: float) -> str:
-    why = ": ".join(filter(None, (WHY.get(row["standing"], ""), row["reason"])))
+    why = ": ".join(filter(None, (show.WHY_PAUSED.get(row["standing"], ""), row["reason"])))
     if row["state"] == "probing":
         return f"One message tries it, after a pause: {_ended(why)}"
     return f"Paused{_until(row, now)}: {_ended(why)}"
@@ -197,7 +197,8 @@ def _looked(row: Row) -> Iterator[tuple[str, str]]:
         if "certificate" in sentence:  # it is reached, and may be somebody else
             yield f"{row['host']} is not trusted (port {ports}): {sentence}", _untrusted(row)
         else:
-            yield f"{row['host']} cannot be reached (port {ports}): {sentence}", _blocked(row)
+            advice = _unresolved(row) if UNRESOLVED in sentence else _blocked(row)
+            yield f"{row['host']} cannot be reached (port {ports}): {sentence}", advice
     elif not look["ready"]:
         yield f"It takes no login now: {_ended(look['sentence'])}", ""
     if len(shut) < len(look["ports"]):
@@ -223,6 +224,10 @@ def _blocked(row: Row) -> str:
     )
 
 
+def _unresolved(row: Row) -> str:
+    return f"Is {_setting(row, 'HOST')} right? If so, has this server a network, and a name server that answers?"
+
+
 def _untrusted(row: Row) -> str:
     return f"Is {_setting(row, 'HOST')} right? An authority of your own is named by {_setting(row, 'CA_FILE')}."
 
@@ -240,4 +245,4 @@ def _summary(rows: list[Row], now: float) -> str:
     good = sum(well(row, now) for row in rows)
     if good == len(rows):
         return "All is well." if rows else "There is no provider."
-    return "It is not well." if len(rows) == 1 else f"{good} of {len(rows)} providers are well."
+    return "Not all is well." if len(rows) == 1 else f"{good} of {len(rows)} providers are well."

@@ -98,24 +98,27 @@ def _list(client: Client, console: Console, now: float, args: argparse.Namespace
         console.print("The queue is empty: nothing waits, and no failure is unacknowledged.")
     else:
         if found.get("all_paused"):
-            console.print(_all_paused(found["all_paused"]), end="\n\n")
+            console.print(_all_paused(found["all_paused"], now), end="\n\n")
         console.print(_table(rows, now, reasons=not found.get("all_paused")))
         console.print(_summary(rows, found["total"]))
     return show.EX_OK
 
 
-def _all_paused(pauses: list[dict[str, Any]]) -> Text:
+def _all_paused(pauses: list[dict[str, Any]], now: float) -> Text:
     """The head line: nothing leaves, until when, and whose fault that is."""
     ends = [one["until"] or math.inf for one in pauses if one["state"] == "paused"]
     first = min(ends, default=math.inf)
-    until = f" before {show.minute(first)}" if math.isfinite(first) else ""
+    until = f" before {show.minute(first)} (in {show.span(first - now)})" if math.isfinite(first) else ""
     trying = [one["name"] for one in pauses if one["state"] == "probing"]
     sentence = f"one message is tried at {', '.join(trying)}" if trying else f"nothing is sent{until}"
-    lines = [f"{one['name']}: {': '.join(filter(None, (one['standing'], one['reason'])))}" for one in pauses]
+    whys = [(show.WHY_PAUSED.get(one["standing"], one["standing"]), one["reason"]) for one in pauses]
+    lines = [f"{one['name']}: {': '.join(filter(None, why))}" for one, why in zip(pauses, whys, strict=True)]
     whose = "The provider is" if len(pauses) == 1 else f"All {len(pauses)} providers are"
     text = Text(show.safe(f"{whose} paused: {sentence}."), "bold")
     text.append("".join(f"\n  {show.safe(line)}" for line in lines), "not bold")
-    return text.append("\nMail is safe here and goes out by itself then. make providers says what to do.", "not bold")
+    return text.append(
+        "\nMail is safe here, and goes out once one takes it. make providers says what to do.", "not bold"
+    )
 
 
 def _table(rows: list[dict[str, Any]], now: float, *, reasons: bool = True) -> Table:
@@ -156,8 +159,8 @@ def _summary(rows: list[dict[str, Any]], total: int) -> str:
     failed = sum(row["state"] in FAILED for row in rows)
     held = [bool(row.get("waits")) for row in rows if row["state"] == "held"]  # what waits for settings, and what not
     parts = [f"{len(rows) - failed - len(held)} waiting"]
-    parts += [f"{held.count(False)} held (queue release ID)"] if False in held else []
+    parts += [f'{held.count(False)} held (make queue ARGS="release ID")'] if False in held else []
     parts += [f"{held.count(True)} held because of OWNPOST_PROVIDERS"] if True in held else []
-    parts += [f"{failed} failed (queue retry ID, or acknowledge ID)"] if failed else []
+    parts += [f'{failed} failed (make queue ARGS="retry ID", or "acknowledge ID")'] if failed else []
     more = f"; {total - len(rows)} more not shown" if total > len(rows) else ""
     return ", ".join(parts) + more + "."

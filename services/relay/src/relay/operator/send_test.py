@@ -38,7 +38,7 @@ def register(
 
     def run(args: argparse.Namespace) -> int:
         if bool(args.address) == bool(args.to):
-            parser.error("name one address: --to ADDRESS")
+            parser.error("name one address: make send-test TO=ADDRESS")
         message = client.post("/send-test", to=args.address or args.to)["message"]
         console.print(f"Message {show.safe(message)} is queued.")
         return _follow(client, console, message, until=now() + args.seconds, now=now, sleep=sleep)
@@ -69,7 +69,7 @@ def _follow(
                     console.print("The rest is the provider's part: look into the mailbox, and into its spam folder.")
                 return show.EX_OK
             if word in FAILED:
-                console.print(f"It {word.upper()}: {what(event)}")
+                console.print(_failed(event, message))
                 return show.EX_DATAERR
             if word in OPEN:
                 console.print(f"Not yet ({word}): {what(event)}")
@@ -82,7 +82,7 @@ def _follow(
         seen = len(events)
         if waits and now() >= since + PASSING:
             console.print(
-                "It is safe in the queue and goes out by itself when that ends. make providers says what to do."
+                "It is safe in the queue, and goes out once the provider takes it. make providers says what to do."
             )
             console.print(f"What becomes of it:\n  make trace ID={message}")
             return show.EX_TEMPFAIL
@@ -90,6 +90,15 @@ def _follow(
             console.print(f"The provider has not answered yet. What becomes of it:\n  make trace ID={message}")
             return show.EX_TEMPFAIL
         sleep(POLL)
+
+
+def _failed(event: dict[str, Any], message: str) -> str:
+    """How it failed, and what to do next."""
+    then = {
+        "unknown": "It may have arrived all the same: look into the mailbox.",
+        "dropped": "",
+    }.get(event["event"], f'Once the cause is mended: make queue ARGS="retry {show.safe(message)}"')
+    return f"Failed ({event['event']}): {what(event)}\n{then}".rstrip()
 
 
 def _story(client: Client, message: str) -> tuple[list[dict[str, Any]], str]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 EX_OK, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_TEMPFAIL = 0, 64, 65, 69, 75  # sysexits.h
 
+WHY_PAUSED = {"key dead": "its key was refused", "used up": "its quota is used up", "busy": "it failed or was busy"}
 # The provider's 250 is not yet the mailbox: people are never told "delivered" where only that is known.
 _WORDS = {"delivered": "handed over"}
 _STYLES = {"delivered": "green", "held": "yellow", "refused": "red", "expired": "red", "unknown": "red"}
