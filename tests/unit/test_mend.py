@@ -36,6 +36,12 @@ from relay.submission.mend import mended, suspect
         # a line that is no field, in the midst
         (b"To: a@b.c\r\nSubject Alarm\r\nDate: x\r\n\r\n", b"To: a@b.c\r\nSubject: Alarm\r\nDate: x\r\n\r\n", b""),
         (b"Subject: a long\r\none\r\nTo: a@b.c\r\n\r\n", b"Subject: a long\r\n one\r\nTo: a@b.c\r\n\r\n", b""),
+        (
+            b"From: r@n.e\r\nContent-Type: multipart/mixed; boundary=x\r\nParts:\r\n--x\r\nContent-ID: y\r\n\r\n",
+            b"From: r@n.e\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n",
+            b"Parts:\r\n--x\r\nContent-ID: y\r\n\r\n",
+        ),
+        (b"To: a@b.c\r\n-- x --\r\nFrom: r@n.e\r\n\r\n", b"To: a@b.c\r\n -- x --\r\nFrom: r@n.e\r\n\r\n", b""),
         # a line of spaces alone
         (b"Subject: a\r\nb c\r\n \t\r\nFrom: r@n.e\r\n\r\n", b"Subject: a\r\n b c\r\nFrom: r@n.e\r\n\r\n", b""),
         (b" \r\nSubject: x\r\nFrom: r@n.e\r\n\r\n", b"Subject: x\r\nFrom: r@n.e\r\n\r\n", b""),

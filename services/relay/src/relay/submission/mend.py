@@ -79,7 +79,7 @@ def mended(head: bytes) -> tuple[bytes, bytes]:
 
 def _stop(head: bytes, parts: list[_Part], *, blank: bool) -> int:
     """How many parts are the header."""
-    known = [at for at, part in enumerate(parts) if part.known]
+    known = [at for at, part in enumerate(parts[: _delimiter(head, parts)]) if part.known]
     if not known or not parts[0].name:
         return 0
     if not blank:
@@ -87,6 +87,15 @@ def _stop(head: bytes, parts: list[_Part], *, blank: bool) -> int:
         return next((at for at, part in enumerate(parts) if at > author and not part.known), len(parts))
     behind = known[-1] + 1
     return len(parts) if all(part.name for part in parts[behind:]) else behind
+
+
+def _delimiter(head: bytes, parts: list[_Part]) -> int:
+    """Which part is the first delimiter of a multipart text, behind which come other fields (RFC 2046, 5.1.1)."""
+    told = head.lower().find(b"boundary=")
+    if told < 0:
+        return len(parts)
+    found = (at for at, part in enumerate(parts) if part.start > told and head.startswith(b"--", part.start))
+    return next(found, len(parts))
 
 
 def _author(head: bytes, parts: list[_Part]) -> int:
