@@ -24,7 +24,7 @@ from relay.accounts import Account
 from relay.header import Field, split
 from relay.refusal import Reason, Refusal, refuse, shown
 from relay.submission.mend import mended, suspect
-from relay.submission.policy import check_originators
+from relay.submission.policy import check_originators, plainly_own
 from relay.submission.rewrite import Edit, in_ascii, rewrite
 
 MESSAGE_ID_KEPT = 998  # a line's length, RFC 5322, 2.1.1: longer ones are cut in the spool's copy, not in the header
@@ -141,13 +141,14 @@ def prepare(
         )
     added = b""
     edits: list[Edit] = []
-    problem = check_originators(account, header, found)
-    if problem:
-        if not account.rewrite:
+    if not plainly_own(account, header, found):
+        problem = check_originators(account, header, found)
+        if problem is None:
+            edits = [edit for name in _ORIGINATORS for field in found.get(name, ()) for edit in in_ascii(header, field)]
+        elif account.rewrite:
+            added, edits = rewrite(account, header, found)
+        else:
             return problem
-        added, edits = rewrite(account, header, found)
-    elif not header.isascii() or b"=?" in header:
-        edits = [edit for name in _ORIGINATORS for field in found.get(name, ()) for edit in in_ascii(header, field)]
     value, own, missing = _identity(header, found, edits, trace, message_id, now)
     seen = b"".join([header[one.start : one.end] for one in fields if one.name in _SEEN]) if own else b""
     for name in _HIDDEN & found.keys():

@@ -54,10 +54,7 @@ def _all_own(account: Account, boxes: list[Mailbox] | Bad) -> bool:
 
 def in_ascii(header: bytes, field: Field) -> list[Edit]:
     """What writes the addresses of a field as they were judged: those domains as A-labels that are not."""
-    value = header[field.colon + 1 : field.end]
-    if value.isascii() and b"=?" not in value:  # nearly always
-        return []
-    new = originators.in_ascii(value)
+    new = originators.in_ascii(header[field.colon + 1 : field.end])
     return [] if new is None else [Edit(field.colon + 1, field.end, new)]
 
 
