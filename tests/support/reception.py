@@ -48,10 +48,14 @@ def person(name: str = "anna", **more: Any) -> Account:
 
 
 def settings(account: str = "anna", **more: str) -> Settings:
-    """Those of a relay with all three listeners and one provider, ``generic``; ``more`` adds to them."""
+    """Those of a relay with all three listeners and one provider, ``generic``; ``more`` adds to them.
+
+    It is one without TLS, for thousands of sessions are made, and a context for TLS reads the system's authorities.
+    """
+    provider = {"GENERIC_HOST": "127.0.0.1", "GENERIC_TLS": "none", "GENERIC_USERNAME": "", "GENERIC_PASSWORD": ""}
     lan = {"RELAY_LAN_BIND": "127.0.0.1", "RELAY_LAN_NETWORKS": "127.0.0.0/16", "RELAY_LAN_ACCOUNT": account}
     lan |= {"RELAY_LAN_RECIPIENTS": "*", "RELAY_LAN_RECIPIENTS_PER_DAY": "unlimited"}
-    return read(environ("generic") | {"OWNPOST_HOSTNAME": HOSTNAME} | lan | more)
+    return read(environ("generic") | provider | {"OWNPOST_HOSTNAME": HOSTNAME} | lan | more)
 
 
 def offers(wanted: Settings) -> Offers:
