@@ -150,6 +150,19 @@ def test_settings_that_the_relay_refuses_do_not_end_the_one_that_runs(tree: Path
     assert not re.search(r"^compose (up|stop|down)", asked, re.MULTILINE)
 
 
+def test_a_certificate_that_cannot_be_had_is_told_while_it_is_waited_for(tree: Path) -> None:
+    """Five minutes of silence, and then the relay's complaint about the old one, told nobody of a wrong token."""
+    docker = program(tree / "engine", "docker", 'case "$*" in *exec*) echo "The token was refused.";; esac')
+    path = f"{docker.parent}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["tools/waiting", str(os.getpid())], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    told, then = done.stderr.splitlines()
+    assert told.startswith("ownpost: there is no certificate yet")
+    assert told.endswith(": The token was refused.")
+    assert "tried again by itself" in then
+
+
 @pytest.mark.parametrize("changed", ["config/providers.toml", "secrets/relay/key", "secrets/exporter/password", ""])
 def test_up_takes_up_files_that_changed_since_the_start(tree: Path, changed: str) -> None:
     """Compose by itself starts nothing anew for them."""
