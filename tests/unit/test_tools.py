@@ -139,6 +139,7 @@ def test_settings_that_the_relay_refuses_do_not_end_the_one_that_runs(tree: Path
     answers = f'*Health*) echo healthy;; *--check) echo " Container x  Created"; echo "{problem}"; exit 78;;'
     docker = program(tree / "engine", "docker", f'echo "$@" >> asked\ncase "$*" in {answers} esac')
     (tree / ".env").write_text(f"OWNPOST_UID={os.getuid()}\nOWNPOST_GID={os.getgid()}\n")
+    (tree / ".env").chmod(0o600)
     path = f"{docker.parent}:/usr/bin:/bin"
     done = subprocess.run(["tools/up"], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 78
@@ -217,13 +218,15 @@ def test_a_password_that_compose_would_cut_is_told_once_and_before_anything_is_t
     assert {one for one in asked.splitlines() if one.startswith("compose")} <= {"compose version"}
 
 
-def test_an_editor_of_windows_does_not_stop_up(tree: Path) -> None:
+def test_an_editor_of_windows_that_lets_everybody_read_does_not_stop_up(tree: Path) -> None:
     docker = program(tree / "engine", "docker", 'case "$*" in *port*) echo 127.0.0.1:1;; esac')
     text = f"OWNPOST_DOMAINS=example.org\r\nOWNPOST_UID={os.getuid()}\r\nOWNPOST_GID={os.getgid()}\r\n"
     (tree / ".env").write_text(text, newline="")
     path = f"{docker.parent}:/usr/bin:/bin"
     done = subprocess.run(["tools/up"], cwd=tree, env={"PATH": path}, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "could read .env" in done.stderr
+    assert (tree / ".env").stat().st_mode & 0o007 == 0
     assert (tree / ".env").read_bytes().decode() == text
 
 
