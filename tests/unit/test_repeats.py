@@ -176,7 +176,7 @@ async def test_a_twin_that_is_cancelled_takes_nobody_along() -> None:
         await twins[0]
 
 
-@pytest.mark.parametrize("state", [*OPEN_STATES, State.DELIVERED])
+@pytest.mark.parametrize("state", [*sorted(OPEN_STATES), State.DELIVERED])
 async def test_what_is_on_its_way_or_there_is_repeated(state: State) -> None:
     world = World()
     await world.arrive("one", 0, True)
@@ -184,7 +184,7 @@ async def test_what_is_on_its_way_or_there_is_repeated(state: State) -> None:
     assert await world.arrive("two", 0, True) == "one"
 
 
-@pytest.mark.parametrize("state", [*FAILED_STATES, State.DROPPED, None])
+@pytest.mark.parametrize("state", [*sorted(FAILED_STATES), State.DROPPED, None])
 async def test_what_came_to_nothing_and_is_sent_again_is_meant(state: State | None) -> None:
     world = World()
     await world.arrive("one", 0, True)
