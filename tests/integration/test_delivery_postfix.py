@@ -18,6 +18,7 @@ from relay.providers.rules import Standing
 from support.delivering import FakeJournal, at_rest, delivering, pausing
 from support.memory_spool import FakeClock, MemorySpool
 from support.peers import need
+from support.ports import free_port
 from support.postfix import PASSWORD, USER, Postfix
 
 BODY = (
@@ -144,9 +145,7 @@ class Sink:
         self.options = options
 
     def __enter__(self) -> Sink:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         self.process = subprocess.Popen([need("smtp-sink"), *user, *self.options, f"127.0.0.1:{self.port}", "100"])
         end = time.monotonic() + 10

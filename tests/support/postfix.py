@@ -22,6 +22,7 @@ import pytest
 import trustme
 
 from support.peers import need
+from support.ports import free_port
 
 USER, PASSWORD = "relay", "postfix-secret"
 MAIN = """
@@ -94,9 +95,7 @@ class Postfix:
 
     def __enter__(self) -> Postfix:
         self.folder = Path(tempfile.mkdtemp(prefix="ownpost-postfix-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         try:
             self._write()
             self._postfix("start")
