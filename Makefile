@@ -1,13 +1,16 @@
 # The verbs. Each is one line to a tool; `make` alone lists them. Longer logic is in tools/.
 
 PYTEST = .venv/bin/python -m pytest
+# `make test` runs these; test-rest runs every other test: none is left out, and none runs twice.
+QUICK = tests/unit tests/dialogues tests/fuzz
+SIDE_BY_SIDE = --numprocesses auto --maxprocesses 8
 PORT ?= 2587
 TLS_PORT ?= 2465
 PAGE_PORT ?= 9325
 MINUTES ?= 5
 export ID TO PROVIDER OAUTH_PORT
 
-.PHONY: help try up down logs account queue trace send-test oauth providers certs plan apply domain-check test check integration e2e crash fuzz soak bench bench-serve lock audit sbom services-venv tests-venv
+.PHONY: help try up down logs account queue trace send-test oauth providers certs plan apply domain-check test test-all test-rest check integration e2e crash fuzz soak bench bench-serve lock audit sbom services-venv tests-venv peers
 
 help: # this list
 	@sed -n 's/^\([a-z0-9-]*\):.* # /  make \1\t/p' Makefile | expand -t 20
@@ -58,25 +61,30 @@ domain-check: # DNS, our ports, the providers' ports and the clock, as others se
 
 # --- for developers
 
-test: check # everything that can run on this machine; REQUIRE_ALL=1 makes a skip a failure
-	@$(PYTEST) tests
+test: tests-venv # unit tests, dialogues and a little fuzzing: no root, no Docker, no other program; a minute or two
+	@$(PYTEST) $(SIDE_BY_SIDE) --dist worksteal $(QUICK)
+
+test-all: check test test-rest # everything, with the programs that `make peers` brings; REQUIRE_ALL=1 makes a skip a failure
+
+test-rest: tests-venv peers
+	@$(PYTEST) $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder tests $(QUICK:%=--ignore=%)
 
 check: tests-venv # format, lint, types
 	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet . && .venv/bin/mypy
 
-integration: tests-venv # the relay against real peers
+integration: tests-venv peers # the relay against real peers
 	@$(PYTEST) tests/integration tests/dialogues
 
-e2e: tests-venv # the appliance as a user runs it: `make try`, Docker Compose
+e2e: tests-venv peers # the appliance as a user runs it: `make try`, Docker Compose
 	@$(PYTEST) tests/e2e
 
-crash: tests-venv # kill -9, power cuts, failing and full disks, a sample of each: what got a 250 is never lost
+crash: tests-venv peers # kill -9, power cuts, failing and full disks, a sample of each: what got a 250 is never lost
 	@$(PYTEST) tests/crash
 
 fuzz: tests-venv # hostile input, for MINUTES=5
 	@FUZZ_MINUTES=$(MINUTES) HYPOTHESIS_PROFILE=long $(PYTEST) tests/fuzz --timeout 0
 
-soak: tests-venv # the long runs: hours
+soak: tests-venv peers # the long runs: hours
 	@CRASH_KILLS=500 CRASH_CUTS=6000 CRASH_LIVE_CUTS=400 CRASH_FAULTS=1000 CRASH_FILLS=10 LOAD_CLIENTS=1000 LOAD_MINUTES=10 LOAD_WAITING=200000 HYPOTHESIS_PROFILE=long $(PYTEST) tests/crash tests/fuzz tests/load --timeout 0
 
 bench: tests-venv # rate, latency, CPU and memory on this machine, as a table
@@ -98,4 +106,7 @@ services-venv:
 	@tools/venv
 
 tests-venv:
-	@tools/venv tests && tools/peers
+	@tools/venv tests
+
+peers: tests-venv # brings the programs that test-all talks to: installs them (as root on Debian), or says what to install
+	@tools/peers $(if $(filter peers,$(MAKECMDGOALS)),--again)

@@ -1,5 +1,5 @@
-"""What holds for every test: no setting of the caller's environment, REQUIRE_ALL, hypothesis' profiles, and what the
-long ones have counted is printed."""
+"""What holds for every test: no setting of the caller's environment, REQUIRE_ALL, hypothesis' profiles, which
+tests may run side by side, and what the long ones have counted is printed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from support.figures import FIGURES
 from support.sink import CountingSink
@@ -62,6 +65,30 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _insist(report)
     return report
+
+
+class ByFile(LoadFileScheduling):
+    """Files side by side, but for those that use Docker: they build the same images, and count seconds."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
+    return ByFile(config, log) if config.option.dist == "loadfile" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands what it has counted to the process that prints it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = FIGURES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    FIGURES.extend(getattr(node, "workeroutput", {}).get("figures", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -43,7 +43,7 @@ def judge(report: dict[str, Any] | None) -> tuple[list[str], int]:
     known = sorted({one["name"] for one in dependencies if "skip_reason" not in one})
     found = findings(dependencies)
     if found:
-        return [*found, "ownpost: `make lock` takes the newest versions; then `make test`."], 1
+        return [*found, "ownpost: `make lock` takes the newest versions; then `make test-all`."], 1
     if not known:
         return ["ownpost: nothing was audited: the list of known vulnerabilities cannot be had from here."], EX_TEMPFAIL
     if missed:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
+from relay.metrics import Metrics
 from support.appliance import ROOT
 from support.peers import need
 
@@ -75,3 +77,9 @@ def test_prometheus_takes_the_configuration() -> None:
         [need("promtool"), "check", "config", str(config)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_has_nothing_to_say_of_the_relays_metrics() -> None:
+    page = Metrics(CollectorRegistry(), ["sendgrid"], "0.1.0").page("")[1]
+    done = subprocess.run([need("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -4,7 +4,7 @@ Each of them is Debian's ``mail-transport-agent`` and would push the others out,
 this system's own release are downloaded and unpacked, each into a folder of its own, and the tests run them in a mount
 namespace where that folder lies over ``/usr`` (:mod:`support.stage`). nodemailer comes by npm, pinned by its hash.
 
-Run it as ``python3 tests/support/install_clients.py``. Downloading needs no root.
+Run it as ``python3 tests/support/install_clients.py [NAME …]``. Downloading needs no root.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def install_nodemailer() -> None:
         Path(work).mkdir()
 
 
-def main() -> int:
-    """Bring what is missing; says what cannot be had, and goes on with the others."""
+def main(*names: str) -> int:
+    """Bring what is missing, of ``names`` if there are any; says what cannot be had, and goes on with the others."""
     CACHE.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for package in (*PACKAGES, "nodemailer"):
+    for package in names or (*PACKAGES, "nodemailer"):
         if (CACHE / package).is_dir():
             continue
         try:
@@ -66,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

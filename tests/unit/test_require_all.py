@@ -17,20 +17,23 @@ WHOLE_MODULE = 'import pytest\npytest.skip("no peer", allow_module_level=True)\n
 EXPECTED_FAILURE = "import pytest\n@pytest.mark.xfail(strict=True)\ndef test_it():\n    assert 1 == 2\n"
 
 
-def outcome(folder: Path, test: str, **environ: str) -> int:
+def outcome(folder: Path, test: str, *options: str, **environ: str) -> int:
     """Exit code of pytest for ``test`` under our conftest."""
     shutil.copy(ROOT / "tests/conftest.py", folder)
     (folder / "test_it.py").write_text(test)
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     kept["PYTHONPATH"] = str(ROOT / "tests")  # of what conftest.py imports
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]
+    command += options
     return subprocess.run(command, env=kept | environ, cwd=folder, capture_output=True, check=False).returncode
 
 
 @pytest.mark.parametrize("test", [ONE_TEST, WHOLE_MODULE])
 def test_a_skip_fails_only_where_all_is_required(tmp_path: Path, test: str) -> None:
     assert outcome(tmp_path, test) in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    assert outcome(tmp_path, test, REQUIRE_ALL="1") not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    for options in ((), ("--numprocesses=2",)):
+        required = outcome(tmp_path, test, *options, REQUIRE_ALL="1")
+        assert required not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def test_a_failure_that_is_expected_is_no_skip(tmp_path: Path) -> None:

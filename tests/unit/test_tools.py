@@ -49,7 +49,7 @@ def run(tree: Path, *command: str, **environ: str) -> subprocess.CompletedProces
 
 
 def test_what_the_tests_need_is_what_tools_peers_brings() -> None:
-    """Else `make test` on a new machine skips what it could have run. A Docker engine is not for it to install."""
+    """Else `make test-all` on a new machine skips what it could have run. A Docker engine is not for it to install."""
     brought = set(re.findall(r"^need \S+ (\S+)$", (ROOT / "tools/peers").read_text(), re.MULTILINE))
     texts = [file.read_text() for file in (ROOT / "tests").rglob("*.py")]
     needed = {program for text in texts for program in re.findall(r'\bneed\("(\S+)"\)', text)} - {"docker"}
@@ -325,5 +325,5 @@ def test_try_where_it_cannot_write_is_one_line(tree: Path) -> None:
 def test_make_alone_lists_every_verb(tree: Path) -> None:
     listed = run(tree, "make").stdout
     verbs = "try up down logs account queue trace send-test oauth test check integration e2e crash fuzz soak bench lock"
-    for verb in [*verbs.split(), "bench-serve", "audit", "sbom"]:
+    for verb in [*verbs.split(), "test-all", "peers", "bench-serve", "audit", "sbom"]:
         assert f"make {verb} " in listed
