@@ -2,7 +2,7 @@
 
 PYTEST = .venv/bin/python -m pytest
 # `make test` runs these; test-rest runs every other test: none is left out, and none runs twice.
-QUICK = tests/unit tests/dialogues tests/fuzz
+QUICK = tests/unit tests/dialogues
 SIDE_BY_SIDE = --numprocesses auto --maxprocesses 8
 PORT ?= 2587
 TLS_PORT ?= 2465
@@ -61,7 +61,7 @@ domain-check: # DNS, our ports, the providers' ports and the clock, as others se
 
 # --- for developers
 
-test: tests-venv # unit tests, dialogues and a little fuzzing: no root, no Docker, no other program; a minute or two
+test: tests-venv # unit tests and dialogues, side by side: no root, no Docker, no other program; a minute or two
 	@$(PYTEST) $(SIDE_BY_SIDE) --dist worksteal $(QUICK)
 
 test-all: check test test-rest # everything, with the programs that `make peers` brings; REQUIRE_ALL=1 makes a skip a failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -13,6 +14,7 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 from support.figures import FIGURES
+from support.scratch import scratch_folder
 from support.sink import CountingSink
 
 OURS = (
@@ -44,6 +46,13 @@ def sink() -> Iterator[CountingSink]:
     sink = CountingSink()
     yield sink
     sink.close()
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder in memory where there is one; else as ``tmp_path``."""
+    with scratch_folder() as folder:
+        yield Path(folder)
 
 
 def _insist(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -44,14 +43,6 @@ def sink() -> Iterator[ExactSink]:
     sink = ExactSink()
     yield sink
     sink.close()
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A folder in memory where there is one: images are written there by the thousand."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
 
 
 def appliance(folder: Path, spool: Path, sink: ExactSink) -> Appliance:

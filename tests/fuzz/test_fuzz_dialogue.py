@@ -6,6 +6,7 @@ A message, a login or an error that the model does not know of is a bug, whichev
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -216,5 +217,6 @@ class DialogueMachine(RuleBasedStateMachine):
         self.tell(word[1] + early, [554], [])
 
 
+@pytest.mark.timeout(0 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 600)  # 300 dialogues take a minute or two
 def test_dialogues(request: pytest.FixtureRequest) -> None:
     keep_at_it(lambda: run_state_machine_as_test(DialogueMachine), request)  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.appliance import ROOT
 
-QUICK = ["tests/unit", "tests/dialogues", "tests/fuzz"]
+QUICK = ["tests/unit", "tests/dialogues"]
 NEEDS_MORE = re.compile(r"^from support\.(peers import .*\bneed\b|(postfix|project|stage|pebble) import)", re.MULTILINE)
 
 

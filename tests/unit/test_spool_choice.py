@@ -38,8 +38,8 @@ def with_quota(given: Offer, name: str, *quotas: Quota, reserve: float = 0.0) ->
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
-    made = recovery.open_store(tmp_path / "spool", NOW)
+def opened(scratch: Path) -> Iterator[Opened]:
+    made = recovery.open_store(scratch / "spool", NOW)
     yield made
     made.close()
 

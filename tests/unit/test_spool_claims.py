@@ -15,8 +15,8 @@ from support.spooling import NOW, a_message, ids, results, seize
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
-    made = recovery.open_store(tmp_path / "spool", NOW)
+def opened(scratch: Path) -> Iterator[Opened]:
+    made = recovery.open_store(scratch / "spool", NOW)
     yield made
     made.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from relay.limits import DOUBT_WAIT, DOUBTS
 from relay.model import FAILED_STATES, OPEN_STATES, EventKind, Job, State
 from relay.spool import changes, kept, recovery, verbs
 from support import invariants
+from support.scratch import scratch_folder
 from support.spooling import NOW, a_message, accepted, ids, results, seize
 
 ENDS = (State.DELIVERED, State.REFUSED, State.EXPIRED, State.UNKNOWN)
@@ -47,7 +47,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parent = tempfile.TemporaryDirectory()
+        self.parent = scratch_folder()
         self.folder = Path(self.parent.name) / "spool"
         self.now = NOW
         self.opened = recovery.open_store(self.folder, self.now)

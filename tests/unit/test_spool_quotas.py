@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from relay.choice.routes import Route, Routes
 from relay.limits import DOUBT_WAIT
 from relay.model import Job, Result, State
 from relay.spool import changes, recovery
+from support.scratch import scratch_folder
 from support.spooling import NOW, a_message, ids, seize
 
 HOUR, DAY = 3600.0, 86400.0
@@ -63,7 +63,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parent = tempfile.TemporaryDirectory()
+        self.parent = scratch_folder()
         self.folder = Path(self.parent.name) / "spool"
         self.now = NOW
         self.opened = recovery.open_store(self.folder, self.now)
@@ -234,11 +234,11 @@ BEGIN, END = datetime(2027, 10, 1, tzinfo=ZoneInfo("UTC")), datetime(2028, 11, 2
 
 
 def test_for_a_year_each_window_is_used_up_and_none_exceeded_and_the_spool_wakes_when_the_next_begins(
-    tmp_path: Path,
+    scratch: Path,
 ) -> None:
     """Winter and summer time, in both directions, and the leap day 2028. Each provider has an account that always has
     more mail than its quota; time is what the spool says that it waits for, with some minutes between."""
-    now, opened = BEGIN.timestamp(), recovery.open_store(tmp_path / "spool", BEGIN.timestamp())
+    now, opened = BEGIN.timestamp(), recovery.open_store(scratch / "spool", BEGIN.timestamp())
     given = Offer(
         {name: Terms(name, quotas=(quota,), reserve=0) for name, quota in CLOCKS.items()},
         Routes((), tuple(Route((name,), account=name) for name in CLOCKS)),
@@ -270,7 +270,7 @@ def test_for_a_year_each_window_is_used_up_and_none_exceeded_and_the_spool_wakes
         seize(opened.store, given, now)
         if local_day(now, "UTC")[2] == 1 and reopened < local_day(now, "UTC")[1]:
             opened.close()
-            opened = recovery.open_store(tmp_path / "spool", now)
+            opened = recovery.open_store(scratch / "spool", now)
             assert seize(opened.store, given, now) == []
             reopened += 1
         now = opened.store.next_due
