@@ -123,6 +123,19 @@ def test_check_reads_the_accounts_too(tmp_path: Path, sink: CountingSink) -> Non
     assert "accounts.toml: [accounts.anna]" in done.stderr
 
 
+def test_check_says_whose_spool_it_is_whatever_else_is_wrong(tmp_path: Path) -> None:
+    """Compose in a second clone that never ran: it has no accounts, and must not hear of those alone."""
+    first = Appliance(tmp_path, settings={"RELAY_INSTALLATION": "0123456789abcdef"})
+    first.start()
+    assert first.stop() == 0
+    clone = Appliance(tmp_path, settings={"RELAY_INSTALLATION": "fedcba9876543210"})
+    (tmp_path / "config/accounts.toml").unlink()
+    command = [sys.executable, "-m", "relay", "--check"]
+    done = subprocess.run(command, env=clone.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert "belongs to another installation" in done.stderr.splitlines()[0]
+
+
 def test_check_says_nothing_when_all_is_well(tmp_path: Path) -> None:
     relay = Appliance(tmp_path)
     command = [sys.executable, "-m", "relay", "--check"]

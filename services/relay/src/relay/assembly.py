@@ -31,7 +31,7 @@ from relay.providers.build import build
 from relay.providers.provider import Provider
 from relay.service import Relay
 from relay.settings import LanSettings, Settings
-from relay.spool import Spool, SpoolUnusable, mode
+from relay.spool import Spool, SpoolUnusable, installation, mode
 from relay.wiring import Ground, wire
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Problems(list[str]):
             return step()
         except AccountsError as error:
             self.extend(error.problems)
-        except (CannotOpenFiles, ssl.SSLError) as error:
+        except (CannotOpenFiles, SpoolUnusable, ssl.SSLError) as error:
             self.append(str(error))
         return None
 
@@ -64,6 +64,8 @@ class Problems(list[str]):
 def check(settings: Settings) -> None:
     """Reads the files that the settings go with, and takes nothing. Raises :class:`CannotStart`."""
     problems = Problems()
+    # First: in a folder that never ran, what else is wrong must not hide whose mail it would have taken.
+    problems.catch(lambda: installation.check(settings.spool, settings.installation))
     problems.catch(lambda: load_checked(settings.config / ACCOUNTS, fence(settings)))
     problems.catch(lambda: providers(settings))
     if problems:
