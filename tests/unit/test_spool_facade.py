@@ -39,13 +39,15 @@ async def test_a_message_is_claimed_marked_and_recorded(tmp_path: Path) -> None:
 
 
 async def test_messages_that_come_at_once_share_a_commit(tmp_path: Path) -> None:
+    """How many do is the matter of the disk: where a commit takes no time, few gather meanwhile. So it may take tries."""
     async with opened(tmp_path / "spool") as one:
-        await one.add()
-        one.groups.clear()
-        await asyncio.gather(*(one.add() for _ in range(40)))
-        assert sum(one.groups) == 40
-        assert len(one.groups) < 20
-        assert max(one.groups) > 4
+        for _ in range(50):
+            one.groups.clear()
+            await asyncio.gather(*(one.add() for _ in range(40)))
+            assert sum(one.groups) == 40
+            if len(one.groups) < 20 and max(one.groups) > 4:
+                return
+        pytest.fail(f"each of 40 messages had a commit almost to itself, fifty times: {one.groups}")
 
 
 async def test_a_claim_waits_for_what_becomes_due_and_is_woken_by_its_clock(tmp_path: Path) -> None:
