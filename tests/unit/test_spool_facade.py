@@ -39,7 +39,7 @@ async def test_a_message_is_claimed_marked_and_recorded(tmp_path: Path) -> None:
 
 
 async def test_messages_that_come_at_once_share_a_commit(tmp_path: Path) -> None:
-    """How many do is the matter of the disk: where a commit takes no time, few gather meanwhile. So it may take tries."""
+    """How many do is up to the disk: where a commit takes no time, few gather meanwhile. So it may take some tries."""
     async with opened(tmp_path / "spool") as one:
         for _ in range(50):
             one.groups.clear()
