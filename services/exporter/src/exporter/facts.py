@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from common.names import is_loopback
+
 from .providers import Provider
 
 FAILED = ("refused", "expired", "unknown")
@@ -127,7 +129,7 @@ class Relay:
     @property
     def published(self) -> bool:
         """Whether other machines may connect."""
-        return self.bind not in ("", "::1") and not self.bind.startswith("127.")
+        return bool(self.bind) and not is_loopback(self.bind)
 
     @property
     def failed(self) -> int:

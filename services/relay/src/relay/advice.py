@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from common.names import is_loopback
+from common.names import is_loopback, within
 from relay.accounts import Account, Accounts
 from relay.settings import Settings
 
@@ -66,4 +66,4 @@ def foreign_senders(domains: Sequence[str], accounts: Iterable[Account]) -> list
 
 
 def _within(domain: str, parents: Sequence[str]) -> bool:
-    return any(domain == parent or domain.endswith("." + parent) for parent in parents)
+    return any(within(domain, parent) for parent in parents)
