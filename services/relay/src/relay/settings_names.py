@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from common.settings import Reader
 
 PREFIXES = ("OWNPOST_", "RELAY_", "RENEWER_", "EXPORTER_", "DOMAIN_", "ACME_")
+# The ports that compose.yaml publishes where OWNPOST_NAME_PORT is not set: what clients type in.
+PUBLISHED_PORTS = {"SUBMISSION": "587", "SUBMISSIONS": "465", "LAN": "2525"}
 # Names that others read: the other services and ``compose.yaml`` itself. The relay alone sees the whole ``.env``, so it
 # alone reports unknown names, and must know these. Compose reads no files: what it publishes by a program must not take
 # from one either, or the trial's fence would stand elsewhere than the ports.

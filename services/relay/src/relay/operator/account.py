@@ -26,12 +26,12 @@ from relay.address import login_name
 from relay.advice import foreign_senders
 from relay.operator import accounts_text
 from relay.operator.accounts_edit import Refused, accounts_for_editing
+from relay.settings_names import PUBLISHED_PORTS
 
 ALPHABET = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without what looks alike: 0 O o, 1 I l i
 GENERATED_LENGTH = 20  # 115 bits
 PRIORITIES = ("normal", "high")
 PRIORITY = "high: its mail may use the last tenth of each provider's quota, which others leave alone"
-PORTS = (("SUBMISSION", "587"), ("SUBMISSIONS", "465"))  # as published: compose.yaml has the same defaults
 SHORTEST_PASSWORD = 8  # of one that is given
 
 
@@ -226,7 +226,9 @@ def _tell(args: argparse.Namespace, account: Account, password: str) -> None:
     reader = Reader(os.environ)
     domains = reader.domains()
     host = reader.hostname(domains) or "the name of your server"
-    starttls, tls = (reader.text(f"OWNPOST_{name}_PORT", usual) for name, usual in PORTS)
+    starttls, tls = (
+        reader.text(f"OWNPOST_{name}_PORT", PUBLISHED_PORTS[name]) for name in ("SUBMISSION", "SUBMISSIONS")
+    )
     print(f"Account {account.name} may send as {', '.join(account.senders)}.")
     for warning in foreign_senders(domains, [account]) if domains else []:
         print(f"Warning: {warning}")

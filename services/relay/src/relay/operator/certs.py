@@ -16,6 +16,7 @@ from rich.text import Text
 from relay import limits
 from relay.operator import show
 from relay.operator.client import Client, NoAnswer, Rejected
+from relay.settings_names import PUBLISHED_PORTS
 
 SOCKET: Final = Path("renewer", "renewer.sock")  # below RELAY_RUN
 SOURCES: Final = {
@@ -23,7 +24,6 @@ SOURCES: Final = {
     "acme": "an authority, by ACME",
     "files": "you: OWNPOST_TLS=files",
 }
-USUAL: Final = {"submission": "587", "submissions": "465", "lan": "2525"}  # compose.yaml publishes these
 
 
 def register(
@@ -97,10 +97,10 @@ def _next(told: dict[str, Any]) -> str:
 
 def _published(listener: dict[str, Any], environ: Mapping[str, str]) -> str:
     """The port that clients type in. In a container the relay's own port is fixed, and another one is published."""
-    name = str(listener["name"])
+    name = str(listener["name"]).upper()
     if not environ.get("RELAY_SUBMISSIONS_PORT"):
         return str(listener["port"])
-    return environ.get(f"OWNPOST_{name.upper()}_PORT") or USUAL.get(name, str(listener["port"]))
+    return environ.get(f"OWNPOST_{name}_PORT") or PUBLISHED_PORTS.get(name, str(listener["port"]))
 
 
 def _ports(status: dict[str, Any], environ: Mapping[str, str]) -> Table:
